@@ -1,0 +1,39 @@
+"""Decode what a person was looking at from their EEG, through words that can be read."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eegprompt.decoder import Decoder
+    from eegprompt.run import Run
+    from eegprompt.study import Study
+
+__version__ = "0.1.0"
+
+# Public name -> module that holds it. Nothing is imported before it is used, so that
+# `import eegprompt` stays quick and quiet.
+_PUBLIC = {
+    "Decoder": "eegprompt.decoder",
+    "Run": "eegprompt.run",
+    "Study": "eegprompt.study",
+    "decode": "eegprompt.decoder",
+    "draw": "eegprompt.drawing",
+    "evaluate": "eegprompt.evaluation",
+    "simulate": "eegprompt.builtin_study",
+    "train": "eegprompt.training",
+    "write_report": "eegprompt.report",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _PUBLIC:
+        return getattr(importlib.import_module(_PUBLIC[name]), name)
+    raise AttributeError(f"module 'eegprompt' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

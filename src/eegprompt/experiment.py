@@ -1,0 +1,201 @@
+"""One experiment's settings, checked before anything runs, and the objects they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from eegprompt.artifacts import content_key, write_text
+from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.kinds import KINDS, parse_kinds
+
+__all__ = [
+    "DecodingConfig",
+    "DrawingConfig",
+    "EncoderConfig",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "TrainingConfig",
+    "apply_overrides",
+    "load_config",
+]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(_Settings):
+    """The EEG encoder. `options` go to its constructor; sizes that depend on data do not."""
+
+    name: str = "transformer"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingConfig(_Settings):
+    """How the encoder is trained. Selection is by the validation side alone."""
+
+    objective: str = "clip"
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(128, ge=2)
+    learning_rate: float = Field(2e-3, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    patience: int = Field(10, ge=1, description="passes without a better validation loss")
+    fitted_steps: tuple[str, ...] = ("whiten",)
+    device: str = "auto"
+    precision: str = "32-true"
+    workers: int = Field(0, ge=0)
+
+
+class DecodingConfig(_Settings):
+    """How captions are retrieved and joined."""
+
+    pool: Literal["train", "test", "all"] = "train"
+    per_head: int = Field(1, ge=1)
+    top_k: int = Field(5, ge=1, description="candidates kept for each head in decodings.parquet")
+
+
+class DrawingConfig(_Settings):
+    """Which pictures are drawn and by what."""
+
+    generator: str = "builtin"
+    rungs: tuple[str, ...] = ("eeg", "floor", "ceiling")
+    samples: int = Field(1, ge=1)
+    trials_per_image: int | None = Field(
+        1, ge=1, description="test trials drawn for each image; none draws all"
+    )
+    batch_size: int = Field(16, ge=1)
+
+
+class EvaluationConfig(_Settings):
+    """How scores are computed."""
+
+    features: str = "builtin"
+    permutations: int = Field(1000, ge=19)
+    resamples: int = Field(1000, ge=100)
+
+
+class ExperimentConfig(_Settings):
+    """Everything that decides a run's result. Equal settings, data and versions: equal bytes."""
+
+    study: str
+    split: str = "official"
+    fold: int = Field(0, ge=0)
+    captions: str = "builtin"
+    kinds: tuple[str, ...] = tuple(KINDS)
+    text_encoder: str = "builtin"
+    seed: int = 0
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    drawing: DrawingConfig = DrawingConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _known_kinds(cls, value: Any) -> tuple[str, ...]:
+        return parse_kinds(value)
+
+    @property
+    def key(self) -> str:
+        """Content key of the settings that decide training."""
+        return content_key(
+            self.model_dump(
+                include={
+                    "study",
+                    "split",
+                    "fold",
+                    "captions",
+                    "kinds",
+                    "text_encoder",
+                    "seed",
+                    "encoder",
+                    "training",
+                }
+            )
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write as YAML, atomically."""
+        return write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def apply_overrides(settings: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Set ``key.sub=value`` pairs in nested settings; values are read as YAML.
+
+    Raises
+    ------
+    InputError
+        If a pair has no ``=`` or runs through something that is no group.
+
+    Examples
+    --------
+    >>> apply_overrides({"seed": 0}, ["seed=3", "training.epochs=5"])
+    {'seed': 3, 'training': {'epochs': 5}}
+    """
+    result = {**settings}
+    for pair in overrides:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise InputError(
+                f"an override is written key=value, e.g. training.epochs=5; got '{pair}'"
+            )
+        *groups, last = key.strip().split(".")
+        place = result
+        for group in groups:
+            inner = place.get(group, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"'{group}' in override '{pair}' is a single value, not a group")
+            place[group] = {**inner}
+            place = place[group]
+        place[last] = yaml.safe_load(text)
+    return result
+
+
+def load_config(
+    source: str | Path | dict[str, Any], overrides: list[str] | None = None
+) -> ExperimentConfig:
+    """Read and check settings from a YAML file or a dictionary.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or a setting is unknown or out of range; all such are listed.
+    """
+    if isinstance(source, dict):
+        settings = source
+    else:
+        try:
+            settings = yaml.safe_load(Path(source).read_text("utf-8")) or {}
+        except FileNotFoundError:
+            raise InputError(f"the settings file {source} does not exist") from None
+        except yaml.YAMLError as problem:
+            raise InputError(
+                f"{source} is not valid YAML: {str(problem).splitlines()[0]}"
+            ) from None
+        if not isinstance(settings, dict):
+            raise InputError(f"{source} must hold settings, one a line as 'name: value'")
+    settings = apply_overrides(settings, overrides or [])
+    try:
+        return ExperimentConfig(**settings)
+    except ValidationError as problem:
+        raise InputError(_in_words(problem)) from None
+
+
+def _in_words(problem: ValidationError) -> str:
+    sentences = []
+    for error in problem.errors():
+        where = ".".join(str(p) for p in error["loc"])
+        if error["type"] == "extra_forbidden":
+            model: Any = ExperimentConfig
+            for part in error["loc"][:-1]:
+                model = model.model_fields[str(part)].annotation
+            allowed = sorted(model.model_fields)
+            sentences.append(str(UnknownNameError("setting", where, allowed)))
+        else:
+            sentences.append(f"setting '{where}': {error['msg']}, got {error.get('input')!r}")
+    return "; ".join(sentences)

@@ -1,0 +1,111 @@
+"""From a user's string to the code that serves it, imported only when asked for.
+
+``resolve("generator", "diffusers:stabilityai/sdxl-turbo")`` gives the class that ``diffusers``
+names and the argument after the colon. An entry is ``"module:object"``; nothing is imported until
+it is resolved, so listing what exists costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from eegprompt.errors import EegpromptError, UnknownNameError
+
+__all__ = ["GROUPS", "names", "register", "resolve"]
+
+GROUPS: dict[str, dict[str, str]] = {
+    "reader": {
+        "continuous": "eegprompt.data.continuous:ContinuousReader",
+    },
+    "captioner": {
+        "file": "eegprompt.captions.file:FileCaptioner",
+    },
+    "text encoder": {
+        "builtin": "eegprompt.text:builtin_text_encoder",
+        "clip": "eegprompt.text:ClipTextEncoder",
+    },
+    "encoder": {
+        "transformer": "eegprompt.encoders.transformer:EEGTransformer",
+    },
+    "objective": {
+        "clip": "eegprompt.objectives:ClipObjective",
+    },
+    "generator": {
+        "builtin": "eegprompt.generators.diffusion:builtin_generator",
+        "diffusers": "eegprompt.generators.diffusion:DiffusersGenerator",
+    },
+    "features": {
+        "builtin": "eegprompt.builtin.features:load_features",
+    },
+    "split": {
+        "by-image": "eegprompt.data.splits:by_image",
+        "by-run": "eegprompt.data.splits:by_run",
+        "by-subject": "eegprompt.data.splits:by_subject",
+    },
+}
+
+
+def names(group: str) -> list[str]:
+    """Names that exist in a group, sorted."""
+    if group not in GROUPS:
+        raise UnknownNameError("registry group", group, sorted(GROUPS))
+    return sorted(GROUPS[group])
+
+
+def register(group: str, name: str, target: str) -> None:
+    """Add an entry of one's own.
+
+    Parameters
+    ----------
+    group : str
+        One of :data:`GROUPS`.
+    name : str
+        What a user types; without a colon.
+    target : str
+        ``"package.module:object"``; imported when the name is first used.
+
+    Raises
+    ------
+    EegpromptError
+        If the name is taken by another target, or the target is not of that form.
+    """
+    if ":" in name or target.count(":") != 1:
+        raise EegpromptError(
+            f"cannot register '{name}' as '{target}': a name holds no colon and a target is "
+            "'package.module:object'"
+        )
+    entries = GROUPS.setdefault(group, {})
+    if entries.get(name, target) != target:
+        raise EegpromptError(f"the {group} '{name}' exists already as {entries[name]}")
+    entries[name] = target
+
+
+def resolve(group: str, spec: str) -> tuple[Any, str | None]:
+    """Import what a user's string names.
+
+    Parameters
+    ----------
+    group : str
+        One of :data:`GROUPS`.
+    spec : str
+        ``NAME`` or ``NAME:ARGUMENT``; the argument may hold further colons.
+
+    Returns
+    -------
+    target : object
+        The class or function behind the name.
+    argument : str or None
+        What came after the first colon.
+
+    Raises
+    ------
+    UnknownNameError
+        If the name is not in the group.
+    """
+    name, _, argument = spec.partition(":")
+    names(group)
+    if name not in GROUPS[group]:
+        raise UnknownNameError(group, name, names(group))
+    module, _, attribute = GROUPS[group][name].partition(":")
+    return getattr(importlib.import_module(module), attribute), argument or None

@@ -1,0 +1,188 @@
+"""One run on disk: what was asked, what came out, and where each piece lies.
+
+A run is made from one fold of one split of a study. A run over several folds is a parent folder
+whose ``fold-0``, ``fold-1``, … are such runs.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eegprompt.artifacts import provenance, read_json, read_table, write_json, write_table
+from eegprompt.errors import RunError, StudyError
+from eegprompt.study import Study
+from eegprompt.types import Fold
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Run", "fold_runs"]
+
+
+class Run:
+    """A run's folder, opened.
+
+    Parameters
+    ----------
+    path : path-like
+        The run's folder, with ``config.yaml`` in it.
+
+    Raises
+    ------
+    RunError
+        If the folder is missing or is no run.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not (self.path / "config.yaml").exists():
+            if fold_runs(self.path):
+                raise RunError(
+                    f"{self.path} is a run over folds; name one of them, e.g. {self.path / 'fold-0'}"
+                )
+            exists = (
+                "has no config.yaml, so it is no run" if self.path.exists() else "does not exist"
+            )
+            raise RunError(f"{self.path} {exists}; make one with 'eegprompt train STUDY --out RUN'")
+        self.config: dict[str, Any] = _read_yaml(self.path / "config.yaml")
+
+    def __repr__(self) -> str:
+        return f"Run('{self.path}')"
+
+    # -- places --------------------------------------------------------------------------------
+    @property
+    def encoder_dir(self) -> Path:
+        """Folder of the trained encoder, its fitted steps and its calibration."""
+        return self.path / "encoder"
+
+    @property
+    def checkpoints_dir(self) -> Path:
+        """Folder of training checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def embeddings_path(self) -> Path:
+        """Head embeddings of the validation and test trials (safetensors)."""
+        return self.path / "embeddings.safetensors"
+
+    @property
+    def decodings_path(self) -> Path:
+        """Retrieved captions."""
+        return self.path / "decodings.parquet"
+
+    @property
+    def prompts_path(self) -> Path:
+        """Prompts, by trial and rung."""
+        return self.path / "prompts.parquet"
+
+    @property
+    def scores_path(self) -> Path:
+        """Scores."""
+        return self.path / "scores.json"
+
+    @property
+    def training_log_path(self) -> Path:
+        """Training and validation curves."""
+        return self.path / "training.parquet"
+
+    @property
+    def figures_dir(self) -> Path:
+        """Figures."""
+        return self.path / "figures"
+
+    @property
+    def report_path(self) -> Path:
+        """The report."""
+        return self.path / "report.html"
+
+    def images_dir(self, generator: str, rung: str) -> Path:
+        """Folder of one generator's pictures on one rung of the ladder."""
+        return self.path / "images" / slug(generator) / rung
+
+    def image_path(self, generator: str, rung: str, trial_id: int, sample: int = 0) -> Path:
+        """Path of one picture."""
+        return self.images_dir(generator, rung) / f"{trial_id:06d}_{sample}.png"
+
+    # -- content -------------------------------------------------------------------------------
+    @property
+    def study_path(self) -> Path:
+        """Folder of the study: as recorded, or beside the run if both were moved together."""
+        recorded = Path(self.config["study"])
+        if recorded.exists() or recorded.is_absolute():
+            return recorded
+        return self.path / recorded
+
+    def study(self) -> Study:
+        """Open the run's study.
+
+        Raises
+        ------
+        StudyError
+            If it is gone from where it was.
+        """
+        try:
+            return Study(self.study_path)
+        except StudyError as problem:
+            raise StudyError(
+                f"the study of run {self.path} cannot be opened: {problem}; if it was moved, set "
+                f"'study:' in {self.path / 'config.yaml'}"
+            ) from None
+
+    def fold(self, study: Study | None = None) -> Fold:
+        """The fold this run was trained on."""
+        study = study or self.study()
+        return study.split(self.config["split"]).fold(int(self.config["fold"]))
+
+    def decodings(self) -> pd.DataFrame:
+        """Read the retrieved captions; written by 'eegprompt decode'."""
+        return read_table(self.decodings_path, error=RunError)
+
+    def prompts(self) -> pd.DataFrame:
+        """Read the prompts; written by 'eegprompt decode' and 'eegprompt generate'."""
+        return read_table(self.prompts_path, error=RunError)
+
+    def scores(self) -> list[dict[str, Any]]:
+        """Read the score rows; written by 'eegprompt evaluate'."""
+        return list(read_json(self.scores_path, error=RunError)["rows"])
+
+    def record(self, step: str, **facts: Any) -> None:
+        """Add one step's provenance to ``provenance.json``."""
+        path = self.path / "provenance.json"
+        everything = read_json(path, error=RunError) if path.exists() else {}
+        everything[step] = provenance(**facts)
+        write_json(path, everything)
+
+    def write_table(self, path: Path, table: pd.DataFrame) -> Path:
+        """Write one of the run's tables, atomically."""
+        return write_table(path, table)
+
+
+def slug(name: str) -> str:
+    """A name as a file name: what is not a letter, digit, dot or dash becomes a dash.
+
+    Examples
+    --------
+    >>> slug("diffusers:stabilityai/sdxl-turbo")
+    'diffusers-stabilityai-sdxl-turbo'
+    """
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-") or "unnamed"
+
+
+def fold_runs(path: str | Path) -> list[Path]:
+    """Run folders of a run over folds, in order; empty if `path` is none."""
+    folders = [p for p in Path(path).glob("fold-*") if (p / "config.yaml").exists()]
+    return sorted(folders, key=lambda p: int(p.name.split("-")[1]))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise RunError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}") from None
+    if not isinstance(content, dict):
+        raise RunError(f"{path} must hold settings, one a line as 'name: value'")
+    return content
