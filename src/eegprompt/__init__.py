@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from eegprompt.decoder import Decoder
-    from eegprompt.run import Run
-    from eegprompt.study import Study
+from typing import Any
 
 __version__ = "0.1.0"
 
