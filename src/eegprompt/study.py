@@ -8,6 +8,7 @@ trial × channel × time, read memory-mapped), ``trials.parquet``, ``images.parq
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -186,12 +187,9 @@ class Study:
     @property
     def key(self) -> str:
         """Content key of what training reads: changes when the data change."""
+        facts = {k: v for k, v in self.info.items() if k != "provenance"}
         return content_key(
-            self.info,
-            list(self.eeg.shape),
-            self.trials.to_json(),
-            self.images.to_json(),
-            self.info.get("eeg_sha256", ""),
+            facts, list(self.eeg.shape), self.trials.to_json(), self.images.to_json()
         )
 
     # -- pictures ------------------------------------------------------------------------------
@@ -411,6 +409,7 @@ class StudyWriter:
         self._stream: BinaryIO | None = None
         self._shape: tuple[int, int] | None = None
         self._n_trials = 0
+        self._digest = hashlib.sha256()
         self._finished = False
 
     @classmethod
@@ -456,7 +455,9 @@ class StudyWriter:
                 "is not finite; drop the trial or mend the recording"
             )
         assert self._stream is not None
-        self._stream.write(eeg.data if eeg.size else b"")
+        block = eeg.data if eeg.size else b""
+        self._stream.write(block)
+        self._digest.update(block)
         self._n_trials += len(eeg)
 
     def finish(self, *, info: dict[str, Any], trials: pd.DataFrame, images: pd.DataFrame) -> None:
@@ -492,6 +493,7 @@ class StudyWriter:
         write_table(self.folder / "trials.parquet", trials[[*TRIAL_COLUMNS, *extra_trial]])
         write_table(self.folder / "images.parquet", images[[*IMAGE_COLUMNS, *extra_image]])
         full = {"format_version": FORMAT_VERSION, "steps": [], **info}
+        full["eeg_sha256"] = self._digest.hexdigest()
         full.setdefault("provenance", provenance())
         write_json(self.folder / "study.json", full)
         Study(self.folder)  # raises if anything does not fit
