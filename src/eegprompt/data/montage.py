@@ -20,8 +20,7 @@ __all__ = ["EEGCVPR_CHANNELS", "STANDARD_MONTAGE", "montage_names", "positions_o
 STANDARD_MONTAGE = "standard_1005"
 
 # The 128 actiCAP channels in the order of the EEGCVPR recordings, as its maintainers posted it.
-EEGCVPR_CHANNELS: tuple[str, ...] = tuple(
-    """
+_EEGCVPR = """
     Fp1 Fp2 F7 F3 Fz F4 F8 FC5 FC1 FC2 FC6 T7 C3 Cz C4 T8 TP9 CP5 CP1 CP2 CP6 TP10 P7 P3 Pz P4 P8
     PO9 O1 Oz O2 PO10 AF7 AF3 AF4 AF8 F5 F1 F2 F6 FT9 FT7 FC3 FC4 FT8 FT10 C5 C1 C2 C6 TP7 CP3 CPz
     CP4 TP8 P5 P1 P2 P6 PO7 PO3 POz PO4 PO8 Fpz F9 AFF5h AFF1h AFF2h AFF6h F10 FTT9h FTT7h FCC5h
@@ -29,8 +28,8 @@ EEGCVPR_CHANNELS: tuple[str, ...] = tuple(
     TPP8h TPP10h POO9h POO1 POO2 POO10h Iz AFp1 AFp2 FFT9h FFT7h FFC5h FFC3h FFC1h FFC2h FFC4h
     FFC6h FFT8h FFT10h TTP7h CCP5h CCP3h CCP1h CCP2h CCP4h CCP6h TTP8h P9 PPO9h PPO5h PPO1h PPO2h
     PPO6h PPO10h P10 I1 OI1h OI2h I2
-    """.split()
-)
+"""
+EEGCVPR_CHANNELS: tuple[str, ...] = tuple(_EEGCVPR.split())
 
 
 @lru_cache

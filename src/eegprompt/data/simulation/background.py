@@ -199,20 +199,15 @@ class Drift:
         walk = np.cumsum(rng.standard_normal((n, len(self._times))), axis=1)
         period = rng.uniform(*parameters.drift_period, size=(n, 1))
         wave = np.sin(2 * np.pi * (self._times / period + rng.random((n, 1))))
-        course = sum(_standard(part) for part in (walk, wave))
+        course = _standard(walk) + _standard(wave)
         slow = topography.T @ course
-        self._course = course
+        slow -= slow.mean(axis=0)
         slow -= slow.mean(axis=1, keepdims=True)
-        self._mean = (topography.T @ course).mean(axis=1)
-        scale = rms / np.sqrt((slow**2).mean())
-        self._topography = topography.T * scale
-        self._mean *= scale
+        self._slow = slow * (rms / np.sqrt((slow**2).mean()))
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """Drift at session times (n_times,) in seconds: float32 (n_chans, n_times), volts."""
-        course = np.stack([np.interp(times, self._times, row) for row in self._course])
-        slow = self._topography @ course - self._mean[:, None]
-        return (slow - slow.mean(axis=0)).astype(np.float32)
+        return np.stack([np.interp(times, self._times, row) for row in self._slow]).astype(np.float32)
 
 
 def _standard(x: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -52,7 +53,7 @@ def source_amplitudes(
     return vectors @ linear + parameters.nonlinearity * np.tanh(2 * vectors @ inner)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Simulation:
     """A simulated recording that is computed while it is read.
 
@@ -105,7 +106,7 @@ class Simulation:
         edges = np.flatnonzero(np.r_[True, np.diff(schedule.piece) > 0, True])
         n_times = len(truth.times)
         offset = round(-truth.times[0] * self.sfreq)
-        for first, last in zip(edges[:-1], edges[1:], strict=True):
+        for first, last in pairwise(edges):
             trials = np.arange(first, last)
             subject = int(schedule.subject[first])
             start = schedule.sample[trials] - offset

@@ -25,7 +25,7 @@ _SOURCE_ARRAYS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Truth:
     """The evoked part of a simulated study, from which its noise-free sensors are rebuilt exactly.
 
@@ -81,6 +81,12 @@ class Truth:
     gain: np.ndarray
     delay: np.ndarray
     summary: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Truth({self.n_trials} trials, {len(self.subjects)} subjects, "
+            f"{len(self.kinds)} kinds, {len(self.ch_names)} channels)"
+        )
 
     @property
     def n_trials(self) -> int:
