@@ -55,7 +55,8 @@ class DecodingConfig(_Settings):
     """How captions are retrieved and joined."""
 
     pool: Literal["train", "test", "all"] = "train"
-    per_head: int = Field(1, ge=1)
+    per_head: int = Field(1, ge=1, description="captions of each head in a prompt")
+    order: Literal["kinds", "confidence"] = "kinds"
     top_k: int = Field(5, ge=1, description="candidates kept for each head in decodings.parquet")
 
 
@@ -63,6 +64,9 @@ class DrawingConfig(_Settings):
     """Which pictures are drawn and by what."""
 
     generator: str = "builtin"
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="for the generator: steps, guidance, dtype, ..."
+    )
     rungs: tuple[str, ...] = ("eeg", "floor", "ceiling")
     samples: int = Field(1, ge=1)
     trials_per_image: int | None = Field(
@@ -75,6 +79,7 @@ class EvaluationConfig(_Settings):
     """How scores are computed."""
 
     features: str = "builtin"
+    protocol: Literal["mindeye", "brain-diffuser"] = "mindeye"
     permutations: int = Field(1000, ge=19)
     resamples: int = Field(1000, ge=100)
 
@@ -194,8 +199,9 @@ def _in_words(problem: ValidationError) -> str:
             model: Any = ExperimentConfig
             for part in error["loc"][:-1]:
                 model = model.model_fields[str(part)].annotation
-            allowed = sorted(model.model_fields)
-            sentences.append(str(UnknownNameError("setting", where, allowed)))
+            *group, name = (str(part) for part in error["loc"])
+            what = f"setting of {'.'.join(group)}" if group else "setting"
+            sentences.append(str(UnknownNameError(what, name, sorted(model.model_fields))))
         else:
             sentences.append(f"setting '{where}': {error['msg']}, got {error.get('input')!r}")
     return "; ".join(sentences)

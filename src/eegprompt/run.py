@@ -110,9 +110,8 @@ class Run:
     def study_path(self) -> Path:
         """Folder of the study: as recorded, or beside the run if both were moved together."""
         recorded = Path(self.config["study"])
-        if recorded.exists() or recorded.is_absolute():
-            return recorded
-        return self.path / recorded
+        beside = self.path / recorded  # an absolute path stays as it is
+        return beside if beside.exists() or not recorded.exists() else recorded
 
     def study(self) -> Study:
         """Open the run's study.

@@ -1,0 +1,196 @@
+"""Commands that make and score runs: train, decode, generate, evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eegprompt.cli import console
+from eegprompt.cli.options import Json, RunPath, Settings, StudyPath
+from eegprompt.cli.scores import print_scores
+from eegprompt.errors import InputError, UnknownNameError
+
+__all__ = ["register"]
+
+_PANEL = "Runs"
+
+
+def train(
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="The run's folder, to be made or gone on with.")],
+    settings: Settings = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML file of settings; KEY=VALUE words go before it.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="The split's name; default: 'official', or the only one.")
+    ] = None,
+    fold: Annotated[int | None, typer.Option(min=0, help="The fold, counted from 0.")] = None,
+    all_folds: Annotated[
+        bool, typer.Option("--all-folds", help="One run a fold: OUT/fold-0, OUT/fold-1, …")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Train an EEG encoder on the training side of one fold, or of each.
+
+    Reads a study with a split and captions; writes OUT: settings, checkpoints, the encoder chosen
+    on the validation side. The test side is never opened. An interrupted training goes on.
+
+    Example: [bold]eegprompt train studies/scenes --out runs/a training.epochs=20 seed=1[/bold]
+    """
+    from eegprompt.experiment import apply_overrides, load_config
+    from eegprompt.pipeline import complete_settings, read_settings
+    from eegprompt.study import Study
+    from eegprompt.training import train as fit
+
+    if all_folds and fold is not None:
+        raise InputError("--fold and --all-folds exclude one another; give one of them")
+    opened = Study(study)
+    base: dict[str, Any] = read_settings(config) if config else {}
+    base["study"] = str(study.resolve())
+    base |= {k: v for k, v in (("split", split), ("fold", fold)) if v is not None}
+    base = apply_overrides(base, settings or [])
+    resolved = load_config(complete_settings(opened, base))
+    n_folds = len(opened.split(resolved.split).folds)
+    folds = range(n_folds) if all_folds else [resolved.fold]
+    runs = []
+    for index in folds:
+        place = out / f"fold-{index}" if all_folds else out
+        title = f"train fold {index} of 0–{n_folds - 1}" if all_folds else "train"
+        with console.step(title) as progress:
+            runs.append(
+                fit(opened, place, resolved.model_copy(update={"fold": index}), progress=progress)
+            )
+    _say([run.path for run in runs], json)
+
+
+def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
+    """Retrieve captions for the test trials and join them into prompts.
+
+    Reads a trained run; writes RUN/decodings.parquet and RUN/prompts.parquet, with prompts of the
+    rungs eeg, floor and ceiling. Settings under 'decoding' may be changed here.
+
+    Example: [bold]eegprompt decode runs/a decoding.pool=train decoding.per_head=2[/bold]
+    """
+    from eegprompt.decoder import decode as retrieve
+    from eegprompt.pipeline import change_settings
+
+    opened = _open(run)
+    for one in opened:
+        one = change_settings(one, settings, groups=("decoding",))
+        with console.step(_title("decode", one, opened)) as progress:
+            retrieve(one, progress=progress)
+    _say([one.prompts_path for one in opened], json)
+
+
+def generate(
+    run: RunPath,
+    settings: Settings = None,
+    rung: Annotated[
+        list[str] | None,
+        typer.Option(help="eeg, floor or ceiling; may be given more than once; default: all."),
+    ] = None,
+    generator: Annotated[
+        str | None,
+        typer.Option(help="NAME or NAME:ARGUMENT, e.g. diffusers:stabilityai/sdxl-turbo."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Draw the prompts of a decoded run.
+
+    Reads RUN/prompts.parquet; writes RUN/images/GENERATOR/RUNG/. Pictures that exist are not drawn
+    again. Settings under 'drawing' may be changed here.
+
+    Example: [bold]eegprompt generate runs/a --rung eeg --generator builtin[/bold]
+    """
+    from eegprompt.drawing import draw
+    from eegprompt.pipeline import change_settings
+
+    opened = _open(run)
+    for name in rung or ():
+        if name not in ("eeg", "floor", "ceiling"):
+            raise UnknownNameError("rung", name, ["eeg", "floor", "ceiling"])
+    for one in opened:
+        one = change_settings(one, settings, groups=("drawing",))
+        with console.step(_title("generate", one, opened)) as progress:
+            draw(one, rungs=rung or None, generator=generator, progress=progress)
+    _say([one.path / "images" for one in opened], json)
+
+
+def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> None:
+    """Score a run: caption retrieval, class accuracy, pictures; each beside chance.
+
+    Reads what exists and names what is missing; draws nothing and trains nothing. Writes
+    RUN/scores.json. Settings under 'evaluation' may be changed here.
+
+    Example: [bold]eegprompt evaluate runs/a --json[/bold]
+    """
+    from eegprompt.artifacts import read_json
+    from eegprompt.evaluation import evaluate as score
+    from eegprompt.pipeline import change_settings
+
+    opened = _open(run)
+    for one in opened:
+        one = change_settings(one, settings, groups=("evaluation",))
+        with console.step(_title("evaluate", one, opened)) as progress:
+            score(one, progress=progress)
+    if json:
+        stored = [{"run": str(one.path), **read_json(one.scores_path)} for one in opened]
+        console.print_json(stored if len(stored) > 1 else stored[0])
+        return
+    print_scores(opened)
+
+
+def report(
+    run: RunPath,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write; default: RUN/report.html.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Write a run's report: one HTML file with everything in it.
+
+    Reads scores, prompts, pictures and the training curve of a run; what is missing is left out
+    and named.
+
+    Example: [bold]eegprompt report runs/a[/bold]
+    """
+    from eegprompt.report import write_report
+
+    opened = _open(run)
+    if out is not None and len(opened) > 1:
+        raise InputError("--out names one file, but this is a run over folds; name one fold")
+    _say([write_report(one, out) for one in opened], json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    for name, command in (
+        ("train", train),
+        ("decode", decode),
+        ("generate", generate),
+        ("evaluate", evaluate),
+        ("report", report),
+    ):
+        app.command(name, rich_help_panel=_PANEL)(command)
+
+
+def _open(path: Path) -> list[Any]:
+    """The run at `path`, or those of its folds."""
+    from eegprompt.run import Run, fold_runs
+
+    return [Run(p) for p in fold_runs(path)] or [Run(path)]
+
+
+def _title(verb: str, run: Any, runs: list[Any]) -> str:
+    return f"{verb} {run.path.name}" if len(runs) > 1 else verb
+
+
+def _say(paths: list[Path], json: bool) -> None:
+    if json:
+        console.print_json({"paths": [str(p) for p in paths]})
+    else:
+        for path in paths:
+            console.out().print(str(path), markup=False)

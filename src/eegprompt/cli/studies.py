@@ -1,0 +1,317 @@
+"""Commands that make and show studies: simulate, import, info, split."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eegprompt.cli import console
+from eegprompt.cli.options import (
+    Json,
+    Overwrite,
+    StudyPath,
+    numbers,
+    pairs,
+)
+from eegprompt.errors import InputError
+
+__all__ = ["register"]
+
+_PANEL = "Studies"
+
+
+def simulate(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The study's folder, to be made.")],
+    subjects: Annotated[int | None, typer.Option(help="Number of subjects.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Number of scenes for training and validation.")
+    ] = None,
+    test_images: Annotated[
+        int | None, typer.Option(help="Number of further scenes, to test on.")
+    ] = None,
+    repetitions: Annotated[int | None, typer.Option(help="Trials of each image a subject.")] = None,
+    sfreq: Annotated[float | None, typer.Option(help="Sampling rate in Hz.")] = None,
+    signal: Annotated[
+        float | None,
+        typer.Option(help="Evoked over background RMS, a linear ratio; 0 plants no signal."),
+    ] = None,
+    design: Annotated[
+        str | None, typer.Option(help="Order of showing: 'randomised' or 'block'.")
+    ] = None,
+    drift: Annotated[
+        float | None, typer.Option(help="Slow drift of the electrodes, relative to background.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; equal seeds give equal studies.")] = None,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Make the built-in study: drawn scenes, ten captions each, and simulated EEG.
+
+    Writes a study folder with its captions and an official split. Every caption kind drives its
+    own sources in a head model, over background EEG; the truth lies in the folder too.
+
+    Example: [bold]eegprompt simulate studies/scenes --subjects 2 --signal 0.5[/bold]
+    """
+    from eegprompt.builtin_study import simulate as make
+
+    options = _given(
+        subjects=subjects,
+        images=images,
+        test_images=test_images,
+        repetitions=repetitions,
+        sfreq=sfreq,
+        signal=signal,
+        design=design,
+        drift=drift,
+        seed=seed,
+    )
+    with console.step("simulate") as progress:
+        study = make(out, overwrite=overwrite, progress=progress, **options)
+    _made(study, json)
+
+
+def import_(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="The reader, e.g. 'continuous'.")],
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="SOURCE...", help="Files or folders to read."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The study's folder, to be made.")] = None,
+    name: Annotated[str | None, typer.Option(help="The study's name; default: OUT's.")] = None,
+    marker: Annotated[
+        str | None, typer.Option(help="Column or channel that holds the markers.")
+    ] = None,
+    event: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODE=CATEGORY", help="What a marker means; once for each code."),
+    ] = None,
+    events: Annotated[
+        Path | None,
+        typer.Option(help="Table of what markers mean: event, and category or image."),
+    ] = None,
+    events_table: Annotated[
+        str | None,
+        typer.Option(help="Table of onsets and images or categories; {stem} is each file's name."),
+    ] = None,
+    windows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LENGTH,STEP", help="Cut windows (seconds) where there are no events."
+        ),
+    ] = None,
+    category_from: Annotated[
+        str | None, typer.Option(help="Where windows take their category from: file or folder.")
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the values in CSV files: uV, mV, V or a.u.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="CHANNEL", help="Leave a channel out.")
+    ] = None,
+    bandpass: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="Band-pass filter in Hz.")
+    ] = None,
+    tmin: Annotated[
+        float | None, typer.Option(help="Start of a trial relative to onset, in seconds.")
+    ] = None,
+    tmax: Annotated[
+        float | None, typer.Option(help="End of a trial relative to onset, in seconds.")
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="START,END", help="Subtract the mean of this stretch [s].")
+    ] = None,
+    reject: Annotated[
+        float | None, typer.Option(help="Leave out trials beyond this many microvolts.")
+    ] = None,
+    stimuli: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures that were shown.")
+    ] = None,
+    design: Annotated[
+        str | None, typer.Option(help="Order of showing: 'randomised', 'block' or 'unknown'.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="KEY=VALUE", help="Any other option of the reader."),
+    ] = None,
+    options: Annotated[
+        bool, typer.Option("--options", help="List the options of reader KIND and stop.")
+    ] = False,
+    overwrite: Overwrite = False,
+    json: Json = False,
+) -> None:
+    """Turn recordings into a study.
+
+    Reads files with the reader KIND and writes a study folder; a failure leaves none behind.
+
+    Example: [bold]eegprompt import continuous rec/*.csv --out studies/n170 --marker Marker0
+    --event 1=house --event 2=face --unit uV --bandpass 1,30 --tmin -0.1 --tmax 0.8
+    --baseline -0.1,0 --reject 75 --stimuli pictures[/bold]
+    """
+    from eegprompt.registry import resolve
+
+    target, argument = resolve("reader", kind)
+    reader = target(argument) if argument else target()
+    if options:
+        _list_options(reader)
+        return
+    if not sources or out is None:
+        raise InputError(
+            f"import needs what to read and where to write, e.g. eegprompt import {kind} "
+            "recordings/*.csv --out studies/NAME"
+        )
+    if event and events:
+        raise InputError("--event and --events exclude one another; give one of them")
+    given = _given(
+        name=name,
+        marker=marker,
+        events=_events(event) if event else events,
+        events_table=events_table,
+        windows=numbers(windows, "--windows", 2) if windows else None,
+        category_from=category_from,
+        unit=unit,
+        exclude=tuple(exclude) if exclude else None,
+        bandpass=numbers(bandpass, "--bandpass", 2) if bandpass else None,
+        tmin=tmin,
+        tmax=tmax,
+        baseline=numbers(baseline, "--baseline", 2) if baseline else None,
+        reject=reject,
+        stimuli=stimuli,
+        design=design,
+        overwrite=overwrite or None,
+    )
+    given |= pairs(option)
+    with console.step("import") as progress:
+        study = reader.read(sources, out, progress=progress, **given)
+    for text in study.info.get("notes", []):
+        console.note(f"Note: {text}")
+    _made(study, json)
+
+
+def info(study: StudyPath, json: Json = False) -> None:
+    """Show what is in a study: recording, trials, images, splits, captions.
+
+    Reads a study folder and writes nothing.
+
+    Example: [bold]eegprompt info studies/scenes --json[/bold]
+    """
+    from eegprompt.study import Study
+    from eegprompt.study_info import study_info
+
+    facts = study_info(Study(study))
+    if json:
+        console.print_json(facts)
+        return
+    console.print_table(("", ""), [(k, _words(v)) for k, v in facts.items()])
+
+
+def split(
+    study: StudyPath,
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="How: 'by-image', 'by-run' or 'by-subject'.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The split's name; default: KIND.")] = None,
+    folds: Annotated[int | None, typer.Option(help="Number of folds.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; equal seeds give equal splits.")] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", metavar="KEY=VALUE", help="Any other option of this kind of split."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Divide a study's trials into training, validation and test sides.
+
+    Writes STUDY/splits/NAME.json: one or more folds of trial ids, and how they were made.
+
+    Example: [bold]eegprompt split studies/n170 by-run[/bold]
+    """
+    from eegprompt.data.splits import make_split
+    from eegprompt.study import Study
+
+    opened = Study(study)
+    given = _given(name=name, folds=folds, seed=seed) | pairs(option)
+    made = make_split(opened, kind, **given)
+    path = opened.write_split(made)
+    sizes = [{side: len(getattr(f, side)) for side in ("train", "val", "test")} for f in made.folds]
+    if json:
+        console.print_json({"path": path, "name": made.name, "folds": sizes, "how": made.how})
+        return
+    console.print_table(
+        ("fold", "train", "val", "test"),
+        [(str(i), *map(str, s.values())) for i, s in enumerate(sizes)],
+    )
+    console.out().print(str(path), markup=False)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("simulate", rich_help_panel=_PANEL)(simulate)
+    app.command("import", rich_help_panel=_PANEL)(import_)
+    app.command("info", rich_help_panel=_PANEL)(info)
+    app.command("split", rich_help_panel=_PANEL)(split)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """Only what was given, so that a default lives in one place: the library."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _list_options(reader: Any) -> None:
+    model = getattr(reader, "options", None)
+    if model is None:
+        console.note(f"reader '{reader.name}' declares no options")
+        return
+    console.print_table(
+        ("option", "default", "what it is"),
+        [
+            (name, "" if field.default is None else str(field.default), field.description or "")
+            for name, field in model.model_fields.items()
+        ],
+    )
+
+
+def _events(words: list[str]) -> dict[str, str]:
+    meaning: dict[str, str] = {}
+    for word in words:
+        code, equals, category = word.partition("=")
+        if not equals or not code.strip() or not category.strip():
+            raise InputError(f"--event is written CODE=CATEGORY, e.g. 2=face; got '{word}'")
+        if code in meaning:
+            raise InputError(f"--event names code {code} twice; give each code one category")
+        meaning[code.strip()] = category.strip()
+    return meaning
+
+
+def _made(study: Any, json: bool) -> None:
+    facts = {
+        "path": str(study.path),
+        "trials": study.n_trials,
+        "images": len(study.images),
+        "channels": study.n_chans,
+        "samples": study.n_times,
+        "sfreq": study.sfreq,
+        "splits": study.split_names(),
+        "captions": study.caption_names(),
+    }
+    if json:
+        console.print_json(facts)
+    else:
+        console.out().print(
+            f"{study.path}: {study.n_trials} trials of {len(study.images)} images, "
+            f"{study.n_chans} channels, {study.n_times} samples at {study.sfreq:g} Hz",
+            markup=False,
+        )
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k}: {_words(v)}" for k, v in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        shown = ", ".join(_words(v) for v in value[:12])
+        return (shown or "none") + (f", … ({len(value)} in all)" if len(value) > 12 else "")
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)

@@ -1,0 +1,88 @@
+"""Commands that do the whole journey: run and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from eegprompt.cli import console
+from eegprompt.cli.options import Json, Settings
+from eegprompt.cli.scores import print_scores
+
+__all__ = ["register"]
+
+_PANEL = "The whole path"
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.")],
+    out: Annotated[Path, typer.Option(help="The run's folder, to be made or gone on with.")],
+    settings: Settings = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Where the recordings lie, if the recipe imports some."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Do all that a recipe says: study, training, decoding, drawing, scores, report.
+
+    Finished steps are not done again, so an interrupted call goes on where it stopped.
+
+    Example: [bold]eegprompt run recipes/n170.yaml --source recordings/n170 --out runs/n170[/bold]
+    """
+    from eegprompt.pipeline import load_recipe
+
+    _carry_out(load_recipe(recipe, settings, source=source), out, json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="The run's folder, to be made or gone on with.")],
+    settings: Settings = None,
+    signal: Annotated[
+        float | None,
+        typer.Option(help="Evoked over background RMS, a linear ratio; 0 plants no signal."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of study, training and drawing.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A smaller study, to see that all works.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show the whole path on the built-in study: no data, no GPU, no network.
+
+    Simulates a study in OUT/study, trains, decodes, draws, scores, and writes OUT/report.html.
+    Finished steps are not done again, so an interrupted call goes on where it stopped.
+
+    Example: [bold]eegprompt demo --out runs/demo[/bold]
+    """
+    from eegprompt.pipeline import demo_recipe
+
+    _carry_out(demo_recipe(signal=signal, seed=seed, quick=quick, overrides=settings), out, json)
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `app`."""
+    app.command("run", rich_help_panel=_PANEL)(run)
+    app.command("demo", rich_help_panel=_PANEL)(demo)
+
+
+def _carry_out(recipe: Any, out: Path, json: bool) -> None:
+    from eegprompt.pipeline import run_recipe
+    from eegprompt.report import write_report
+
+    runs = run_recipe(recipe, out, step=console.step)
+    with console.step("report"):
+        reports = [write_report(one) for one in runs]
+    if json:
+        console.print_json(
+            [
+                {"run": str(one.path), "report": str(path), "scores": one.scores()}
+                for one, path in zip(runs, reports, strict=True)
+            ]
+        )
+        return
+    print_scores(runs)
+    for path in reports:
+        console.out().print(f"Report: {path}", markup=False)

@@ -1,0 +1,610 @@
+"""The whole journey in one call, and recipes: what to make, and with which settings to run it.
+
+A recipe is a YAML file: the settings of an experiment (see :mod:`eegprompt.experiment`), and
+optionally `folds: all` and a section `make` that says how the study comes about::
+
+    make:
+      import:
+        reader: continuous
+        source: ${EEGPROMPT_N170}       # or --source on the command line
+        files: [subject1/session1]
+        options: {marker: Marker0, stimuli: "{source}/stimuli"}
+      captions: {captioner: "file:{recipe}/captions.csv"}
+      split: {kind: by-run}
+    folds: all
+    split: by-run
+    training: {epochs: 20}
+
+``{source}`` stands for the folder of the recordings, ``{recipe}`` for the recipe's own folder.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from eegprompt.artifacts import content_key, read_json, write_json
+from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
+from eegprompt.experiment import ExperimentConfig, apply_overrides, load_config
+from eegprompt.registry import resolve
+
+if TYPE_CHECKING:
+    from eegprompt.run import Run
+    from eegprompt.study import Study
+
+__all__ = [
+    "ImportRecipe",
+    "MakeRecipe",
+    "Progress",
+    "Recipe",
+    "Step",
+    "change_settings",
+    "complete_settings",
+    "demo_recipe",
+    "load_recipe",
+    "make_study",
+    "read_settings",
+    "run_experiment",
+    "run_recipe",
+]
+
+Progress = Callable[[int, int, str], None]
+Step = Callable[[str], AbstractContextManager[Progress]]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ImportRecipe(_Section):
+    """A call of a reader. Paths in `files` lie below `source`."""
+
+    reader: str
+    source: str
+    files: tuple[str, ...] = (".",)
+    options: dict[str, Any] = Field(default_factory=dict)
+    obtain: str = Field("", description="where anyone can get the recordings; shown when missing")
+
+
+class CaptionsRecipe(_Section):
+    """A call of a captioner."""
+
+    captioner: str
+    name: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class SplitRecipe(_Section):
+    """A call of a splitter."""
+
+    kind: str
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class MakeRecipe(_Section):
+    """How a study comes about: simulated or imported, then captioned, then split."""
+
+    simulate: dict[str, Any] | None = None
+    import_: ImportRecipe | None = Field(None, alias="import")
+    captions: CaptionsRecipe | None = None
+    split: SplitRecipe | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> MakeRecipe:
+        if (self.simulate is None) == (self.import_ is None):
+            raise ValueError("give either 'simulate' or 'import'")
+        return self
+
+
+class Recipe(_Section):
+    """What to make, what to run, and over which folds.
+
+    Parameters
+    ----------
+    settings : dict
+        Settings of an experiment; `study` is absent where `make` makes it.
+    make : MakeRecipe, optional
+        How the study comes about.
+    folds : {"one", "all"}
+        Run the fold named in the settings, or each fold of the split.
+    """
+
+    settings: dict[str, Any] = Field(default_factory=dict)
+    make: MakeRecipe | None = None
+    folds: Literal["one", "all"] = "one"
+
+
+def demo_recipe(
+    *,
+    signal: float | None = None,
+    seed: int = 0,
+    quick: bool = False,
+    overrides: Sequence[str] | None = None,
+) -> Recipe:
+    """The recipe of ``eegprompt demo``: the built-in study, sized for a laptop without GPU.
+
+    Parameters
+    ----------
+    signal : float, optional
+        Evoked over background RMS, a linear ratio; 0 plants no signal; default: the simulation's.
+    seed : int
+        Seed of study, training and drawing.
+    quick : bool
+        A smaller study and fewer pictures, to see that all works.
+    overrides : sequence of str, optional
+        ``key=value`` words for the settings.
+
+    Returns
+    -------
+    Recipe
+    """
+    simulate: dict[str, Any] = {"seed": seed}
+    settings: dict[str, Any] = {"seed": seed}
+    if signal is not None:
+        simulate["signal"] = signal
+    if quick:
+        simulate |= _QUICK_STUDY
+        settings |= _QUICK_SETTINGS
+    return Recipe(
+        settings=apply_overrides(settings, list(overrides or ())),
+        make=MakeRecipe(simulate=simulate),
+    )
+
+
+_QUICK_STUDY: dict[str, Any] = {"subjects": 1, "images": 200}
+_QUICK_SETTINGS: dict[str, Any] = {"training": {"epochs": 5}}
+
+
+def read_settings(path: str | Path) -> dict[str, Any]:
+    """Read settings from a YAML file, unchecked.
+
+    Raises
+    ------
+    InputError
+        If it is missing or holds something else than settings.
+    """
+    path = Path(path)
+    try:
+        settings = yaml.safe_load(path.read_text("utf-8")) or {}
+    except FileNotFoundError:
+        raise InputError(f"the file {path} does not exist") from None
+    except IsADirectoryError:
+        raise InputError(f"{path} is a folder; name a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} must hold settings, one a line as 'name: value'")
+    return settings
+
+
+def load_recipe(
+    path: str | Path,
+    overrides: Sequence[str] | None = None,
+    *,
+    source: str | Path | None = None,
+) -> Recipe:
+    """Read and check a recipe.
+
+    Parameters
+    ----------
+    path : path-like
+        The YAML file.
+    overrides : sequence of str, optional
+        ``key=value`` words for its settings.
+    source : path-like, optional
+        Where the recordings lie, in place of what the recipe says.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a setting is unknown, or a variable it names is not set.
+    """
+    path = Path(path)
+    content = read_settings(path)
+    known = [*ExperimentConfig.model_fields, "make", "folds"]
+    for name in content:
+        if name not in known:
+            raise UnknownNameError(f"setting in {path}", str(name), sorted(known))
+    make = content.pop("make", None)
+    folds = content.pop("folds", "one")
+    settings = apply_overrides(content, list(overrides or ()))
+    if make is not None:
+        if not isinstance(make, dict):
+            raise InputError(f"'make' in {path} must be a section of settings")
+        make = _filled_in(make, path.resolve().parent, source)
+    elif source is not None:
+        raise InputError(f"{path} imports no recordings, so it takes no source; leave --source out")
+    try:
+        recipe = Recipe(settings=settings, make=make, folds=folds)
+    except ValidationError as problem:
+        words = "; ".join(
+            f"'{'.'.join(str(p) for p in e['loc'])}': {e['msg']}" for e in problem.errors()
+        )
+        raise InputError(f"{path} is no valid recipe: {words}") from None
+    if recipe.make is None and "study" not in settings:
+        raise InputError(
+            f"{path} names no study; give one as 'study: FOLDER', or a section 'make' that makes one"
+        )
+    # Settings are checked now rather than after the study is made.
+    load_config({"study": "study", **settings})
+    return recipe
+
+
+def make_study(make: MakeRecipe, out: str | Path, *, progress: Progress | None = None) -> Study:
+    """Make the study of a recipe: simulate or import, write captions, split. What exists is kept.
+
+    Parameters
+    ----------
+    make : MakeRecipe
+        How it comes about.
+    out : path-like
+        The study's folder.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    Study
+
+    Raises
+    ------
+    InputError
+        If `out` holds a study that was made otherwise.
+    """
+    from eegprompt.study import Study
+
+    out = Path(out)
+    _note_how(make, out)
+    if not (out / "study.json").exists():
+        _make_trials(make, out, progress)
+    study = Study(out)
+    if make.captions is not None:
+        from eegprompt.captioning import write_captions
+
+        write_captions(
+            study,
+            make.captions.captioner,
+            name=make.captions.name,
+            progress=progress,
+            **make.captions.options,
+        )
+    if make.split is not None:
+        from eegprompt.data.splits import make_split
+
+        split = make_split(study, make.split.kind, **make.split.options)
+        if split.name not in study.split_names():
+            study.write_split(split)
+    return study
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    out: str | Path,
+    progress: Progress | None = None,
+    *,
+    step: Step | None = None,
+) -> Run:
+    """Train, decode, draw and evaluate, in one call that can be stopped and called again.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        All settings. A relative `study` lies below `out`, or else below the working folder.
+    out : path-like
+        The run's folder; made, or gone on with if it is there.
+    progress : callable, optional
+        Called with (done, total, label).
+    step : callable, optional
+        ``step(title)`` gives a context in which a step runs and the progress callback it uses;
+        takes the place of `progress`.
+
+    Returns
+    -------
+    Run
+        With decodings, prompts, pictures and scores.
+    """
+    from eegprompt.decoder import decode
+    from eegprompt.drawing import draw
+    from eegprompt.evaluation import evaluate
+    from eegprompt.study import Study
+    from eegprompt.training import train
+
+    out = Path(out)
+    step = step or _silent(progress)
+    beside = (out / config.study).resolve()  # `out` need not be there yet to lie beside it
+    study = Study(beside if beside.exists() else config.study)
+    with step("train") as report:
+        run = train(study, out, config, resume=True, progress=report)
+    done = _Journal(run, config, study.key)
+    if not done.fresh("decode"):
+        with step("decode") as report:
+            decode(run, progress=report)
+        done.note("decode")
+    with step("generate") as report:  # draws what is missing, so it is asked every time
+        draw(run, progress=report)
+    if not done.fresh("evaluate"):
+        with step("evaluate") as report:
+            evaluate(run, progress=report)
+        done.note("evaluate")
+    return run
+
+
+def run_recipe(
+    recipe: Recipe, out: str | Path, *, step: Step | None = None, progress: Progress | None = None
+) -> list[Run]:
+    """Carry out a recipe.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        What to make and run.
+    out : path-like
+        The run's folder, or the parent of one run a fold; a study that is made lies in `out`/study.
+    step, progress : callable, optional
+        As in :func:`run_experiment`.
+
+    Returns
+    -------
+    list of Run
+        One, or one a fold.
+    """
+    from eegprompt.study import Study
+
+    out = Path(out)
+    step = step or _silent(progress)
+    settings = dict(recipe.settings)
+    if recipe.make is not None:
+        place = out / "study"
+        with step("study") as report:
+            study = make_study(recipe.make, place, progress=report)
+    else:
+        place = Path(settings["study"])
+        study = Study(place)
+    settings = complete_settings(study, settings)
+
+    def config_of(fold: int | None) -> ExperimentConfig:
+        # Where the study lies in the run, the path is relative, so that both can be moved together.
+        if recipe.make is None:
+            where = str(place.resolve())
+        else:
+            where = "study" if recipe.folds == "one" else "../study"
+        chosen = {} if fold is None else {"fold": fold}
+        return load_config({**settings, "study": where, **chosen})
+
+    if recipe.folds == "one":
+        return [run_experiment(config_of(None), out, step=step)]
+    count = len(study.split(config_of(None).split).folds)
+    return [
+        run_experiment(config_of(i), out / f"fold-{i}", step=_numbered(step, i, count))
+        for i in range(count)
+    ]
+
+
+def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
+    """Name the split and the captions where a study has just one of them and none was named.
+
+    Parameters
+    ----------
+    study : Study
+        What will be trained on.
+    settings : dict
+        Settings of an experiment.
+
+    Returns
+    -------
+    dict
+        `settings`, with `split` and `captions` where they follow from the study.
+    """
+    completed = dict(settings)
+    for key, default, existing in (
+        ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
+        ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
+    ):
+        if key in completed or default in existing:
+            continue
+        if not existing:
+            verb = "split" if key == "split" else "captions write"
+            raise StudyError(f"{study.path} has no {key} yet; make one with 'eegprompt {verb}'")
+        if len(existing) > 1:
+            raise InputError(
+                f"{study.path} has several {'splits' if key == 'split' else 'caption sets'}; name "
+                f"one as {key}=NAME: {', '.join(existing)}"
+            )
+        completed[key] = existing[0]
+    return completed
+
+
+def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[str]) -> Run:
+    """Change those settings of a run that may change after training, and record them.
+
+    Parameters
+    ----------
+    run : Run
+        Its ``config.yaml`` is replaced if a setting differs.
+    overrides : sequence of str or None
+        ``key=value`` words.
+    groups : sequence of str
+        Groups that may change, e.g. ``("decoding",)``.
+
+    Returns
+    -------
+    Run
+        The run, opened again.
+
+    Raises
+    ------
+    InputError
+        If a word touches another setting.
+    """
+    from eegprompt.run import Run as Opened
+
+    if not overrides:
+        return run
+    for word in overrides:
+        group = word.partition("=")[0].partition(".")[0]
+        if "=" in word and group not in groups:
+            allowed = " and ".join(f"{g}.*" for g in groups)
+            raise InputError(
+                f"'{word}' cannot be changed here, only {allowed}; other settings belong to another "
+                "step, and those of training need a new run"
+            )
+    before = load_config(run.config)
+    after = load_config(run.config, list(overrides))
+    if after != before:
+        after.save(run.path / "config.yaml")
+    return Opened(run.path)
+
+
+class _Journal:
+    """Which steps of a run are done and still hold, kept in ``steps.json``.
+
+    A step holds if it was done with these settings and data, its outcome is there, and nothing it
+    read was written after it.
+    """
+
+    _GROUPS = {  # noqa: RUF012
+        "decode": ("decoding",),
+        "evaluate": ("decoding", "drawing", "evaluation"),
+    }
+
+    def __init__(self, run: Run, config: ExperimentConfig, data_key: str):
+        self.run = run
+        self.config = config
+        self.data_key = data_key
+        self.path = run.path / "steps.json"
+
+    def fresh(self, step: str) -> bool:
+        stored = read_json(self.path, error=RunError) if self.path.exists() else {}
+        if stored.get(step) != self._key(step):
+            return False
+        outcomes, read = self._files(step)
+        if not all(path.exists() for path in outcomes):
+            return False
+        oldest = min(path.stat().st_mtime_ns for path in outcomes)
+        return all(path.stat().st_mtime_ns <= oldest for path in read if path.exists())
+
+    def note(self, step: str) -> None:
+        stored = read_json(self.path, error=RunError) if self.path.exists() else {}
+        write_json(self.path, {**stored, step: self._key(step)})
+
+    def _key(self, step: str) -> str:
+        groups = self.config.model_dump(include=set(self._GROUPS[step]))
+        return content_key(self.config.key, self.data_key, groups)
+
+    def _files(self, step: str) -> tuple[list[Path], list[Path]]:
+        run = self.run
+        if step == "decode":
+            encoder = [p for p in run.encoder_dir.rglob("*") if p.is_file()]
+            return [run.decodings_path, run.prompts_path, run.embeddings_path], [
+                p for p in encoder if p.name != "calibration.json"
+            ]
+        pictures = list((run.path / "images").rglob("*.png"))
+        return [run.scores_path], [run.decodings_path, run.embeddings_path, *pictures]
+
+
+def _note_how(make: MakeRecipe, out: Path) -> None:
+    """Refuse a study made otherwise; its file stands beside the study, for it precedes it."""
+    path = out.with_name(f"{out.name}.json")
+    how = make.model_dump(mode="json", by_alias=True)
+    if path.exists():
+        before = read_json(path)
+        if before != how:
+            changed = [key for key in how if before.get(key) != how[key]]
+            raise InputError(
+                f"{out} was made with other settings ({', '.join(changed)}); choose another --out, "
+                f"or delete {out.parent} to start anew"
+            )
+        return
+    if (out / "study.json").exists():
+        raise InputError(f"{out} is there, but not from a recipe; choose another --out")
+    write_json(path, how)
+
+
+def _make_trials(make: MakeRecipe, out: Path, progress: Progress | None) -> None:
+    if make.simulate is not None:
+        from eegprompt.builtin_study import simulate
+
+        _check_options(simulate, make.simulate, "'simulate'")
+        simulate(out, progress=progress, **make.simulate)
+        return
+    assert make.import_ is not None
+    source = Path(make.import_.source)
+    if not source.exists():
+        where = f"; {make.import_.obtain}" if make.import_.obtain else ""
+        raise InputError(f"there are no recordings at {source}{where}")
+    target, argument = resolve("reader", make.import_.reader)
+    reader = target(argument) if argument else target()
+    files = [source / name for name in make.import_.files]
+    reader.read(files, out, progress=progress, **make.import_.options)
+
+
+def _check_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
+    """Name an option that `function` does not take, instead of failing inside it."""
+    parameters = inspect.signature(function).parameters.values()
+    allowed = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+    for name in options:
+        if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            raise UnknownNameError(f"option of {what}", name, allowed)
+
+
+def _filled_in(make: dict[str, Any], folder: Path, source: str | Path | None) -> dict[str, Any]:
+    """Put in what ``${VARIABLE}``, ``{source}`` and ``{recipe}`` stand for."""
+    section = make.get("import")
+    names = {"recipe": str(folder)}
+    if isinstance(section, dict):
+        given = str(source) if source is not None else section.get("source")
+        if not given:
+            raise InputError("the recipe imports recordings; say where they lie with --source")
+        names["source"] = str(Path(_variables(str(given), section)).expanduser().resolve())
+        make = {**make, "import": {**section, "source": names["source"]}}
+    elif source is not None:
+        raise InputError("the recipe imports no recordings, so it takes no source")
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: walk(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [walk(v) for v in value]
+        if isinstance(value, str):
+            return re.sub(r"\{(source|recipe)\}", lambda m: names.get(m[1], m[0]), value)
+        return value
+
+    return dict(walk(make))
+
+
+def _variables(text: str, section: dict[str, Any]) -> str:
+    def value(match: re.Match[str]) -> str:
+        name = match[1]
+        if not os.environ.get(name):
+            where = f" ({section['obtain']})" if section.get("obtain") else ""
+            raise InputError(
+                f"the variable {name} is not set; set it to the folder of the recordings{where}, or "
+                "name the folder with --source"
+            )
+        return os.environ[name]
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def _silent(progress: Progress | None) -> Step:
+    @contextmanager
+    def step(title: str) -> Iterator[Progress]:
+        yield progress or (lambda done, total, label: None)
+
+    return step
+
+
+def _numbered(step: Step, index: int, count: int) -> Step:
+    return lambda title: step(f"fold {index + 1} of {count}, {title}")
