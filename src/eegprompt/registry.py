@@ -30,6 +30,8 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "objective": {
         "clip": "eegprompt.objectives:ClipObjective",
+        "mse": "eegprompt.objectives:MseObjective",
+        "siglip": "eegprompt.objectives:SiglipObjective",
     },
     "generator": {
         "builtin": "eegprompt.generators.diffusion:builtin_generator",
@@ -42,6 +44,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "by-image": "eegprompt.data.splits:by_image",
         "by-run": "eegprompt.data.splits:by_run",
         "by-subject": "eegprompt.data.splits:by_subject",
+        "cross-session": "eegprompt.data.splits:cross_session",
+        "forward-in-block": "eegprompt.data.splits:forward_in_block",
+        "leave-classes-out": "eegprompt.data.splits:leave_classes_out",
     },
 }
 
