@@ -1,0 +1,1 @@
+"""What surrounds a score: permutation chance, intervals, correction for many heads."""

@@ -1,0 +1,324 @@
+"""Class decisions by caption heads: probabilities per head, ensembles, and how they are scored.
+
+A head names a class by the cosine of the EEG embedding with a *prototype* of each class in text
+space, the mean embedding of the class's training captions, turned into probabilities by a softmax
+whose temperature is fitted on validation trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from eegprompt.errors import InputError
+
+__all__ = [
+    "accuracy",
+    "class_probabilities",
+    "class_prototypes",
+    "decision_credit",
+    "ensemble_probabilities",
+    "fit_temperature",
+    "fit_weights",
+    "macro_accuracy",
+    "majority_credit",
+    "roc_auc",
+    "weighted_auc",
+]
+
+
+def class_prototypes(embeddings: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
+    """Mean embedding of each class, scaled to unit length.
+
+    Parameters
+    ----------
+    embeddings : array of shape (n_captions, n_dims)
+        Unit rows: training captions of one kind.
+    classes : array of int, shape (n_captions,)
+        Class of each, in [0, n_classes).
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    array of float64, shape (n_classes, n_dims)
+
+    Raises
+    ------
+    InputError
+        If counts differ or a class has no caption.
+
+    References
+    ----------
+    Radford et al. (2021), the ensemble of prompts of CLIP's zero-shot classifier.
+    """
+    embeddings = np.asarray(embeddings, dtype=np.float64)
+    classes = np.asarray(classes)
+    if embeddings.ndim != 2 or classes.shape != (len(embeddings),):
+        raise InputError(
+            f"each caption needs one class, got shapes {embeddings.shape} and {classes.shape}"
+        )
+    counts = np.bincount(classes, minlength=n_classes)
+    if len(counts) > n_classes or (counts == 0).any():
+        raise InputError(
+            f"each of {n_classes} classes needs at least one training caption; class "
+            f"{int(np.argmin(counts))} has {int(counts.min())}"
+        )
+    sums = np.zeros((n_classes, embeddings.shape[1]))
+    np.add.at(sums, classes, embeddings)
+    norm = np.linalg.norm(sums, axis=1, keepdims=True)
+    return sums / np.where(norm == 0, 1, norm)
+
+
+def class_probabilities(similarity: np.ndarray, temperature: float) -> np.ndarray:
+    """Softmax over classes of similarity / temperature.
+
+    Parameters
+    ----------
+    similarity : array of shape (n_trials, n_classes)
+        Cosines with the prototypes.
+    temperature : float
+        Above 0; the lower, the more decided.
+
+    Returns
+    -------
+    array of float64, shape (n_trials, n_classes)
+        Rows sum to 1; a row with a NaN is NaN throughout.
+    """
+    if not temperature > 0:
+        raise InputError(f"a temperature must be above 0, got {temperature}")
+    logits = np.asarray(similarity, dtype=np.float64) / temperature
+    logits = logits - logits.max(axis=1, keepdims=True)
+    odds = np.exp(logits)
+    return odds / odds.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(similarity: np.ndarray, target: np.ndarray) -> float:
+    """Temperature with the least mean log loss on validation trials, in [0.001, 100].
+
+    Parameters
+    ----------
+    similarity : array of shape (n_trials, n_classes)
+        Cosines; rows with a NaN are left out.
+    target : array of int, shape (n_trials,)
+        True class of each trial.
+
+    References
+    ----------
+    Guo et al. (2017), On calibration of modern neural networks, ICML.
+    """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import logsumexp
+
+    similarity = np.asarray(similarity, dtype=np.float64)
+    target = np.asarray(target)
+    _check_targets(similarity, target)
+    fine = ~np.isnan(similarity).any(axis=1)
+    if not fine.any():
+        raise InputError("no validation trial has a similarity that is a number")
+    similarity, target = similarity[fine], target[fine]
+    own = similarity[np.arange(len(target)), target]
+
+    def loss(log_temperature: float) -> float:
+        scale = np.exp(-log_temperature)
+        return float((logsumexp(similarity * scale, axis=1) - own * scale).mean())
+
+    best = minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e2)), method="bounded")
+    return float(np.exp(best.x))
+
+
+def ensemble_probabilities(
+    probabilities: np.ndarray, weights: np.ndarray | None = None
+) -> np.ndarray:
+    """Weighted mean over heads of class probabilities.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_heads, n_trials, n_classes)
+        From :func:`class_probabilities`.
+    weights : array of shape (n_heads,), optional
+        Not negative, not all 0; equal where not given.
+
+    Returns
+    -------
+    array of shape (n_trials, n_classes)
+        Rows sum to 1; NaN where a head is.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    if probabilities.ndim != 3 or not len(probabilities):
+        raise InputError(
+            f"probabilities must be (heads, trials, classes), got shape {probabilities.shape}"
+        )
+    if weights is None:
+        return probabilities.mean(axis=0)
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != probabilities.shape[:1] or (weights < 0).any() or not weights.sum() > 0:
+        raise InputError("weights must be one a head, none negative and not all 0")
+    return np.tensordot(weights / weights.sum(), probabilities, axes=1)
+
+
+def fit_weights(probabilities: np.ndarray, target: np.ndarray, *, steps: int = 200) -> np.ndarray:
+    """Weights of the heads with the highest likelihood of the validation trials.
+
+    The log likelihood of a mixture is concave in its weights; expectation–maximization climbs it.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_heads, n_trials, n_classes)
+        On validation trials; trials with a NaN are left out.
+    target : array of int, shape (n_trials,)
+        True classes.
+    steps : int
+        Iterations.
+
+    Returns
+    -------
+    array of shape (n_heads,)
+        Not negative, summing to 1.
+    """
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    target = np.asarray(target)
+    _check_targets(probabilities[0], target)
+    own = probabilities[:, np.arange(len(target)), target]
+    own = own[:, ~np.isnan(own).any(axis=0)]
+    weights = np.full(len(own), 1 / len(own))
+    if not own.size:
+        return weights
+    for _ in range(steps):
+        joint = weights[:, None] * np.maximum(own, 1e-300)
+        weights = (joint / joint.sum(axis=0)).mean(axis=1)
+    return weights
+
+
+def decision_credit(scores: np.ndarray) -> np.ndarray:
+    """The decision for one class as a table: 1 at the highest score, shared evenly by ties.
+
+    Parameters
+    ----------
+    scores : array of shape (n_trials, n_classes)
+        Probabilities, votes or any score that is higher for the likelier class.
+
+    Returns
+    -------
+    array of float, shape (n_trials, n_classes)
+        Rows sum to 1; a row with a NaN is 0 throughout: it is always wrong.
+    """
+    scores = np.asarray(scores, dtype=np.float64)
+    if scores.ndim != 2 or not scores.shape[1]:
+        raise InputError(f"scores must be (trials, classes), got shape {scores.shape}")
+    bad = np.isnan(scores).any(axis=1, keepdims=True)
+    top = (scores == scores.max(axis=1, keepdims=True)) & ~bad
+    return top / np.maximum(top.sum(axis=1, keepdims=True), 1)
+
+
+def majority_credit(probabilities: np.ndarray) -> np.ndarray:
+    """The class most heads decide for, as in :func:`decision_credit`; a tie of votes is shared.
+
+    Parameters
+    ----------
+    probabilities : array of shape (n_heads, n_trials, n_classes)
+        A head with a NaN has no vote.
+    """
+    votes = sum(decision_credit(head) for head in np.asarray(probabilities))
+    votes = np.asarray(votes)
+    return np.where(votes.any(axis=1, keepdims=True), decision_credit(votes), 0.0)
+
+
+def _check_targets(table: np.ndarray, target: np.ndarray) -> None:
+    if table.ndim != 2 or target.shape != (len(table),) or not len(table):
+        raise InputError(
+            f"each trial needs one true class, got shapes {table.shape} and {target.shape}"
+        )
+    if target.min() < 0 or target.max() >= table.shape[1]:
+        raise InputError(
+            f"a true class must lie in [0, {table.shape[1] - 1}], got {target.min()} to "
+            f"{target.max()}"
+        )
+
+
+def accuracy(credit: np.ndarray, target: np.ndarray) -> float:
+    """Fraction of trials decided rightly.
+
+    Higher is better; in [0, 1]; chance is 1 / n_classes for balanced classes.
+
+    Parameters
+    ----------
+    credit : array of shape (n_trials, n_classes)
+        From :func:`decision_credit` or :func:`majority_credit`.
+    target : array of int, shape (n_trials,)
+        True classes.
+
+    Examples
+    --------
+    >>> accuracy(decision_credit([[0.9, 0.1], [0.5, 0.5]]), np.array([0, 1]))
+    0.75
+    """
+    credit, target = np.asarray(credit), np.asarray(target)
+    _check_targets(credit, target)
+    return float(credit[np.arange(len(target)), target].mean())
+
+
+def macro_accuracy(credit: np.ndarray, target: np.ndarray) -> float:
+    """Mean over classes of the accuracy on the class's trials.
+
+    Higher is better; in [0, 1]; chance is 1 / n_classes. Classes without a test trial are left out.
+    """
+    credit, target = np.asarray(credit), np.asarray(target)
+    _check_targets(credit, target)
+    own = credit[np.arange(len(target)), target]
+    return float(np.mean([own[target == c].mean() for c in np.unique(target)]))
+
+
+def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Probability that a positive trial scores higher than a negative one; ties count half.
+
+    Higher is better; in [0, 1]; chance is 0.5. A NaN score is wrong on either side: it ranks below
+    the negatives for a positive trial and above the positives for a negative one.
+
+    Parameters
+    ----------
+    scores : array of shape (n_trials,)
+        Higher speaks for positive.
+    positive : array of bool, shape (n_trials,)
+        True class.
+
+    Examples
+    --------
+    >>> roc_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    positive = np.asarray(positive, dtype=bool)
+    return float(weighted_auc(scores, positive)(np.ones((1, len(positive))))[0])
+
+
+def weighted_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """:func:`roc_auc` as a function of how often each trial counts.
+
+    Returns
+    -------
+    callable
+        Maps weights (n_sets, n_trials) to values (n_sets,); NaN where a side has no weight.
+    """
+    scores = np.asarray(scores, dtype=np.float64).copy()
+    positive = np.asarray(positive, dtype=bool)
+    if scores.ndim != 1 or scores.shape != positive.shape:
+        raise InputError(
+            f"each trial needs one score and one class, got shapes {scores.shape} and "
+            f"{positive.shape}"
+        )
+    bad = np.isnan(scores)
+    scores[bad] = np.where(positive[bad], -np.inf, np.inf)
+    order = np.argsort(scores, kind="stable")
+    _, starts = np.unique(scores[order], return_index=True)
+    is_positive = positive[order]
+
+    def value(weights: np.ndarray) -> np.ndarray:
+        ordered = np.asarray(weights, dtype=np.float64)[:, order]
+        up = np.add.reduceat(ordered * is_positive, starts, axis=1)
+        down = np.add.reduceat(ordered * ~is_positive, starts, axis=1)
+        below = np.cumsum(down, axis=1) - down
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (up * (below + 0.5 * down)).sum(axis=1) / (up.sum(axis=1) * down.sum(axis=1))
+
+    return value

@@ -1,0 +1,225 @@
+"""Two-way identification: does a picture resemble its own reference more than another one?
+
+For a picture j with reference t and every other reference i: is the correlation of features
+r[i, j] below r[t, j]? The distractors are references, each distinct one once: an image that was
+shown to several people, or is in the set twice, is never its own distractor. Ties count half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from eegprompt.errors import InputError
+
+__all__ = ["correlation_distance", "feature_correlation", "two_way", "two_way_table"]
+
+
+def _standard(rows: Any, dtype: type = np.float64) -> np.ndarray:
+    """Center each row and scale it to unit length; a constant row becomes 0."""
+    rows = np.asarray(rows, dtype=dtype).reshape(len(rows), -1)
+    constant = (rows == rows[:, :1]).all(axis=1)
+    rows = rows - rows.mean(axis=1, keepdims=True)
+    rows[constant] = 0  # not the rounding error of its mean
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norm == 0, 1, norm)
+
+
+def feature_correlation(references: Any, pictures: Any, *, chunk: int = 128) -> np.ndarray:
+    """Pearson correlation of every reference's features with every picture's.
+
+    Only `chunk` rows of either side are held at a time, so that feature files larger than memory
+    can be given memory-mapped.
+
+    Parameters
+    ----------
+    references : array-like of shape (n_references, ...)
+        Anything that can be cut by rows and has a length: an array, a memory map, an HDF5 set.
+        Rows are flattened.
+    pictures : array-like of shape (n_pictures, ...)
+        Likewise.
+    chunk : int
+        Rows of each side held at a time.
+
+    Returns
+    -------
+    array of float64, shape (n_references, n_pictures)
+        In [-1, 1]; 0 where a row is constant; NaN where a picture's features hold a NaN.
+
+    Raises
+    ------
+    InputError
+        If the features differ in length or a reference's features are not finite.
+    """
+    n_references, n_pictures = len(references), len(pictures)
+    result = np.empty((n_references, n_pictures))
+    for start in range(0, n_references, chunk):
+        one = _standard(references[start : start + chunk])
+        if not np.isfinite(one).all():
+            bad = start + int(np.flatnonzero(~np.isfinite(one).all(axis=1))[0])
+            raise InputError(
+                f"the features of reference {bad} are not finite; compute them again, or leave the "
+                "image out"
+            )
+        for other in range(0, n_pictures, chunk):
+            two = _standard(pictures[other : other + chunk])
+            if one.shape[1] != two.shape[1]:
+                raise InputError(
+                    f"features of references and pictures must be equally long, got {one.shape[1]} "
+                    f"and {two.shape[1]}"
+                )
+            result[start : start + chunk, other : other + chunk] = one @ two.T
+    return result
+
+
+def _content_groups(references: Any, chunk: int = 128) -> np.ndarray:
+    """Number of each row's distinct content."""
+    import hashlib
+
+    seen: dict[bytes, int] = {}
+    groups = np.empty(len(references), dtype=np.int64)
+    for start in range(0, len(references), chunk):
+        for i, row in enumerate(np.asarray(references[start : start + chunk])):
+            key = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
+            groups[start + i] = seen.setdefault(key, len(seen))
+    return groups
+
+
+def two_way_table(
+    references: Any,
+    pictures: Any,
+    *,
+    classes: Sequence[Any] | np.ndarray | None = None,
+    chunk: int = 128,
+) -> np.ndarray:
+    """What each picture would score if each reference were its own.
+
+    Parameters
+    ----------
+    references : array-like of shape (n_references, ...)
+        Features of the distinct references.
+    pictures : array-like of shape (n_pictures, ...)
+        Features of the pictures.
+    classes : sequence of length n_references, optional
+        Distractors are only references of the same class.
+    chunk : int
+        Rows held at a time.
+
+    Returns
+    -------
+    array of float64, shape (n_pictures, n_references)
+        In [0, 1]: the share of distractors less correlated with the picture than that reference,
+        ties half. References with equal features are one distractor. NaN where a reference has no
+        distractor. A picture with NaN features scores 0.
+    """
+    correlation = feature_correlation(references, pictures, chunk=chunk)
+    contents = _content_groups(references, chunk)
+    n_references = len(contents)
+    members = (
+        [np.arange(n_references)]
+        if classes is None
+        else [np.flatnonzero(np.asarray(classes) == c) for c in dict.fromkeys(list(classes))]
+    )
+    if sum(len(m) for m in members) != n_references:
+        raise InputError(
+            f"each of {n_references} references needs one class, got {len(classes or [])}"
+        )
+    table = np.full((correlation.shape[1], n_references), np.nan)
+    for rows in members:
+        _, first, inverse = np.unique(contents[rows], return_index=True, return_inverse=True)
+        n_distinct = len(first)
+        if n_distinct < 2:
+            continue
+        from scipy.stats import rankdata
+
+        distinct = correlation[rows[first]]
+        bad = np.isnan(distinct).any(axis=0)
+        share = (rankdata(np.where(bad, 0.0, distinct), axis=0) - 1) / (n_distinct - 1)
+        share[:, bad] = 0.0
+        table[:, rows] = share[inverse.ravel()].T
+    return table
+
+
+def two_way(
+    references: Any,
+    pictures: Any,
+    targets: np.ndarray | None = None,
+    *,
+    classes: Sequence[Any] | np.ndarray | None = None,
+    chunk: int = 128,
+) -> np.ndarray:
+    """Two-way identification of each picture.
+
+    Higher is better; in [0, 1]; chance is 0.5. See :func:`two_way_table` for ties, equal
+    references, NaN and the meaning of `classes`.
+
+    Parameters
+    ----------
+    references : array-like of shape (n_references, ...)
+        Features of the references.
+    pictures : array-like of shape (n_pictures, ...)
+        Features of the pictures.
+    targets : array of int, shape (n_pictures,), optional
+        Row of each picture's own reference; the picture's own row where not given.
+    classes : sequence of length n_references, optional
+        Distractors are only references of the same class.
+    chunk : int
+        Rows held at a time.
+
+    Returns
+    -------
+    array of float64, shape (n_pictures,)
+        NaN where a picture has no distractor.
+
+    Examples
+    --------
+    >>> two_way(np.eye(3), np.eye(3)).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    n_references, n_pictures = len(references), len(pictures)
+    if targets is None:
+        if n_references != n_pictures:
+            raise InputError(
+                f"{n_pictures} pictures and {n_references} references: say which reference belongs "
+                "to which picture (targets), or give equally many"
+            )
+        targets = np.arange(n_pictures)
+    targets = np.asarray(targets)
+    if targets.shape != (n_pictures,) or (
+        len(targets) and (targets.min() < 0 or targets.max() >= n_references)
+    ):
+        raise InputError(
+            f"each of {n_pictures} pictures needs one reference in [0, {n_references - 1}], got "
+            f"targets of shape {targets.shape}"
+        )
+    if n_references < 2:
+        raise InputError("two-way identification needs at least two references, got 1")
+    table = two_way_table(references, pictures, classes=classes, chunk=chunk)
+    return table[np.arange(n_pictures), targets]
+
+
+def correlation_distance(references: Any, pictures: Any, *, chunk: int = 128) -> np.ndarray:
+    """One minus the Pearson correlation of each pair's features.
+
+    Lower is better; in [0, 2]; unrelated features are at about 1. A constant row has correlation 0.
+
+    Parameters
+    ----------
+    references, pictures : array-like of shape (n, ...)
+        Features, pair by pair.
+
+    Returns
+    -------
+    array of float64, shape (n,)
+    """
+    if len(references) != len(pictures):
+        raise InputError(
+            f"each picture needs one reference, got {len(pictures)} and {len(references)}"
+        )
+    parts = [
+        1 - (_standard(references[s : s + chunk]) * _standard(pictures[s : s + chunk])).sum(axis=1)
+        for s in range(0, len(references), chunk)
+    ]
+    return np.concatenate(parts) if parts else np.zeros(0)

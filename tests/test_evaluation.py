@@ -1,0 +1,427 @@
+"""Scores of whole runs, on run folders written here: what is planted is found, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors.numpy import save_file
+
+from eegprompt import registry
+from eegprompt.artifacts import content_key
+from eegprompt.errors import RunError
+from eegprompt.evaluation import evaluate, evaluate_folds
+from eegprompt.experiment import load_config
+from eegprompt.run import Run
+from eegprompt.study import Study, StudyWriter
+from eegprompt.types import Fold, Split
+
+HEADS = ("ObjectSnap", "ColorTone", "StoryHint")
+COLORS = ("red", "blue", "green")
+DIMS = 24
+
+
+class FakeTextEncoder:
+    """A fixed random direction for each text, close for texts that share their first word."""
+
+    name, revision, max_tokens = "fake", "1", 77
+
+    def __init__(self, argument=None, device="auto"):
+        pass
+
+    @staticmethod
+    def _direction(text: str) -> np.ndarray:
+        seed = int(content_key(text)[:8], 16)
+        return np.random.default_rng(seed).standard_normal(DIMS)
+
+    def embed(self, texts):
+        rows = [self._direction(t.split()[0]) + 0.3 * self._direction(t) for t in texts]
+        rows = np.array(rows).reshape(len(rows), DIMS)
+        return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+    def count_tokens(self, text):
+        return len(text.split()) + 2
+
+
+class FakeFeatures:
+    """Coarse and fine blocks of pixels."""
+
+    name, revision = "fake", "1"
+
+    def __call__(self, images):
+        x = images.astype(np.float32)
+        coarse = x.reshape(len(x), 4, 8, 4, 8, 3).mean(axis=(2, 4)).reshape(len(x), -1)
+        return {"early": x[:, ::2, ::2].reshape(len(x), -1), "late": coarse, "logits": coarse}
+
+
+def load_fake_features():
+    return FakeFeatures()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fakes():
+    registry.register("text encoder", "fake-evaluation", f"{__name__}:FakeTextEncoder")
+    registry.register("features", "fake-evaluation", f"{__name__}:load_fake_features")
+    yield
+    del registry.GROUPS["text encoder"]["fake-evaluation"]
+    del registry.GROUPS["features"]["fake-evaluation"]
+
+
+def captions_of(image: str, category: str, color: str) -> list[dict]:
+    wording = int(image[3:]) % 2
+    return [
+        {"kind": "ObjectSnap", "text": f"{category} there", "meaning": category},
+        {"kind": "ColorTone", "text": f"{color} {('tones', 'paint')[wording]}", "meaning": color},
+        {"kind": "StoryHint", "text": f"story{image} happens", "meaning": None},
+    ]
+
+
+def picture(rng: np.random.Generator) -> np.ndarray:
+    coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC))
+
+
+def make_study(
+    path: Path, *, classes=4, per_class=6, repetitions=3, subjects=1, identity="known", folds=1
+) -> Study:
+    """Images of some classes; the second half of each class is tested, or runs where only known."""
+    rng = np.random.default_rng(1)
+    names = [f"class{c}" for c in range(classes)]
+    rows = [
+        (f"img{c * per_class + i}", category, COLORS[(i + c) % len(COLORS)], i)
+        for c, category in enumerate(names)
+        for i in range(per_class)
+    ]
+    images = pd.DataFrame(rows, columns=["image_id", "category", "color", "place"])
+    shown = [
+        (f"s{subject}", image, category, f"run{r % 4}")
+        for image, category, _, _ in rows
+        for subject in range(subjects)
+        for r in range(repetitions)
+    ]
+    trials = pd.DataFrame(shown, columns=["subject", "image_id", "category", "run"])
+    captions = pd.DataFrame(
+        [
+            {"image_id": image, **caption}
+            for image, category, color, _ in rows
+            for caption in captions_of(image, category, color)
+        ]
+    )
+    with StudyWriter.open(path) as writer:
+        (writer.folder / "images").mkdir()
+        for image in images["image_id"]:
+            Image.fromarray(picture(rng)).save(writer.folder / "images" / f"{image}.png")
+        images["path"] = [f"images/{i}.png" for i in images["image_id"]]
+        eeg = rng.standard_normal((len(trials), 3, 20))
+        eeg += trials["category"].str[5:].astype(int).to_numpy()[:, None, None] * 0.3
+        writer.append(eeg)
+        writer.finish(
+            info={
+                "name": "fake",
+                "source": "test",
+                "ch_names": ["Fz", "Cz", "Pz"],
+                "sfreq": 100.0,
+                "tmin": 0.0,
+                "unit": "V",
+                "design": "randomised",
+                "image_identity": identity,
+            },
+            trials=trials,
+            images=images.drop(columns=["color", "place"]),
+        )
+    study = Study(path)
+    study.write_captions("builtin", captions)
+    table = study.trials.merge(images[["image_id", "place"]], on="image_id")
+    made = []
+    for f in range(folds):
+        if identity == "known":
+            side = table["place"].to_numpy()
+            test = (side % (2 * folds)) == 2 * f + 1
+            val = (side == 0) & ~test
+        else:
+            test = (table["run"] == f"run{f}").to_numpy()
+            val = (table["run"] == f"run{(f + 1) % 4}").to_numpy()
+        ids = table["trial_id"].to_numpy()
+        made.append(Fold(ids[~test & ~val], ids[val], ids[test]))
+    study.write_split(Split("official", tuple(made)))
+    return study
+
+
+def make_run(
+    path: Path,
+    study: Study,
+    *,
+    signal=3.0,
+    seed=0,
+    fold=0,
+    heads=HEADS,
+    rungs=("eeg", "floor", "ceiling"),
+    **evaluation,
+) -> Run:
+    """A run whose embeddings hold the true captions with noise, and whose pictures likewise."""
+    rng = np.random.default_rng(seed)
+    config = load_config(
+        {
+            "study": str(study.path),
+            "fold": fold,
+            "kinds": list(heads),
+            "text_encoder": "fake-evaluation",
+            "evaluation": {
+                "features": "fake-evaluation", "permutations": 199, "resamples": 200, **evaluation
+            },
+        }
+    )  # fmt: skip
+    config.save(path / "config.yaml")
+    run = Run(path)
+    side = run.fold(study)
+    encoder = FakeTextEncoder()
+    captions = study.captions("builtin").set_index(["kind", "image_id"])["text"]
+    images = study.trials["image_id"].to_numpy()
+    stored = {}
+    for name in ("val", "test"):
+        ids = getattr(side, name)
+        stored[f"{name}/trial_id"] = ids
+        for head in heads:
+            true = encoder.embed([captions[head, images[t]] for t in ids])
+            noisy = signal * true + rng.standard_normal(true.shape)
+            noisy /= np.linalg.norm(noisy, axis=1, keepdims=True)
+            stored[f"{name}/{head}"] = noisy.astype(np.float32)
+    save_file(stored, run.embeddings_path)
+    drawn = pd.Series(side.test, index=images[side.test]).groupby(level=0).first()
+    for image, trial in drawn.items():
+        true = study.load_images([image])[0].astype(float)
+        for rung in rungs:
+            share = {"eeg": min(signal / 6, 1), "floor": 0.0, "ceiling": 0.9}[rung]
+            mixed = share * true + (1 - share) * picture(rng)
+            out = run.image_path("builtin", rung, int(trial))
+            out.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mixed.round().astype(np.uint8)).save(out)
+    return run
+
+
+def find(rows, metric, **want):
+    found = [
+        r for r in rows if r["metric"] == metric and all(r.get(k) == v for k, v in want.items())
+    ]
+    assert len(found) == 1, f"{metric} {want}: {len(found)} rows"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return make_study(tmp_path_factory.mktemp("evaluation") / "study")
+
+
+@pytest.fixture(scope="module")
+def planted(study, tmp_path_factory):
+    run = make_run(tmp_path_factory.mktemp("evaluation") / "run", study)
+    return run, evaluate(run)
+
+
+def test_planted_signal_is_found(planted):
+    _, rows = planted
+    for head in HEADS:
+        row = find(rows, "caption_retrieval_top1", head=head, scope="all")
+        assert row["value"] > row["chance"] + 0.2
+        assert row["p_holm"] < 0.05
+        assert row["lo"] <= row["value"] <= row["hi"]
+        assert row["floor"] == pytest.approx(row["chance"], abs=0.02)
+        assert row["ceiling"] == 1
+        assert row["n"] == 12
+        assert row["n_trials"] == 36
+        assert row["pool"] == "test"
+    accuracy = find(rows, "class_accuracy", head="ensemble", note=None)
+    assert accuracy["value"] > 0.9
+    assert accuracy["p"] < 0.05
+    assert accuracy["chance"] == pytest.approx(0.25)
+    assert accuracy["ceiling"] > 0.9
+    assert accuracy["floor"] == pytest.approx(0.25, abs=0.05)
+
+
+def test_within_class_rows_come_first_and_only_for_kinds_that_vary(planted):
+    run, rows = planted
+    within = [r for r in rows if r["scope"] == "within-class"]
+    assert rows[: len(within)] == within
+    heads = {r["head"] for r in within if r["metric"] == "caption_retrieval_top1"}
+    assert heads == {"ColorTone", "StoryHint"}
+    story = find(rows, "caption_retrieval_top1", head="StoryHint", scope="within-class")
+    assert story["chance"] == pytest.approx(1 / 3)  # three test images a class
+    said = json.loads(run.scores_path.read_text())
+    assert any("ObjectSnap does not vary" in note for note in said["notes"])
+    assert any("top5 within class" in m for m in said["missing"])
+
+
+def test_pictures_stand_between_floor_and_ceiling(planted):
+    _, rows = planted
+    for metric in ("two_way_early", "two_way_late", "pixcorr", "ssim", "ssim_legacy"):
+        row = find(rows, metric, rung="eeg", scope="all")
+        assert row["floor"] < row["value"] <= row["ceiling"]
+        assert row["floor_lo"] <= row["floor"] <= row["floor_hi"]
+        assert row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
+        assert row["p"] < 0.05
+        assert row["n"] == 12
+        assert row["generator"] == "builtin"
+    two = find(rows, "two_way_early", scope="within-class")
+    assert two["chance"] == pytest.approx(0.5)
+    assert two["features"] == "fake-evaluation"
+    gray = find(rows, "pixcorr", rung="gray")
+    assert gray["value"] == 0
+    mean = find(rows, "ssim", rung="mean-image")
+    assert 0 < mean["lo"] < mean["value"] < mean["hi"] < 1
+
+
+def test_every_row_has_every_key_and_values_in_range(planted):
+    _, rows = planted
+    keys = {"metric", "rung", "head", "pool", "scope", "unit", "n", "n_trials", "value", "lo", "hi",
+            "chance", "p", "p_holm", "floor", "ceiling", "generator", "features",
+            "higher_is_better", "protocol", "note"}  # fmt: skip
+    for row in rows:
+        assert keys <= set(row)
+        assert -1 <= row["value"] <= 1
+        assert row["p"] is None or 0 < row["p"] <= 1
+        assert row["p_holm"] is None or row["p_holm"] >= row["p"]
+        if row["rung"] not in ("gray", "mean-image"):
+            assert row["chance"] is not None
+
+
+def test_lda_stands_beside_the_encoder(planted):
+    _, rows = planted
+    lda = find(rows, "class_accuracy_lda")
+    assert lda["value"] > lda["chance"] + 0.1
+    assert lda["n_trials"] == 36
+
+
+def test_same_inputs_same_scores(planted, study, tmp_path):
+    _, rows = planted
+    again = evaluate(make_run(tmp_path / "again", study))
+    assert [{**r} for r in again] == rows
+
+
+def test_no_signal_stays_at_chance(study, tmp_path):
+    ps, excess = [], []
+    for seed in range(8):
+        run = make_run(tmp_path / f"run{seed}", study, signal=0.0, seed=seed, rungs=())
+        for row in evaluate(run):
+            if row["metric"].startswith("caption_retrieval_top1"):
+                ps.append(row["p"])
+                excess.append(row["value"] - row["chance"])
+    assert abs(np.mean(excess)) < 0.04
+    assert 0.3 < np.mean(ps) < 0.7
+    assert np.mean(np.array(ps) < 0.1) < 0.3
+
+
+def test_class_information_alone_does_not_lift_within_class(study, tmp_path):
+    run = make_run(tmp_path / "run", study, rungs=())
+    from safetensors.numpy import load_file
+
+    stored = load_file(run.embeddings_path)
+    captions = study.captions("builtin").set_index(["kind", "image_id"])["text"]
+    category = study.trials.groupby("category")["image_id"].unique()
+    trials = study.trials
+    encoder = FakeTextEncoder()
+    mean = {
+        c: encoder.embed([captions["StoryHint", i] for i in images]).mean(axis=0)
+        for c, images in category.items()
+    }
+    for side in ("val", "test"):
+        ids = stored[f"{side}/trial_id"]
+        stored[f"{side}/StoryHint"] = np.array([mean[trials["category"][t]] for t in ids])
+    save_file(stored, run.embeddings_path)
+    rows = evaluate(run)
+    overall = find(rows, "caption_retrieval_top1", head="StoryHint", scope="all")
+    within = find(rows, "caption_retrieval_top1", head="StoryHint", scope="within-class")
+    assert overall["value"] > overall["chance"] + 0.1
+    assert overall["p_within_class"] > 0.05
+    assert within["value"] == pytest.approx(1 / 3)
+    assert within["p"] > 0.5
+
+
+def test_missing_parts_are_named(study, tmp_path):
+    run = make_run(tmp_path / "run", study, rungs=("eeg",))
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())
+    assert find(rows, "ssim", rung="eeg")["floor"] is None
+    assert any("rung 'floor'" in m for m in said["missing"])
+    run.embeddings_path.unlink()
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())
+    assert not [r for r in rows if r["metric"].startswith("caption")]
+    assert any("embeddings.safetensors is missing" in m for m in said["missing"])
+    assert find(rows, "class_accuracy_lda")
+
+
+def test_embeddings_of_another_split_are_refused(study, tmp_path):
+    run = make_run(tmp_path / "run", study, rungs=())
+    from safetensors.numpy import load_file
+
+    stored = load_file(run.embeddings_path)
+    stored["test/trial_id"] = stored["test/trial_id"].copy()
+    stored["test/trial_id"][0] = run.fold(study).train[0]
+    save_file(stored, run.embeddings_path)
+    with pytest.raises(RunError, match="not on the test side"):
+        evaluate(run)
+    run.embeddings_path.write_bytes(b"broken")
+    with pytest.raises(RunError, match="cannot be read"):
+        evaluate(run)
+
+
+def test_nan_embeddings_count_as_wrong(study, tmp_path):
+    run = make_run(tmp_path / "run", study, rungs=())
+    from safetensors.numpy import load_file
+
+    stored = load_file(run.embeddings_path)
+    stored["test/StoryHint"] = np.full_like(stored["test/StoryHint"], np.nan)
+    save_file(stored, run.embeddings_path)
+    rows = evaluate(run)
+    assert find(rows, "caption_retrieval_top1", head="StoryHint", scope="all")["value"] == 0
+    said = json.loads(run.scores_path.read_text())
+    assert any("not a number for head StoryHint" in n for n in said["notes"])
+
+
+def test_only_the_category_known(tmp_path):
+    study = make_study(
+        tmp_path / "study", classes=2, per_class=1, repetitions=40, identity="category", folds=2
+    )
+    parent = tmp_path / "parent"
+    for fold in range(2):
+        make_run(parent / f"fold-{fold}", study, fold=fold, seed=fold, signal=1.0)
+    rows = evaluate_folds(parent)
+    metrics = {r["metric"] for r in rows}
+    assert "caption_retrieval_top1" not in metrics
+    assert not [r for r in rows if r["scope"] == "within-class"]
+    auc = find(rows, "class_auc", head="ensemble")
+    assert auc["unit"] == "AUC"
+    assert auc["value"] > 0.6
+    assert auc["p"] < 0.05
+    assert auc["n"] == auc["n_trials"] == 40
+    assert auc["value"] == pytest.approx(np.mean(auc["folds"]))
+    assert auc["lo"] < auc["value"] < auc["hi"]
+    retrieval = find(rows, "caption_retrieval_class_top1", head="ObjectSnap")
+    assert retrieval["chance"] == pytest.approx(0.5)
+    assert find(rows, "class_auc_lda")["value"] > 0.5
+    assert find(rows, "ssim", rung="eeg")["note"].startswith("category-level")
+
+
+def test_one_class_and_one_image(tmp_path):
+    study = make_study(tmp_path / "study", classes=1, per_class=3, repetitions=4)
+    run = make_run(tmp_path / "run", study)
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())
+    assert not [r for r in rows if "class" in r["metric"]]
+    assert any("only one class" in m for m in said["missing"])
+    assert any("only one reference" in m for m in said["missing"])
+    row = find(rows, "ssim", rung="eeg")
+    assert row["p"] is None
+    assert row["lo"] is None
+
+
+def test_a_broken_picture_is_named(study, tmp_path):
+    run = make_run(tmp_path / "run", study)
+    broken = sorted(run.images_dir("builtin", "eeg").glob("*.png"))[0]
+    broken.write_bytes(b"no picture")
+    with pytest.raises(RunError, match="delete it"):
+        evaluate(run)
