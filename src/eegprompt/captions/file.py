@@ -1,0 +1,358 @@
+"""Captions brought by the user in a CSV, JSONL or Parquet file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from eegprompt.artifacts import sha256_file
+from eegprompt.captions.checks import MAX_WORDS
+from eegprompt.errors import CaptionError, UnknownNameError
+from eegprompt.kinds import KINDS
+from eegprompt.study import Study
+
+__all__ = ["FileCaptioner"]
+
+_FILE_KEYS = ("image", "file", "file_name", "filename", "path")
+_KEYS = ("image_id", *_FILE_KEYS, "category")
+_TEXT = ("text", "caption")
+# Columns that say something about a caption, not another caption; an exported set has them.
+_BESIDE = frozenset(
+    ("meaning", "level", "captioner", "model", "prompt_version", "picture_sha256", "created", "key")
+)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One caption of the file, with the line it stands on."""
+
+    line: int
+    target: str
+    kind: str
+    text: str
+    meaning: str | None
+
+
+class FileCaptioner:
+    """Takes captions from a file.
+
+    The file has one row a caption (columns `kind` and `text`), or one row an image with a column a
+    kind; several rows, or in JSONL lists, give several phrasings. Rows name what they describe by
+    `image_id`, by file name (`image`, `file`, `file_name`) or by `category`. Any subset of the
+    kinds will do, as long as every image has it.
+
+    Captions given for a category hold for each of its images, and their `meaning` is the category
+    (unless the file has a column `meaning`): all phrasings of one kind for one category are the
+    same answer in retrieval.
+
+    Parameters
+    ----------
+    path : path-like
+        The file: .csv, .tsv, .jsonl or .parquet.
+    allow_missing : bool
+        Go on if some images have no captions.
+
+    Raises
+    ------
+    CaptionError
+        If the file cannot be read, a caption is empty, or columns are missing.
+    UnknownNameError
+        If a kind is not one of the ten.
+
+    Examples
+    --------
+    The smallest file::
+
+        category,kind,text
+        face,ObjectSnap,a face
+        house,ObjectSnap,a house
+    """
+
+    name = "file"
+
+    def __init__(self, path: str | Path | None, *, allow_missing: bool = False):
+        if not path:
+            raise CaptionError(
+                "the captioner 'file' needs the file: file:PATH, e.g. file:captions.csv"
+            )
+        self.path = Path(path)
+        self.allow_missing = allow_missing
+        suffix = self.path.suffix.lower()
+        if suffix not in _PARSERS:
+            raise CaptionError(
+                f"{self.path} has an unknown format '{self.path.suffix}'; captions come as "
+                f"{', '.join(_PARSERS)}"
+            )
+        if not self.path.is_file():
+            raise CaptionError(f"the caption file {self.path} does not exist")
+        self.target_column, self._rows = _rows_of(self.path, _PARSERS[suffix](self.path))
+        self.model = self.path.name
+        self.prompt_version = sha256_file(self.path)[:12]
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds that occur in the file, in prompt order."""
+        present = {row.kind for row in self._rows}
+        return tuple(kind for kind in KINDS if kind in present)
+
+    def check(self, study: Study, image_ids: Sequence[str] | None = None) -> list[str]:
+        """Compare the file with a study.
+
+        Parameters
+        ----------
+        study : Study
+        image_ids : sequence of str, optional
+            Default all images of the study.
+
+        Returns
+        -------
+        list of str
+            What a person should know, a sentence each.
+
+        Raises
+        ------
+        CaptionError
+            If no row fits the study, or an image lacks captions or a kind that others have.
+        """
+        ids = list(study.images["image_id"] if image_ids is None else image_ids)
+        by_image, unknown = self._match(study, ids)
+        notes = []
+        if not any(by_image.values()):
+            wanted = "categories" if self.target_column == "category" else "images"
+            known = study.categories if self.target_column == "category" else ids
+            raise CaptionError(
+                f"{self.path} describes none of the study's {wanted} ({', '.join(known[:5])}"
+                f"{' …' if len(known) > 5 else ''}); its column '{self.target_column}' holds "
+                f"{', '.join(unknown[:5])}"
+            )
+        if unknown:
+            notes.append(
+                f"{len(unknown)} entries of {self.path.name} are not in the study and were passed "
+                f"over (first: {', '.join(unknown[:5])})"
+            )
+        missing = [i for i in ids if not by_image[i]]
+        if missing:
+            sentence = (
+                f"{len(missing)} of {len(ids)} images have no captions in {self.path.name} (first: "
+                f"{', '.join(missing[:5])})"
+            )
+            if not self.allow_missing:
+                raise CaptionError(f"{sentence}; add them, or pass --allow-missing")
+            notes.append(sentence)
+        for image_id in ids:
+            lacking = set(self.kinds) - {row.kind for row in by_image[image_id]}
+            if by_image[image_id] and lacking:
+                names = ", ".join(k for k in KINDS if k in lacking)
+                raise CaptionError(
+                    f"image '{image_id}' has no caption of the kinds {names}, which others have in "
+                    f"{self.path.name}; a kind must be there for every image or for none"
+                )
+        absent = [kind for kind in KINDS if kind not in self.kinds]
+        if absent:
+            notes.append(f"{self.path.name} has no captions of the kinds {', '.join(absent)}")
+        long = [row for row in self._rows if len(row.text.split()) > MAX_WORDS]
+        if long:
+            notes.append(
+                f"{len(long)} captions are longer than {MAX_WORDS} words (first: line "
+                f"{long[0].line}, {len(long[0].text.split())} words); prompts have room for few such"
+            )
+        meanings: dict[tuple[str, str], set[str]] = {}
+        for row in self._rows:
+            if row.meaning is not None:
+                meanings.setdefault((row.kind, row.text.lower()), set()).add(row.meaning)
+        double = sorted(key for key, values in meanings.items() if len(values) > 1)
+        if double:
+            kind, text = double[0]
+            notes.append(
+                f"{len(double)} texts stand for more than one meaning (first: {kind} '{text}'), so "
+                "they cannot tell those apart"
+            )
+        return notes
+
+    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield rows with `image_id`, `kind`, `text` and `meaning`, an image at a time."""
+        by_image, _ = self._match(study, image_ids)
+        for image_id in image_ids:
+            for row in sorted(by_image[image_id], key=lambda r: list(KINDS).index(r.kind)):
+                yield {
+                    "image_id": image_id,
+                    "kind": row.kind,
+                    "text": row.text,
+                    "meaning": row.meaning,
+                }
+
+    def _match(
+        self, study: Study, image_ids: Sequence[str]
+    ) -> tuple[dict[str, list[_Row]], list[str]]:
+        """Rows of each image, and targets of the file that the study does not have."""
+        images = study.images.set_index("image_id")
+        of_target: dict[str, list[_Row]] = {}
+        for row in self._rows:
+            of_target.setdefault(row.target, []).append(row)
+        names: dict[str, set[str]] = {}
+        for image_id in images.index:
+            if self.target_column == "image_id":
+                called = {str(image_id)}
+            elif self.target_column == "category":
+                called = {str(images.loc[image_id, "category"])}
+            else:
+                called = _file_names(images.loc[image_id].to_dict(), str(image_id))
+            names[str(image_id)] = called
+        known = set().union(*names.values()) if names else set()
+        by_image = {
+            i: [row for name in sorted(names.get(i, ())) for row in of_target.get(name, [])]
+            for i in image_ids
+        }
+        return by_image, [target for target in of_target if target not in known]
+
+
+def _file_names(image: Mapping[str, Any], image_id: str) -> set[str]:
+    """Everything a file may call an image: its path or name, with suffix and without."""
+    called = {image_id}
+    for field in ("path", "name"):
+        text = image.get(field)
+        if isinstance(text, str) and text:
+            path = Path(text.replace("\\", "/"))
+            called |= {text, path.name, path.stem}
+    return called
+
+
+# -- parsing -------------------------------------------------------------------------------------
+def _table_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    import pandas as pd
+
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+            first_line = 1
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            header = pd.read_csv(
+                path, sep=separator, nrows=1, header=None, dtype=str, encoding="utf-8-sig"
+            )
+            names = [str(n).strip() for n in header.iloc[0]]
+            if len(set(names)) != len(names):
+                raise CaptionError(f"{path} has two columns of one name; rename one of them")
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                header=0,
+                names=names,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+                skip_blank_lines=False,
+            )
+            first_line = 2
+    except CaptionError:
+        raise
+    except Exception as problem:  # pandas raises many kinds; each means the file is no table
+        reason = " ".join(str(problem).split())[:150] or type(problem).__name__
+        raise CaptionError(
+            f"{path} cannot be read as {path.suffix[1:].upper()} ({reason}); write it as UTF-8 with a "
+            "header line, and put texts that hold commas in double quotes"
+        ) from None
+    records = table.astype(object).where(table.notna(), None).to_dict("records")
+    return [
+        (i, {str(k): v for k, v in record.items()}) for i, record in enumerate(records, first_line)
+    ]
+
+
+def _json_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    records = []
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise CaptionError(f"{path} is not UTF-8 text; write it as UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as problem:
+            raise CaptionError(f"{path}, line {number} is not valid JSON ({problem})") from None
+        if not isinstance(record, dict):
+            raise CaptionError(f"{path}, line {number} must be an object, {{...}}")
+        inner = record.pop("captions", None)  # {"image_id": ..., "captions": {kind: text}}
+        if isinstance(inner, dict):
+            record |= inner
+        elif inner is not None:
+            raise CaptionError(
+                f"{path}, line {number}: 'captions' must be an object of kinds and texts"
+            )
+        records.append((number, record))
+    return records
+
+
+# Suffix -> what reads it into (line, fields) pairs.
+_PARSERS: dict[str, Callable[[Path], list[tuple[int, dict[str, Any]]]]] = {
+    ".csv": _table_records,
+    ".tsv": _table_records,
+    ".parquet": _table_records,
+    ".jsonl": _json_records,
+}
+
+
+def _rows_of(path: Path, records: list[tuple[int, dict[str, Any]]]) -> tuple[str, list[_Row]]:
+    """The captions of a file, long or wide, and the column that says what they describe."""
+    if not records:
+        raise CaptionError(f"{path} holds no captions")
+    fields = list(dict.fromkeys(field for _, record in records for field in record))
+    target = next((key for key in _KEYS if key in fields), None)
+    if target is None:
+        raise CaptionError(
+            f"{path} needs a column that says what a caption describes: image_id, image or category; "
+            f"it has {', '.join(fields)}"
+        )
+    text_field = next((name for name in _TEXT if name in fields), None)
+    long = "kind" in fields
+    if long and text_field is None:
+        raise CaptionError(f"{path} has a column 'kind' but none called 'text'; it has {fields}")
+    beside = _BESIDE | set(_KEYS)
+    kinds = [f for f in fields if f not in beside and f not in ("kind", *_TEXT)]
+    if not long:
+        for field in kinds:
+            if field not in KINDS:
+                raise UnknownNameError(f"caption kind (column of {path.name})", field, KINDS)
+        if not kinds:
+            raise CaptionError(
+                f"{path} has neither the columns 'kind' and 'text' nor a column a kind; the kinds are "
+                f"{', '.join(KINDS)}"
+            )
+    rows: dict[tuple[str, str, str], _Row] = {}
+    for line, record in records:
+        name = str(record.get(target) or "").strip()
+        if not name:
+            if not any(str(v or "").strip() for v in record.values()):
+                continue  # an empty line
+            raise CaptionError(f"{path}, line {line}: column '{target}' is empty")
+        pairs = (
+            [(record.get("kind"), record.get(text_field or ""))]
+            if long
+            else [(kind, record.get(kind)) for kind in kinds if kind in record]
+        )
+        for kind, value in pairs:
+            kind = str(kind or "").strip()
+            if kind not in KINDS:
+                raise UnknownNameError(f"caption kind ({path.name}, line {line})", kind, KINDS)
+            for text in value if isinstance(value, (list, tuple)) else [value]:
+                if not isinstance(text, (str, type(None))):
+                    raise CaptionError(
+                        f"{path}, line {line}: a caption is text, got {text!r} for {kind}"
+                    )
+                clean = " ".join((text or "").split())
+                if not clean:
+                    raise CaptionError(
+                        f"{path}, line {line}: the caption {kind} of '{name}' is empty; give it a "
+                        "text, or leave the kind out for every image"
+                    )
+                meaning = record.get("meaning")
+                if meaning is None or not str(meaning).strip():
+                    meaning = name if target == "category" else None
+                row = _Row(line, name, kind, clean, None if meaning is None else str(meaning))
+                rows.setdefault((name, kind, clean), row)
+    return target, list(rows.values())

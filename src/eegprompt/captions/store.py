@@ -1,0 +1,263 @@
+"""Caption sets on disk: a journal while they are written, a Parquet file when they are whole.
+
+``captions/NAME.jsonl`` receives each image's captions as soon as they exist, so that a crash loses
+at most what was under way; ``captions/NAME.parquet`` takes its place, atomically, in the end; and
+``captions/NAME.json`` says who wrote the set. Each image's captions carry a key of everything that
+decides them (captioner, model, instruction, picture), so nothing is asked for twice.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eegprompt.artifacts import (
+    _disk_errors,
+    content_key,
+    provenance,
+    read_json,
+    write_json,
+    write_table,
+)
+from eegprompt.errors import CaptionError
+from eegprompt.kinds import KINDS
+from eegprompt.study import Study, _checked_name
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["COLUMNS", "CaptionStore", "Origin"]
+
+COLUMNS = (
+    "image_id",
+    "kind",
+    "text",
+    "meaning",
+    "captioner",
+    "model",
+    "prompt_version",
+    "picture_sha256",
+    "created",
+    "key",
+)
+
+
+class Origin(dict[str, str]):
+    """Who writes a set: `captioner`, `model` and `prompt_version`, as text."""
+
+    @classmethod
+    def of(cls, captioner: Any) -> Origin:
+        """Read it from a captioner; `model` and `prompt_version` are optional attributes."""
+        return cls(
+            captioner=str(captioner.name),
+            model=str(getattr(captioner, "model", "") or ""),
+            prompt_version=str(getattr(captioner, "prompt_version", "") or ""),
+        )
+
+    def __str__(self) -> str:
+        parts = [self["captioner"], self["model"], self["prompt_version"]]
+        return " ".join(p for p in parts if p)
+
+
+class CaptionStore:
+    """One caption set of a study, being written.
+
+    Parameters
+    ----------
+    study : Study
+        The study; its folder receives the set.
+    name : str
+        Name of the set; several sets stand side by side.
+    origin : Origin
+        Who writes it.
+    overwrite : bool
+        Drop what another origin wrote under this name; else that is an error.
+
+    Raises
+    ------
+    CaptionError
+        If the set was written by another captioner, model or instruction.
+    """
+
+    def __init__(self, study: Study, name: str, origin: Origin, *, overwrite: bool = False):
+        _checked_name("caption set", name)
+        self.study, self.name, self.origin = study, name, origin
+        folder = study.path / "captions"
+        self.table_path = folder / f"{name}.parquet"
+        self.journal_path = folder / f"{name}.jsonl"
+        self.facts_path = folder / f"{name}.json"
+        images = study.images
+        self._digests = {str(i): str(d) for i, d in zip(images["image_id"], images["sha256"])}
+        self._categories = {str(i): str(c) for i, c in zip(images["image_id"], images["category"])}
+        self._keys: dict[str, str] = {}
+        self._journal_is_whole = False
+        earlier = self._earlier_origin()
+        if earlier is not None and earlier != origin:
+            if not overwrite:
+                raise CaptionError(
+                    f"the caption set '{name}' was written by {earlier}, not by {origin}; choose "
+                    "another name for the new one, or pass --overwrite to replace it"
+                )
+            for path in (self.table_path, self.journal_path, self.facts_path):
+                path.unlink(missing_ok=True)
+
+    def _earlier_origin(self) -> Origin | None:
+        if self.facts_path.exists():
+            stored = read_json(self.facts_path, error=CaptionError).get("origin", {})
+            return Origin({k: str(v) for k, v in stored.items()})
+        if self.table_path.exists():  # a set that came with the study
+            table = self.study.captions(self.name)
+            found = {
+                field: str(table[field].iloc[0] or "") if field in table and len(table) else ""
+                for field in ("captioner", "model", "prompt_version")
+            }
+            return Origin(found if found["captioner"] else {**found, "captioner": "the study"})
+        return None
+
+    def keys(self, image_ids: Sequence[str]) -> dict[str, str]:
+        """Content key of each image's captions: equal keys, equal question."""
+        for i in image_ids:
+            if i not in self._keys:
+                self._keys[i] = content_key(
+                    dict(self.origin), i, self._digests.get(i, ""), self._categories.get(i, "")
+                )
+        return {i: self._keys[i] for i in image_ids}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Every caption written so far, from the table and the journal.
+
+        A last line of the journal that was cut off by a crash is passed over.
+        """
+        rows: list[dict[str, Any]] = []
+        if self.table_path.exists():
+            table = self.study.captions(self.name)
+            rows += [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
+        if self.journal_path.exists():
+            text = self.journal_path.read_bytes()
+            *lines, tail = text.split(b"\n")
+            for number, line in enumerate(lines, 1):
+                try:
+                    rows += json.loads(line)
+                except (ValueError, TypeError):
+                    raise CaptionError(
+                        f"{self.journal_path}, line {number} is no caption record; delete that line "
+                        "and run the command again: only its image is captioned anew"
+                    ) from None
+            del tail  # whole lines end in a newline; what follows the last one was cut off
+        return rows
+
+    def done(self) -> set[str]:
+        """Keys of the images whose captions are written."""
+        return {str(row["key"]) for row in self.rows() if row.get("key")}
+
+    def append(self, image_id: str, captions: Sequence[Mapping[str, Any]]) -> None:
+        """Write one image's captions into the journal, all or none, and force them to disk.
+
+        Parameters
+        ----------
+        image_id : str
+        captions : sequence of mapping
+            Each with `kind` and `text`, and `meaning` where it is known.
+
+        Raises
+        ------
+        CaptionError
+            If a caption has no text.
+        """
+        key = self.keys([image_id])[image_id]
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        rows = []
+        for caption in captions:
+            text = " ".join(str(caption["text"]).split())
+            if not text:
+                raise CaptionError(
+                    f"the caption {caption['kind']} of image '{image_id}' is empty; give it a text"
+                )
+            rows.append(
+                {
+                    "image_id": image_id,
+                    "kind": str(caption["kind"]),
+                    "text": text,
+                    "meaning": caption.get("meaning"),
+                    **self.origin,
+                    "picture_sha256": self._digests.get(image_id, ""),
+                    "created": now,
+                    "key": key,
+                }
+            )
+        if not self._journal_is_whole:
+            self._open_journal()
+        with _disk_errors(self.journal_path), open(self.journal_path, "ab") as stream:
+            try:
+                stream.write(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            except BaseException:
+                self._journal_is_whole = False  # the line may be half there
+                raise
+
+    def _open_journal(self) -> None:
+        """Make sure that the journal ends in a whole line: one that a crash cut off is removed."""
+        if not self.facts_path.exists():
+            write_json(self.facts_path, {"origin": dict(self.origin)})
+        with _disk_errors(self.journal_path), open(self.journal_path, "ab+") as stream:
+            stream.seek(0)
+            stream.truncate(stream.read().rfind(b"\n") + 1)
+        self._journal_is_whole = True
+
+    def compact(self, image_ids: Sequence[str], notes: Sequence[str] = ()) -> pd.DataFrame:
+        """Make the table of what was written, replacing table and journal.
+
+        Parameters
+        ----------
+        image_ids : sequence of str
+            The images, in the order of the table; captions under other keys (of a picture that has
+            changed since) are dropped.
+        notes : sequence of str
+            Kept beside the set.
+
+        Returns
+        -------
+        pandas.DataFrame
+        """
+        import pandas as pd
+
+        wanted = self.keys(image_ids)
+        place = {image_id: i for i, image_id in enumerate(image_ids)}
+        kinds = {kind: i for i, kind in enumerate(KINDS)}
+        unique: dict[tuple[str, str, str], dict[str, Any]] = {}
+        for row in self.rows():
+            if wanted.get(row["image_id"]) == row.get("key"):
+                unique.setdefault((row["image_id"], row["kind"], row["text"]), row)
+        rows = sorted(
+            unique.values(), key=lambda r: (place[r["image_id"]], kinds.get(r["kind"], len(kinds)))
+        )
+        table = pd.DataFrame(rows, columns=list(COLUMNS))
+        # A column of nothing but None has no type in Parquet that reads back as text.
+        for column in COLUMNS:
+            table[column] = table[column].astype(object).where(table[column].notna(), None)
+        if table["meaning"].isna().all():
+            table = table.drop(columns="meaning")
+        write_table(self.table_path, table)
+        write_json(
+            self.facts_path,
+            {
+                "origin": dict(self.origin),
+                "n_images": int(table["image_id"].nunique()),
+                "n_captions": len(table),
+                "notes": list(notes),
+                "provenance": provenance(study=self.study.name),
+            },
+        )
+        self.journal_path.unlink(missing_ok=True)
+        return table
+
+
+def facts_of(folder: Path, name: str) -> dict[str, Any]:
+    """What stands beside a caption set: its origin, counts and notes; empty if nothing does."""
+    path = folder / "captions" / f"{name}.json"
+    return dict(read_json(path, error=CaptionError)) if path.exists() else {}

@@ -1,0 +1,264 @@
+"""The pictures of a study: found by name, checked, and copied into it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from eegprompt.artifacts import sha256_file
+from eegprompt.errors import RecordingError, UnknownNameError
+
+__all__ = [
+    "PICTURE_SUFFIXES",
+    "add_picture",
+    "category_folders",
+    "category_pictures",
+    "find_pictures",
+    "image_ids_of",
+]
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_KEPT = {"PNG": ".png", "JPEG": ".jpg"}  # what every browser and every reader of studies shows
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    """Pictures below a folder, sorted by path."""
+    found = []
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [
+            Path(root) / f
+            for f in files
+            if Path(f).suffix.lower() in PICTURE_SUFFIXES and not f.startswith(".")
+        ]
+    return sorted(found)
+
+
+def _plain(name: str) -> str:
+    """A name without case, punctuation and plural: 'Faces' and 'face' are one.
+
+    Examples
+    --------
+    >>> _plain("Faces") == _plain("face"), _plain("house_1"), _plain("glass")
+    (True, 'house1', 'glass')
+    """
+    text = re.sub(r"[^a-z0-9]+", "", name.lower())
+    return text[:-1] if len(text) > 2 and text.endswith("s") and not text.endswith("ss") else text
+
+
+def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path]:
+    """Subfolder of `stimuli` for each category, by name whatever its case and plural.
+
+    Raises
+    ------
+    RecordingError
+        If a category has no folder, or two fit.
+    """
+    if not stimuli.is_dir():
+        raise RecordingError(f"the stimulus folder {stimuli} does not exist")
+    folders = sorted(p for p in stimuli.iterdir() if p.is_dir() and not p.name.startswith("."))
+    result = {}
+    for category in categories:
+        exact = [p for p in folders if p.name == category]
+        fitting = exact or [p for p in folders if _plain(p.name) == _plain(category)]
+        if len(fitting) != 1:
+            listing = ", ".join(p.name for p in folders) or "none"
+            what = "no folder" if not fitting else f"{len(fitting)} folders"
+            raise RecordingError(
+                f"{stimuli} has {what} for the category '{category}' (folders: {listing}); name one "
+                f"of its pictures with 'images', e.g. {category}=PATH"
+            )
+        result[category] = fitting[0]
+    return result
+
+
+def category_pictures(
+    categories: Sequence[str],
+    stimuli: Path | None,
+    images: Mapping[str, str | Path],
+) -> dict[str, tuple[Path, int]]:
+    """One picture to stand for each category.
+
+    Parameters
+    ----------
+    categories : sequence of str
+    stimuli : pathlib.Path or None
+        Folder with a subfolder a category; the first picture by name is taken.
+    images : mapping of str to path-like
+        Category -> the picture to take, or a folder to take the first of.
+
+    Returns
+    -------
+    dict of str to (pathlib.Path, int)
+        The picture, and how many there were to choose from. Categories without one are absent.
+
+    Raises
+    ------
+    RecordingError
+        If a file or folder is missing or holds no picture.
+    """
+    for name in images:
+        if name not in categories:
+            raise UnknownNameError("category in 'images'", name, categories)
+    result: dict[str, tuple[Path, int]] = {}
+    rest = [c for c in categories if c not in images]
+    places = {c: Path(p) for c, p in images.items()}
+    if stimuli is not None:
+        places |= category_folders(Path(stimuli), rest)
+    for category, place in places.items():
+        if place.is_dir():
+            inside = _pictures_in(place)
+            if not inside:
+                raise RecordingError(
+                    f"{place} holds no picture for the category '{category}'; formats: "
+                    f"{', '.join(PICTURE_SUFFIXES)}"
+                )
+            result[category] = (inside[0], len(inside))
+        elif place.is_file():
+            result[category] = (place, 1)
+        else:
+            raise RecordingError(f"the picture {place} of category '{category}' does not exist")
+    return result
+
+
+def find_pictures(names: Iterable[str], stimuli: Path) -> dict[str, Path]:
+    """Find pictures by the names that an events table gives them.
+
+    A name is looked for as a path below `stimuli`, then by its file name anywhere below, then by
+    its file name without suffix. What is found more than once by an incomplete name is an error.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        Names that were not found are absent.
+
+    Raises
+    ------
+    RecordingError
+        If the folder is missing, or a name fits several files.
+    """
+    if not stimuli.is_dir():
+        raise RecordingError(f"the stimulus folder {stimuli} does not exist")
+    files = _pictures_in(stimuli)
+    by_path = {p.relative_to(stimuli).as_posix().lower(): p for p in files}
+    by_name: dict[str, list[Path]] = {}
+    by_stem: dict[str, list[Path]] = {}
+    for p in files:
+        by_name.setdefault(p.name.lower(), []).append(p)
+        by_stem.setdefault(p.stem.lower(), []).append(p)
+    found = {}
+    for name in names:
+        wanted = PurePosixPath(name.replace("\\", "/"))
+        parts = [part.lower() for part in wanted.parts if part not in (".", "..", "/")]
+        # Tables often begin a path above the folder that a person names: drop its first parts.
+        candidates = [
+            by_path[key] for i in range(len(parts)) if (key := "/".join(parts[i:])) in by_path
+        ][:1]
+        # A file name may hold dots that are no suffix: house1.1 is a name without one.
+        is_picture = wanted.suffix.lower() in PICTURE_SUFFIXES
+        stem = (wanted.stem if is_picture else wanted.name).lower()
+        candidates = candidates or by_name.get(wanted.name.lower()) or by_stem.get(stem, [])
+        if len(candidates) > 1:
+            raise RecordingError(
+                f"the image '{name}' fits {len(candidates)} pictures below {stimuli} (e.g. "
+                f"{candidates[0].relative_to(stimuli)} and {candidates[1].relative_to(stimuli)}); "
+                "give its folder with its name"
+            )
+        if candidates:
+            found[name] = candidates[0]
+    return found
+
+
+def image_ids_of(names: Sequence[str]) -> dict[str, str]:
+    """An id for each image name: its file name without suffix, with its folder where needed.
+
+    Examples
+    --------
+    >>> image_ids_of(["a/cat_1.jpg", "b/dog.png"])
+    {'a/cat_1.jpg': 'cat_1', 'b/dog.png': 'dog'}
+    >>> image_ids_of(["a/1.jpg", "b/1.jpg"])
+    {'a/1.jpg': 'a-1', 'b/1.jpg': 'b-1'}
+    """
+
+    def parts_of(name: str) -> list[str]:
+        path = PurePosixPath(name.replace("\\", "/"))
+        last = path.stem if path.suffix.lower() in PICTURE_SUFFIXES else path.name
+        return [*(p for p in path.parts[:-1] if p not in (".", "..", "/")), last]
+
+    unique = list(dict.fromkeys(names))
+    for depth in range(1, 1 + max((len(parts_of(n)) for n in unique), default=1)):
+        ids = {name: "-".join(parts_of(name)[-depth:]) for name in unique}
+        if len(set(ids.values())) == len(ids):
+            return ids
+    return {name: name for name in unique}
+
+
+def add_picture(picture: Path, folder: Path, image_id: str) -> dict[str, Any]:
+    """Copy a picture into a study under construction.
+
+    PNG and JPEG are copied as they are, other formats are converted to PNG.
+
+    Parameters
+    ----------
+    picture : pathlib.Path
+        The file.
+    folder : pathlib.Path
+        The study's (partial) folder.
+    image_id : str
+        What it will be called.
+
+    Returns
+    -------
+    dict
+        `path` (relative to the study), `sha256`, `width`, `height`, for the table of images.
+
+    Raises
+    ------
+    RecordingError
+        If the file is no picture that can be read.
+    """
+    from PIL import Image, ImageOps
+
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_id).strip(".-") or "image"
+    target = folder / "images" / f"{safe}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with Image.open(picture) as handle:
+            handle.load()
+            upright = ImageOps.exif_transpose(handle)
+            width, height = upright.size
+            if handle.format in _KEPT:
+                target = target.with_name(safe + _KEPT[handle.format])
+            target = _free(target)
+            if handle.format in _KEPT:
+                shutil.copyfile(picture, target)
+            else:
+                upright.convert("RGB").save(target)
+    except FileNotFoundError:
+        raise RecordingError(f"the picture {picture} does not exist") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+        if isinstance(problem, OSError) and problem.errno is not None:
+            raise  # the disk's fault, not the picture's
+        raise RecordingError(
+            f"{picture} cannot be read as a picture ({problem}); replace it, or leave it out"
+        ) from None
+    return {
+        "path": target.relative_to(folder).as_posix(),
+        "sha256": sha256_file(target),
+        "width": int(width),
+        "height": int(height),
+    }
+
+
+def _free(path: Path) -> Path:
+    """The path, or one beside it that is not taken: ids may differ in signs files cannot have."""
+    n = 1
+    candidate = path
+    while candidate.exists():
+        n += 1
+        candidate = path.with_name(f"{path.stem}-{n}{path.suffix}")
+    return candidate
