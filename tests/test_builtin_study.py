@@ -186,7 +186,7 @@ def test_same_seed_same_bytes(study, tmp_path):
 
 def test_progress_counts_up_to_all_trials(tmp_path):
     calls = []
-    simulate(tmp_path / "s", **SMALL, progress=lambda done, total: calls.append((done, total)))
+    simulate(tmp_path / "s", **SMALL, progress=lambda done, total, _: calls.append((done, total)))
     assert calls[-1] == (128, 128)
     assert [c[0] for c in calls] == sorted({c[0] for c in calls})
 
@@ -254,7 +254,7 @@ def test_an_existing_folder_is_kept(study):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_an_interrupted_simulation_leaves_nothing(tmp_path, error):
-    def stop(done, total):
+    def stop(done, total, label):
         raise error
 
     expected = KeyboardInterrupt if error is KeyboardInterrupt else StorageError

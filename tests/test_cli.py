@@ -22,7 +22,7 @@ from eegprompt.artifacts import write_json
 from eegprompt.cli.app import app
 from eegprompt.errors import MissingDependencyError, TrainingError, UnknownNameError
 from eegprompt.experiment import load_config
-from eegprompt.run import Run
+from eegprompt.run import Run, fold_runs
 from eegprompt.study import Study
 
 COMMANDS = (
@@ -404,42 +404,45 @@ def test_generate_hands_over_rungs_and_generator(cli, fakes, small_run):
     assert "did you mean 'floor'" in answer.stderr
 
 
-ROWS = [
-    {
-        "metric": "caption_top1", "rung": "eeg", "head": "ObjectSnap", "pool": "test",
-        "scope": "all", "n": 96, "value": 0.25, "lo": 0.2, "hi": 0.3, "chance": 0.06, "p": 0.001,
-        "p_holm": 0.01, "floor": 0.05, "ceiling": 1.0,
-    },
-    {"metric": "ssim", "rung": "ceiling", "value": 0.4, "p": 0.00001},
-]  # fmt: skip
+ROWS = [{"metric": "retrieval_top1", "value": 0.25}]
+TABLE = [
+    {"metric": "Top-1: ObjectSnap", "value": "0.25 [0.20, 0.30]", "chance": "0.06", "p": ".010"}
+]
 
 
-def test_evaluate_prints_each_score_with_what_must_stand_beside_it(cli, fakes, small_run):
-    fakes.put(
-        "eegprompt.evaluation",
-        "evaluate",
-        lambda run, progress=None: write_json(
-            run.scores_path, {"rows": ROWS, "notes": ["a note"], "missing": ["pictures"]}
-        ),
-    )
+@pytest.fixture
+def scoring(fakes):
+    def score(folder):
+        return write_json(
+            folder / "scores.json", {"rows": ROWS, "notes": ["a note"], "missing": []}
+        )
+
+    fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path))
+    fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
+    fakes.put("eegprompt.report", "summary_table", lambda path: TABLE)
+    fakes.put("eegprompt.report", "write_report", lambda path, out=None: path / "report.html")
+    return fakes
+
+
+def test_evaluate_prints_each_score_with_what_must_stand_beside_it(cli, scoring, small_run):
     text = cli("evaluate", small_run.path).stdout
-    for part in ("ObjectSnap", "0.250", "0.200–0.300", "0.060", "0.0100", "1.000", "96", "a note"):
+    for part in (*TABLE[0], *TABLE[0].values(), "Note: a note"):
         assert part in text
-    assert "pictures" in text
-    assert "(uncorrected)" in text
     stored = json.loads(cli("evaluate", small_run.path, "--json").stdout)
     assert stored["rows"] == ROWS
+    assert cli("evaluate", small_run.path, "evaluation.permutations=99").exit_code == 0
+    assert Run(small_run.path).config["evaluation"]["permutations"] == 99
 
 
-def test_a_run_over_folds_is_treated_fold_by_fold(cli, fakes, small_study, tmp_path):
+def test_a_run_over_folds_is_scored_and_reported_as_one(cli, scoring, small_study, tmp_path):
     for i in (0, 1):
         make_run(tmp_path / "r" / f"fold-{i}", small_study, fold=i)
-    fakes.put("eegprompt.report", "write_report", lambda run, out=None: run.path / "report.html")
+    assert cli("evaluate", tmp_path / "r", "evaluation.permutations=99").exit_code == 0
+    assert [a for a, _ in scoring.named("evaluate_folds")] == [(tmp_path / "r",)]
+    assert not scoring.named("evaluate")
+    assert Run(tmp_path / "r" / "fold-1").config["evaluation"]["permutations"] == 99
     answer = cli("report", tmp_path / "r", "--json")
-    assert json.loads(answer.stdout)["paths"] == [
-        str(tmp_path / "r" / f"fold-{i}" / "report.html") for i in (0, 1)
-    ]
-    assert cli("report", tmp_path / "r", "--out", "x.html").exit_code == 2
+    assert json.loads(answer.stdout)["paths"] == [str(tmp_path / "r" / "report.html")]
 
 
 # -- the whole path ----------------------------------------------------------------------------
@@ -459,23 +462,22 @@ def journey(fakes, small_study):
 
     def decode(run, progress=None):
         for path in (run.decodings_path, run.prompts_path, run.embeddings_path):
-            path.write_text("x")
+            if not path.exists():
+                path.write_text("x")
+
+    def score(folder, run=None):
+        write_json(folder / "scores.json", {"rows": ROWS})
+        for one in [run] if run else map(Run, fold_runs(folder)):
+            one.record("evaluate", settings=one.config["evaluation"])
 
     fakes.put("eegprompt.builtin_study", "simulate", simulate)
     fakes.put("eegprompt.training", "train", train)
     fakes.put("eegprompt.decoder", "decode", decode)
     fakes.put("eegprompt.drawing", "draw")
-    fakes.put(
-        "eegprompt.evaluation",
-        "evaluate",
-        lambda run, progress=None: write_json(run.scores_path, {"rows": ROWS}),
-    )
-
-    def write_report(run, out=None):
-        run.report_path.write_text("<html>")
-        return run.report_path
-
-    fakes.put("eegprompt.report", "write_report", write_report)
+    fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path, run))
+    fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
+    fakes.put("eegprompt.report", "summary_table", lambda path: TABLE)
+    fakes.put("eegprompt.report", "write_report", lambda path, out=None: path / "report.html")
     return fakes
 
 
@@ -494,18 +496,19 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
     assert (given["signal"], given["seed"]) == (0.0, 3)
     config = journey.named("train")[0][0][2]
     assert (config.study, config.seed) == ("study", 3)
-    assert count(journey) == {"simulate": 1, "train": 1, "decode": 1, "draw": 1, "evaluate": 1}
+    once = {"simulate": 1, "train": 1, "decode": 1, "draw": 1, "evaluate": 1}
+    assert count(journey) == once
 
     assert cli("demo", "--out", out, "--signal", "0", "--seed", "3").exit_code == 0
-    # Training and drawing are asked again, since they know themselves what is missing.
-    assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 2, "evaluate": 1}
+    # The others know themselves what of their work is done, so they are asked again.
+    assert count(journey) == {**once, "train": 2, "decode": 2, "draw": 2}
 
     answer = cli("demo", "--out", out, "--signal", "0.5", "--seed", "3")
     assert answer.exit_code == 2
     assert "simulate" in answer.stderr and "other settings" in answer.stderr
 
 
-def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path, monkeypatch):
+def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
     decode = sys.modules["eegprompt.decoder"].decode
 
     def interrupted(run, progress=None):
@@ -518,7 +521,7 @@ def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path, monkeypatch)
     assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 1, "evaluate": 1}
 
 
-def test_new_pictures_or_settings_are_scored_anew(cli, journey, tmp_path):
+def test_new_pictures_captions_or_settings_are_scored_anew(cli, journey, tmp_path):
     out = tmp_path / "demo"
     cli("demo", "--out", out)
     picture = Run(out).image_path("builtin", "eeg", 0)
@@ -526,9 +529,13 @@ def test_new_pictures_or_settings_are_scored_anew(cli, journey, tmp_path):
     picture.write_bytes(b"x")
     cli("demo", "--out", out)
     assert count(journey)["evaluate"] == 2
-    cli("demo", "--out", out, "decoding.per_head=2")
-    assert count(journey)["decode"] == 2
+    Run(out).prompts_path.write_text("y")
+    cli("demo", "--out", out)
     assert count(journey)["evaluate"] == 3
+    cli("demo", "--out", out, "evaluation.permutations=99")
+    assert count(journey)["evaluate"] == 4
+    cli("demo", "--out", out, "evaluation.permutations=99")
+    assert count(journey)["evaluate"] == 4
 
 
 def test_run_carries_out_a_recipe_over_all_folds(cli, journey, small_study, tmp_path, monkeypatch):
@@ -545,11 +552,13 @@ def test_run_carries_out_a_recipe_over_all_folds(cli, journey, small_study, tmp_
     answer = cli("run", recipe, "--out", out, "training.patience=2", "--json")
     assert answer.exit_code == 0, answer.stderr
     stored = json.loads(answer.stdout)
-    assert [Path(s["run"]).name for s in stored] == ["fold-0", "fold-1", "fold-2"]
-    assert stored[0]["scores"] == ROWS
+    assert stored == {"run": str(out), "report": str(out / "report.html"), "rows": ROWS}
+    assert (len(journey.named("evaluate")), len(journey.named("evaluate_folds"))) == (0, 1)
     configs = [a[2] for a, _ in journey.named("train")]
     assert [c.fold for c in configs] == [0, 1, 2]
     assert {(c.training.epochs, c.training.patience) for c in configs} == {(4, 2)}
+    cli("run", recipe, "--out", out, "training.patience=2", "--json")
+    assert len(journey.named("evaluate_folds")) == 1
     # A run is opened with its study wherever both were moved to.
     out.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)

@@ -60,7 +60,7 @@ def simulate(
     baseline: bool | None = None,
     parameters: SimulationParameters | None = None,
     overwrite: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> Study:
     """Make the built-in study: scenes, captions, EEG, split, and the truth beside them.
 
@@ -97,7 +97,7 @@ def simulate(
     overwrite : bool
         Replace a study that is there.
     progress : callable, optional
-        Called with trials done and trials in all.
+        Called with trials done, trials in all, and a label.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def simulate(
             digest.update(np.ascontiguousarray(eeg, dtype="<f4").data)
             done += len(eeg)
             if progress is not None:
-                progress(done, simulation.n_trials)
+                progress(done, simulation.n_trials, "simulating trials")
         info = _info(simulation, asked, parameters or SimulationParameters())
         writer.finish(
             info={**info, "eeg_sha256": digest.hexdigest()},

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eegprompt.artifacts import content_key, read_json, write_json
+from eegprompt.artifacts import read_json, write_json
 from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, apply_overrides, load_config
 from eegprompt.registry import resolve
@@ -86,6 +86,7 @@ class SplitRecipe(_Section):
     """A call of a splitter."""
 
     kind: str
+    name: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -283,9 +284,9 @@ def make_study(make: MakeRecipe, out: str | Path, *, progress: Progress | None =
     if make.split is not None:
         from eegprompt.data.splits import make_split
 
-        split = make_split(study, make.split.kind, **make.split.options)
-        if split.name not in study.split_names():
-            study.write_split(split)
+        name = make.split.name or make.split.kind
+        if name not in study.split_names():
+            make_split(study, make.split.kind, name, **make.split.options)
     return study
 
 
@@ -315,35 +316,19 @@ def run_experiment(
     Run
         With decodings, prompts, pictures and scores.
     """
-    from eegprompt.decoder import decode
-    from eegprompt.drawing import draw
     from eegprompt.evaluation import evaluate
-    from eegprompt.study import Study
-    from eegprompt.training import train
 
-    out = Path(out)
     step = step or _silent(progress)
-    beside = (out / config.study).resolve()  # `out` need not be there yet to lie beside it
-    study = Study(beside if beside.exists() else config.study)
-    with step("train") as report:
-        run = train(study, out, config, resume=True, progress=report)
-    done = _Journal(run, config, study.key)
-    if not done.fresh("decode"):
-        with step("decode") as report:
-            decode(run, progress=report)
-        done.note("decode")
-    with step("generate") as report:  # draws what is missing, so it is asked every time
-        draw(run, progress=report)
-    if not done.fresh("evaluate"):
+    run = _up_to_pictures(config, Path(out), step)
+    if not _scores_hold(run.path, [run]):
         with step("evaluate") as report:
             evaluate(run, progress=report)
-        done.note("evaluate")
     return run
 
 
 def run_recipe(
     recipe: Recipe, out: str | Path, *, step: Step | None = None, progress: Progress | None = None
-) -> list[Run]:
+) -> Path:
     """Carry out a recipe.
 
     Parameters
@@ -357,9 +342,10 @@ def run_recipe(
 
     Returns
     -------
-    list of Run
-        One, or one a fold.
+    pathlib.Path
+        `out`, with ``scores.json`` in it; over folds it holds their means.
     """
+    from eegprompt.evaluation import evaluate_folds
     from eegprompt.study import Study
 
     out = Path(out)
@@ -384,12 +370,16 @@ def run_recipe(
         return load_config({**settings, "study": where, **chosen})
 
     if recipe.folds == "one":
-        return [run_experiment(config_of(None), out, step=step)]
+        return run_experiment(config_of(None), out, step=step).path
     count = len(study.split(config_of(None).split).folds)
-    return [
-        run_experiment(config_of(i), out / f"fold-{i}", step=_numbered(step, i, count))
+    runs = [
+        _up_to_pictures(config_of(i), out / f"fold-{i}", _numbered(step, i, count))
         for i in range(count)
     ]
+    if not _scores_hold(out, runs):
+        with step("evaluate") as report:
+            evaluate_folds(out, progress=report)
+    return out
 
 
 def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
@@ -467,51 +457,40 @@ def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[
     return Opened(run.path)
 
 
-class _Journal:
-    """Which steps of a run are done and still hold, kept in ``steps.json``.
+def _up_to_pictures(config: ExperimentConfig, out: Path, step: Step) -> Run:
+    """Train, decode and draw; each of these knows itself what of it is done."""
+    from eegprompt.decoder import decode
+    from eegprompt.drawing import draw
+    from eegprompt.study import Study
+    from eegprompt.training import train
 
-    A step holds if it was done with these settings and data, its outcome is there, and nothing it
-    read was written after it.
-    """
+    beside = (out / config.study).resolve()  # `out` need not be there yet to lie beside it
+    study = Study(beside if beside.exists() else config.study)
+    with step("train") as report:
+        run = train(study, out, config, resume=True, progress=report)
+    with step("decode") as report:
+        decode(run, progress=report)
+    with step("generate") as report:
+        draw(run, progress=report)
+    return run
 
-    _GROUPS = {  # noqa: RUF012
-        "decode": ("decoding",),
-        "evaluate": ("decoding", "drawing", "evaluation"),
-    }
 
-    def __init__(self, run: Run, config: ExperimentConfig, data_key: str):
-        self.run = run
-        self.config = config
-        self.data_key = data_key
-        self.path = run.path / "steps.json"
-
-    def fresh(self, step: str) -> bool:
-        stored = read_json(self.path, error=RunError) if self.path.exists() else {}
-        if stored.get(step) != self._key(step):
+def _scores_hold(folder: Path, runs: Sequence[Run]) -> bool:
+    """Whether the scores in `folder` were computed after all they rest on, and as asked now."""
+    scores = folder / "scores.json"
+    if not scores.exists():
+        return False
+    written = scores.stat().st_mtime_ns
+    for run in runs:
+        known = run.path / "provenance.json"
+        stored = read_json(known, error=RunError) if known.exists() else {}
+        if stored.get("evaluate", {}).get("settings") != run.config.get("evaluation"):
             return False
-        outcomes, read = self._files(step)
-        if not all(path.exists() for path in outcomes):
+        rests_on = [run.embeddings_path, run.decodings_path, run.prompts_path]
+        rests_on += (run.path / "images").rglob("*.png")
+        if any(path.exists() and path.stat().st_mtime_ns > written for path in rests_on):
             return False
-        oldest = min(path.stat().st_mtime_ns for path in outcomes)
-        return all(path.stat().st_mtime_ns <= oldest for path in read if path.exists())
-
-    def note(self, step: str) -> None:
-        stored = read_json(self.path, error=RunError) if self.path.exists() else {}
-        write_json(self.path, {**stored, step: self._key(step)})
-
-    def _key(self, step: str) -> str:
-        groups = self.config.model_dump(include=set(self._GROUPS[step]))
-        return content_key(self.config.key, self.data_key, groups)
-
-    def _files(self, step: str) -> tuple[list[Path], list[Path]]:
-        run = self.run
-        if step == "decode":
-            encoder = [p for p in run.encoder_dir.rglob("*") if p.is_file()]
-            return [run.decodings_path, run.prompts_path, run.embeddings_path], [
-                p for p in encoder if p.name != "calibration.json"
-            ]
-        pictures = list((run.path / "images").rglob("*.png"))
-        return [run.scores_path], [run.decodings_path, run.embeddings_path, *pictures]
+    return True
 
 
 def _note_how(make: MakeRecipe, out: Path) -> None:

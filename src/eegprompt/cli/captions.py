@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eegprompt.cli import console
-from eegprompt.cli.options import Json, StudyPath, pairs
+from eegprompt.cli.options import Json, Overwrite, StudyPath, pairs
 from eegprompt.errors import CaptionError
 
 __all__ = ["register"]
@@ -29,6 +29,7 @@ def write(
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the captioner."),
     ] = None,
+    overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
     """Write captions for every image of a study.
@@ -44,7 +45,9 @@ def write(
 
     opened = Study(study)
     with console.step("captions") as progress:
-        path = write_captions(opened, captioner, name=name, progress=progress, **pairs(option))
+        path = write_captions(
+            opened, captioner, name, progress, overwrite=overwrite, **pairs(option)
+        )
     table = opened.captions(Path(path).stem)
     facts = {"path": str(path), "captions": len(table), "images": table["image_id"].nunique()}
     if json:

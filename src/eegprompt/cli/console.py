@@ -98,7 +98,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 def bar() -> Iterator[Progress]:
     """Give a progress callback ``(done, total, label)``, drawn only where stderr is a terminal.
 
-    A total of 0 means that the end is not known. Each label has its own line.
+    A total of 0 means that the end is not known.
     """
     if not sys.stderr.isatty():
         yield lambda done, total, label: None
@@ -121,12 +121,10 @@ def bar() -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with RichProgress(*columns, console=err(), transient=True) as display:
-        lines: dict[str, Any] = {}
+        line = display.add_task("", total=None)
 
         def update(done: int, total: int, label: str) -> None:
-            if label not in lines:
-                lines[label] = display.add_task(label, total=total or None)
-            display.update(lines[label], completed=done, total=total or None)
+            display.update(line, description=label, completed=done, total=total or None)
 
         yield update
 

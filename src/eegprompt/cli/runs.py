@@ -123,24 +123,25 @@ def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> Non
     """Score a run: caption retrieval, class accuracy, pictures; each beside chance.
 
     Reads what exists and names what is missing; draws nothing and trains nothing. Writes
-    RUN/scores.json. Settings under 'evaluation' may be changed here.
+    RUN/scores.json; over folds, their means. Settings under 'evaluation' may be changed here.
 
     Example: [bold]eegprompt evaluate runs/a --json[/bold]
     """
     from eegprompt.artifacts import read_json
     from eegprompt.evaluation import evaluate as score
+    from eegprompt.evaluation import evaluate_folds
     from eegprompt.pipeline import change_settings
 
-    opened = _open(run)
-    for one in opened:
-        one = change_settings(one, settings, groups=("evaluation",))
-        with console.step(_title("evaluate", one, opened)) as progress:
-            score(one, progress=progress)
+    opened = [change_settings(one, settings, groups=("evaluation",)) for one in _open(run)]
+    with console.step("evaluate") as progress:
+        if opened[0].path == run:
+            score(opened[0], progress=progress)
+        else:
+            evaluate_folds(run, progress=progress)
     if json:
-        stored = [{"run": str(one.path), **read_json(one.scores_path)} for one in opened]
-        console.print_json(stored if len(stored) > 1 else stored[0])
-        return
-    print_scores(opened)
+        console.print_json(read_json(run / "scores.json"))
+    else:
+        print_scores(run)
 
 
 def report(
@@ -159,10 +160,9 @@ def report(
     """
     from eegprompt.report import write_report
 
-    opened = _open(run)
-    if out is not None and len(opened) > 1:
-        raise InputError("--out names one file, but this is a run over folds; name one fold")
-    _say([write_report(one, out) for one in opened], json)
+    with console.step("report"):
+        path = write_report(run, out)
+    _say([path], json)
 
 
 def register(app: typer.Typer) -> None:

@@ -209,7 +209,12 @@ def info(study: StudyPath, json: Json = False) -> None:
 def split(
     study: StudyPath,
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="How: 'by-image', 'by-run' or 'by-subject'.")
+        str,
+        typer.Argument(
+            metavar="KIND",
+            help="How: by-image, by-run, by-subject, cross-session, forward-in-block or "
+            "leave-classes-out.",
+        ),
     ],
     name: Annotated[str | None, typer.Option(help="The split's name; default: KIND.")] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds.")] = None,
@@ -232,9 +237,9 @@ def split(
     from eegprompt.study import Study
 
     opened = Study(study)
-    given = _given(name=name, folds=folds, seed=seed) | pairs(option)
-    made = make_split(opened, kind, **given)
-    path = opened.write_split(made)
+    options = _given(folds=folds, seed=seed) | pairs(option)
+    made = make_split(opened, kind, name, **options)
+    path = opened.path / "splits" / f"{made.name}.json"
     sizes = [{side: len(getattr(f, side)) for side in ("train", "val", "test")} for f in made.folds]
     if json:
         console.print_json({"path": path, "name": made.name, "folds": sizes, "how": made.how})

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from eegprompt.artifacts import read_json
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, Settings
 from eegprompt.cli.scores import print_scores
@@ -72,17 +73,12 @@ def _carry_out(recipe: Any, out: Path, json: bool) -> None:
     from eegprompt.pipeline import run_recipe
     from eegprompt.report import write_report
 
-    runs = run_recipe(recipe, out, step=console.step)
+    folder = run_recipe(recipe, out, step=console.step)
     with console.step("report"):
-        reports = [write_report(one) for one in runs]
+        path = write_report(folder)
     if json:
-        console.print_json(
-            [
-                {"run": str(one.path), "report": str(path), "scores": one.scores()}
-                for one, path in zip(runs, reports, strict=True)
-            ]
-        )
+        scores = read_json(folder / "scores.json")
+        console.print_json({"run": str(folder), "report": str(path), **scores})
         return
-    print_scores(runs)
-    for path in reports:
-        console.out().print(f"Report: {path}", markup=False)
+    print_scores(folder)
+    console.out().print(f"Report: {path}", markup=False)
