@@ -52,7 +52,7 @@ _WORDS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "clarity": {
         "sharp": ("sharp", "crisp"), "soft": ("blurred", "out of focus"),
-        "grainy": ("grainy", "noisy"),
+        "hazy": ("hazy", "misty"),
     },
     "light": {
         "day": ("bright daylight", "clear midday light"),

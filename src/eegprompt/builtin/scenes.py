@@ -40,6 +40,7 @@ __all__ = [
     "is_held_out",
     "kind_vector",
     "meaning",
+    "object_mask",
     "parse_meaning",
     "sample_scene",
     "semantic_coordinates",
@@ -58,7 +59,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "count": ("one", "two", "three"),
     "viewpoint": ("close", "far", "tilted", "above"),
     "light": ("day", "dusk", "dim"),
-    "clarity": ("sharp", "soft", "grainy"),
+    "clarity": ("sharp", "soft", "hazy"),
     "mood": ("joyful", "calm", "tender", "gloomy", "tense", "eerie"),
     "theme": ("freedom", "home", "growth", "time", "play", "solitude"),
     "story": (
@@ -211,7 +212,7 @@ def _attributes_of(kind: str) -> tuple[str, ...]:
 #             Oliva 2009, Cogn Psychol 58:137).
 #   place     x and y in the frame (retinotopy).          count      log number (Nieder 2016).
 #   viewpoint nearness, camera height, roll.              light      log luminance, warmth.
-#   clarity   power at high spatial frequencies, noise.
+#   clarity   power at high spatial frequencies, contrast.
 #   mood      valence and arousal (Russell 1980, J Pers Soc Psychol 39:1161), dominance (Bradley &
 #             Lang 1994, J Behav Ther Exp Psychiatry 25:49).
 #   theme, story  valence, arousal, sociality, time, space: a few of the experiential attributes
@@ -256,7 +257,7 @@ _COORDINATES: dict[str, dict[str, tuple[float, ...]]] = {
         "tilted": (0.1, 0.0, 1.0), "above": (-0.1, 1.0, 0.0),
     },
     "light": {"day": (1.0, 0.0), "dusk": (0.2, 1.0), "dim": (-1.0, -0.4)},
-    "clarity": {"sharp": (0.7, -0.6), "soft": (-1.0, -0.5), "grainy": (0.3, 1.0)},
+    "clarity": {"sharp": (0.8, 0.7), "soft": (-1.0, 0.4), "hazy": (0.2, -1.0)},
     "mood": {  # valence, arousal, dominance
         "joyful": (0.9, 0.7, 0.6), "calm": (0.7, -0.8, 0.3), "tender": (0.8, -0.2, -0.5),
         "gloomy": (-0.7, -0.7, -0.4), "tense": (-0.5, 0.9, 0.1), "eerie": (-0.9, 0.4, -0.8),
@@ -892,12 +893,7 @@ _MOOD_GRADE = {
 }
 
 
-@lru_cache(maxsize=8)
-def _grain(size: int) -> NDArray[np.float32]:
-    """One fixed film grain: always the same, so that it says nothing but 'grainy'."""
-    grain = np.random.default_rng(7).normal(size=(size, size, 1))
-    grain += 0.7 * np.roll(grain, 1, axis=1)
-    return (14.0 * grain).astype(np.float32)
+_HAZE = (np.float32(0.66), np.float32(66.0))  # contrast that is left, and gray that is added
 
 
 def draw(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
@@ -920,10 +916,32 @@ def draw(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     InputError
         If the size lies outside [16, 256].
     """
-    from PIL import Image, ImageDraw, ImageFilter
-
     if not 16 <= size <= _SIZE * _ZOOM:
         raise InputError(f"size must lie in [16, {_SIZE * _ZOOM}], got {size}")
+    return _draw(scene, size, with_object=True)
+
+
+def object_mask(scene: Scene) -> NDArray[np.bool_]:
+    """Where the objects of a scene, and their shadows, lie.
+
+    Parameters
+    ----------
+    scene : Scene
+        What is drawn.
+
+    Returns
+    -------
+    array of shape (64, 64), bool
+        True where the picture differs from its empty background.
+    """
+    full = _draw(scene, _SIZE, with_object=True).astype(np.int16)
+    empty = _draw(scene, _SIZE, with_object=False)
+    return (np.abs(full - empty) > 8).any(axis=2)
+
+
+def _draw(scene: Scene, size: int, *, with_object: bool) -> NDArray[np.uint8]:
+    from PIL import Image, ImageDraw, ImageFilter
+
     jitter = np.random.default_rng(scene.variant).uniform(-1, 1, size=8)
     above, tilted = scene.viewpoint == "above", scene.viewpoint == "tilted"
     image = _background(scene.setting, above, round(jitter[7] + 1)).copy()
@@ -952,13 +970,13 @@ def draw(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     base = np.asarray(_COLORS[scene.color], dtype=float) + 9 * jitter[3:6]
     color: RGB = tuple(int(c) for c in np.clip(base, 0, 255))  # type: ignore[assignment]
     z = _ZOOM
-    for ox, oy in offsets:  # soft shadow on the ground first, so that no object is covered
+    for ox, oy in offsets if with_object else []:  # soft shadow on the ground first, so that no object is covered
         x, y = (cx + ox) * z, (cy + oy * flat + 0.95 * radius * flat) * z
         at = (x - 0.8 * radius * z, y - 0.13 * radius * z, x + 0.8 * radius * z,
               y + 0.15 * radius * z)
         under = image.getpixel((min(max(int(x), 0), 255), min(max(int(y), 0), 255)))
         canvas.ellipse(at, fill=_mix(under, _BLACK, 0.3))  # type: ignore[arg-type]
-    for ox, oy in offsets:
+    for ox, oy in offsets if with_object else []:
         pen = _Pen(canvas, ((cx + ox) * z, (cy + oy * flat) * z),
                    (radius * z, radius * flat * z), color)
         _OBJECTS[scene.object](pen)
@@ -984,6 +1002,6 @@ def draw(scene: Scene, size: int = 64) -> NDArray[np.uint8]:
     pixels = gray[..., None] * np.float32(1 - saturation) + pixels * np.float32(saturation)
     gain = np.array(_LIGHT_GAIN[scene.light], dtype=np.float32) * np.array(grade, np.float32)
     pixels = pixels * gain + np.array(_LIGHT_LIFT[scene.light], dtype=np.float32)
-    if scene.clarity == "grainy":
-        pixels = pixels + _grain(size) * np.float32(gain.mean())
+    if scene.clarity == "hazy":
+        pixels = pixels * _HAZE[0] + _HAZE[1]
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
