@@ -1,0 +1,341 @@
+"""All that a run left on disk, gathered for the report; what is not there is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegprompt.artifacts import read_json, read_table
+from eegprompt.errors import CaptionError, InputError, RunError, SplitError, StudyError
+from eegprompt.report.scores import Score, mean_over_folds
+from eegprompt.run import Run, fold_runs, slug
+from eegprompt.study import Study
+from eegprompt.types import Fold
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Material", "Missing", "RunMaterial"]
+
+RUNGS = ("eeg", "floor", "ceiling")
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Something a complete report would show, and how to get it."""
+
+    what: str
+    why: str
+    command: str = ""
+
+
+@dataclass
+class RunMaterial:
+    """What one run (one fold) left on disk.
+
+    Parameters
+    ----------
+    run : Run
+        The run.
+    label : str
+        How it is called among its siblings, e.g. ``"fold 2"``; empty if it stands alone.
+    """
+
+    run: Run
+    label: str = ""
+    missing: list[Missing] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        run, path = self.run, self.run.path
+        self.config: dict[str, Any] = run.config
+        self.study: Study | None = None
+        self.fold: Fold | None = None
+        try:
+            self.study = run.study()
+        except StudyError as problem:
+            self._miss("the study", str(problem))
+        if self.study is not None:
+            try:
+                self.fold = run.fold(self.study)
+            except (SplitError, InputError, KeyError) as problem:
+                self._miss("the split", str(problem))
+        self.training = self._table(
+            run.training_log_path, "the training curve", f"eegprompt train … --out {path}"
+        )
+        self.decodings = self._table(
+            run.decodings_path, "retrieved captions", f"eegprompt decode {path}"
+        )
+        self.prompts = self._table(run.prompts_path, "prompts", f"eegprompt decode {path}")
+        self.provenance: dict[str, Any] = {}
+        if (path / "provenance.json").exists():
+            self.provenance = read_json(path / "provenance.json", error=RunError)
+        self.scores: list[Score] = []
+        self.score_notes: list[str] = []
+        self.score_missing: list[str] = []
+        if run.scores_path.exists():
+            stored = read_json(run.scores_path, error=RunError)
+            self.scores = [Score.from_row(row) for row in stored.get("rows", [])]
+            self.score_notes = [_in_words(x) for x in stored.get("notes") or []]
+            self.score_missing = [_in_words(x) for x in stored.get("missing") or []]
+        else:
+            self._miss("scores", "not computed yet", f"eegprompt evaluate {path}")
+        if not self.drawn("eeg"):
+            self._miss("pictures", "none drawn yet", f"eegprompt generate {path}")
+
+    def _miss(self, what: str, why: str, command: str = "") -> None:
+        self.missing.append(Missing(what, why, command))
+
+    def _table(self, path: Path, what: str, command: str) -> pd.DataFrame | None:
+        if not path.exists():
+            self._miss(what, "not there yet", command)
+            return None
+        return read_table(path, error=RunError)
+
+    # -- settings ------------------------------------------------------------------------------
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.config.get("seed", 0))
+
+    @property
+    def kinds(self) -> list[str]:
+        """Caption kinds of the run, in prompt order."""
+        return list(self.config.get("kinds", []))
+
+    def setting(self, dotted: str, default: Any = None) -> Any:
+        """A setting by its dotted name."""
+        value: Any = self.config
+        for part in dotted.split("."):
+            if not isinstance(value, dict) or part not in value:
+                return default
+            value = value[part]
+        return value
+
+    # -- pictures ------------------------------------------------------------------------------
+    @cached_property
+    def generators(self) -> list[str]:
+        """Folders of generators that drew something, the configured one first."""
+        folder = self.run.path / "images"
+        found = sorted(p.name for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []
+        wanted = slug(str(self.setting("drawing.generator", "")))
+        return sorted(found, key=lambda name: (name != wanted, name))
+
+    @property
+    def generator(self) -> str | None:
+        """Folder of the generator whose pictures are shown."""
+        return self.generators[0] if self.generators else None
+
+    def drawn(self, rung: str) -> list[int]:
+        """Trials that have a first picture on this rung, sorted."""
+        if self.generator is None:
+            return []
+        files = self.run.images_dir(self.generator, rung).glob("*_0.png")
+        return sorted(int(p.stem.split("_")[0]) for p in files if p.stem.split("_")[0].isdigit())
+
+    def picture(self, rung: str, trial_id: int) -> Path | None:
+        """Path of a trial's first picture on a rung, if it was drawn."""
+        if self.generator is None:
+            return None
+        path = self.run.image_path(self.generator, rung, trial_id)
+        return path if path.exists() else None
+
+    # -- captions ------------------------------------------------------------------------------
+    @cached_property
+    def captions(self) -> pd.DataFrame | None:
+        """The caption set of the run, if its study still has it."""
+        if self.study is None:
+            return None
+        try:
+            return self.study.captions(str(self.config.get("captions")))
+        except (CaptionError, InputError):
+            return None
+
+    @cached_property
+    def _truth(self) -> dict[tuple[str, str], list[tuple[str, str | None]]]:
+        truth: dict[tuple[str, str], list[tuple[str, str | None]]] = {}
+        if self.captions is not None:
+            for image_id, kind, text, meaning in _rows(
+                self.captions, "image_id", "kind", "text", "meaning"
+            ):
+                truth.setdefault((str(image_id), str(kind)), []).append((str(text), meaning))
+        return truth
+
+    @cached_property
+    def _meanings(self) -> dict[tuple[str, str], str | None]:
+        if self.captions is None:
+            return {}
+        rows = _rows(self.captions, "kind", "text", "meaning")
+        return {(str(kind), str(text)): meaning for kind, text, meaning in rows}
+
+    @property
+    def has_meanings(self) -> bool:
+        """Whether captions say what they mean, so that paraphrases can be told."""
+        return any(meaning is not None for meaning in self._meanings.values())
+
+    def true_captions(self, image_id: str, kind: str) -> list[str]:
+        """The captions of this kind of an image."""
+        return [text for text, _ in self._truth.get((str(image_id), kind), [])]
+
+    def same_meaning(self, image_id: str, kind: str, text: str) -> bool | None:
+        """Whether a caption says the same as the image's own; None if that is not known."""
+        truth = self._truth.get((str(image_id), kind))
+        if not truth:
+            return None
+        meaning = self._meanings.get((kind, text))
+        return any(
+            text == own or (meaning is not None and meaning == own_meaning)
+            for own, own_meaning in truth
+        )
+
+
+@dataclass
+class Material:
+    """What a report is made from: one run, or the runs of all folds.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The run's folder, or the parent folder of the folds.
+    runs : list of RunMaterial
+        One, or one a fold.
+    """
+
+    path: Path
+    runs: list[RunMaterial]
+    over_folds: bool = False
+
+    @classmethod
+    def gather(cls, run: Run | str | Path) -> Material:
+        """Read everything.
+
+        Raises
+        ------
+        RunError
+            If `run` is neither a run nor a run over folds, or one of its files is broken.
+        """
+        if isinstance(run, Run):
+            return cls(run.path, [RunMaterial(run)])
+        path = Path(run)
+        folders = [] if (path / "config.yaml").exists() else fold_runs(path)
+        if not folders:
+            return cls(path, [RunMaterial(Run(path))])
+        runs = [RunMaterial(Run(p), p.name.replace("-", " ")) for p in folders]
+        return cls(path, runs, over_folds=True)
+
+    @property
+    def first(self) -> RunMaterial:
+        """The run, or the first of the folds."""
+        return self.runs[0]
+
+    @property
+    def study(self) -> Study | None:
+        """The study, if it can be opened."""
+        return next((r.study for r in self.runs if r.study is not None), None)
+
+    @cached_property
+    def audit(self) -> dict[str, Any] | None:
+        """The design's audit, if one was made."""
+        if self.study is None or not (self.study.path / "audit.json").exists():
+            return None
+        found = read_json(self.study.path / "audit.json", error=StudyError)
+        return found if isinstance(found, dict) else None
+
+    @cached_property
+    def _parent_scores(self) -> dict[str, Any]:
+        path = self.path / "scores.json"
+        return read_json(path, error=RunError) if self.over_folds and path.exists() else {}
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """The scores: of the run, of all folds together, or their means over folds."""
+        if not self.over_folds:
+            return self.first.scores
+        if self._parent_scores.get("rows"):
+            return [Score.from_row(row) for row in self._parent_scores["rows"]]
+        return mean_over_folds([r.scores for r in self.runs if r.scores])
+
+    @property
+    def spread_is_range(self) -> bool:
+        """Whether intervals are the range over folds rather than bootstrap intervals."""
+        return self.over_folds and not self._parent_scores.get("rows")
+
+    @property
+    def score_notes(self) -> list[str]:
+        """Notes that came with the scores, each once."""
+        notes = [_in_words(x) for x in self._parent_scores.get("notes") or []]
+        return list(dict.fromkeys(notes + [n for r in self.runs for n in r.score_notes]))
+
+    @property
+    def score_missing(self) -> list[str]:
+        """Scores that could not be computed, each once."""
+        names = [_in_words(x) for x in self._parent_scores.get("missing") or []]
+        return list(dict.fromkeys(names + [n for r in self.runs for n in r.score_missing]))
+
+    @property
+    def missing(self) -> list[Missing]:
+        """Everything that is not there, folds named."""
+        if not self.over_folds:
+            return self.first.missing
+        return [
+            Missing(f"{m.what} of {r.label}", m.why, m.command)
+            for r in self.runs
+            for m in r.missing
+        ]
+
+    @property
+    def builtin_features(self) -> bool:
+        """Whether a picture score rests on the built-in features."""
+        return any("builtin" in (s.features or "") for s in self.scores)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the study is simulated."""
+        if self.study is None:
+            return False
+        info = self.study.info
+        words = " ".join(str(info.get(k, "")) for k in ("source", "name", "simulation", "truth"))
+        return bool(info.get("simulated")) or "simulat" in words.lower() or "builtin" in words
+
+
+def _rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
+    """Rows of some columns; a column that is not there, and a null in it, is None."""
+    parts = []
+    for column in columns:
+        if column in table:
+            values = table[column].to_numpy(dtype=object)
+            parts.append([None if _null(v) else v for v in values])
+        else:
+            parts.append([None] * len(table))
+    return list(zip(*parts))
+
+
+def _null(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and bool(np.isnan(value)))
+
+
+def _in_words(value: Any) -> str:
+    """A note or missing entry as a sentence, whether it came as text or as a mapping."""
+    if isinstance(value, dict):
+        what = value.get("metric") or value.get("what") or value.get("name")
+        why = value.get("why") or value.get("reason") or value.get("note")
+        if what:
+            return f"{what}: {why}" if why else str(what)
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def json_list(value: Any) -> list[Any]:
+    """A list that was stored as JSON text; an empty list where it is none."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return []
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return list(value) if isinstance(value, (list, tuple)) else []

@@ -1,0 +1,311 @@
+"""What was run on what: the study, the split, the models, and the page's head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from eegprompt.report.material import Material, RunMaterial
+from eegprompt.report.sections import Section
+from eegprompt.report.words import plural
+from eegprompt.study import Study
+
+__all__ = ["build", "header"]
+
+Facts = list[tuple[str, str]]
+
+_VERDICTS = {
+    "clean": ("good", "Design: clean"),
+    "suspect": ("warn", "Design: suspect"),
+    "confounded": ("bad", "Design: confounded"),
+    "unknown": ("warn", "Design: unknown"),
+}
+
+DESIGN_WORDS = {
+    "block": "block: each category shown in one stretch, so that time and category are entangled",
+    "randomised": "randomized order",
+    "unknown": "order not known",
+}
+
+
+def build(material: Material) -> Section:
+    """Tables of facts."""
+    tables: list[tuple[str, Facts]] = []
+    if material.study is not None:
+        tables.append(("Study", _study_facts(material.study)))
+    tables.append(("Split", _split_facts(material)))
+    tables.append(("Decoder and models", _model_facts(material.first)))
+    audit = _audit_words(material)
+    return Section(
+        "facts",
+        "What was run on what",
+        {
+            "tables": [(title, facts) for title, facts in tables if facts],
+            "audit": audit,
+            "citation": _info(material.study, "citation"),
+            "licence": _info(material.study, "licence") or _info(material.study, "license"),
+            "design": material.study.design if material.study else None,
+        },
+        short="What was run",
+    )
+
+
+def header(material: Material) -> dict[str, Any]:
+    """Title, facts at a glance, badges and warnings."""
+    study, run = material.study, material.first
+    name = study.name if study is not None else material.path.name
+    glance: Facts = []
+    if study is not None:
+        glance = [
+            ("Subjects", f"{len(study.subjects):,}"),
+            ("Trials", f"{study.n_trials:,}"),
+            (
+                "Pictures" if study.image_identity == "known" else "Stimuli",
+                f"{len(study.images):,}",
+            ),
+            ("Categories", f"{len(study.categories):,}"),
+            ("Channels", f"{study.n_chans:,}"),
+            ("Window", _window(study)),
+        ]
+    if material.over_folds:
+        glance.append(("Folds", str(len(material.runs))))
+    elif run.fold is not None:
+        sides = (run.fold.train, run.fold.val, run.fold.test)
+        glance.append(("Train · select · test", " · ".join(f"{len(s):,}" for s in sides)))
+    return {
+        "study": name,
+        "run": material.path.resolve().name,
+        "glance": glance,
+        "badges": _badges(material),
+        "warnings": _warnings(material),
+        "missing": material.missing,
+    }
+
+
+def _badges(material: Material) -> list[tuple[str, str, str]]:
+    """Badges as (css, text, explanation)."""
+    badges = []
+    if material.audit is None:
+        badges.append(("plain", "Design: not audited", "No audit of the design was made."))
+    else:
+        verdict = str(material.audit.get("verdict", "unknown"))
+        css, text = _VERDICTS.get(verdict, ("warn", f"Design: {verdict}"))
+        badges.append((css, text, _audit_words(material)["summary"]))
+    if material.simulated:
+        badges.append(("plain", "Simulated EEG", "The EEG was simulated, not recorded."))
+    if material.study is not None and material.study.image_identity == "category":
+        badges.append(
+            ("plain", "Categories only", "Which picture was shown is not known, only its category.")
+        )
+    return badges
+
+
+def _warnings(material: Material) -> list[str]:
+    warnings = []
+    study = material.study
+    if material.simulated:
+        warnings.append(
+            "The EEG of this study is simulated: the scores show that the method finds what was "
+            "planted, and say nothing about brains."
+        )
+    if material.builtin_features:
+        warnings.append(
+            "Picture scores rest on the built-in features: they can be compared with each other, "
+            "not with published numbers."
+        )
+    if study is not None and study.image_identity == "category":
+        warnings.append(
+            "Which picture was shown is not known, only its category. Categories stand in for "
+            "pictures: the picture beside a reconstruction is one of its category, and nothing here "
+            "says that details of a picture were decoded."
+        )
+    if study is not None and study.design == "block":
+        warnings.append(
+            "Each category was shown in one block: a decoder can read the time instead of the "
+            "picture, and no score here can tell the two apart."
+        )
+    audit = _audit_words(material)
+    warnings.extend(f"Waived: {waiver}" for waiver in audit["waivers"])
+    return warnings
+
+
+def _audit_words(material: Material) -> dict[str, Any]:
+    """Verdict, summary and evidence of an audit, however fully it was written down."""
+    audit = material.audit or {}
+    summary = next((audit[k] for k in ("summary", "words", "text") if audit.get(k)), "")
+    evidence: Any = next(
+        (audit[k] for k in ("evidence", "reasons", "findings") if audit.get(k)), []
+    )
+    if isinstance(evidence, dict):
+        evidence = [f"{k}: {v}" for k, v in evidence.items()]
+    elif isinstance(evidence, str):
+        evidence = [evidence]
+    waivers = audit.get("waivers") or audit.get("waived") or []
+    waivers = [waivers] if isinstance(waivers, str) else list(waivers)
+    return {
+        "verdict": str(audit.get("verdict", "")),
+        "summary": str(summary),
+        "evidence": [str(e) for e in evidence],
+        "waivers": [str(w) for w in waivers],
+    }
+
+
+def _info(study: Study | None, key: str) -> str:
+    value = study.info.get(key) if study is not None else None
+    return str(value) if value else ""
+
+
+def _window(study: Study) -> str:
+    times = 1e3 * study.times
+    return f"{times[0]:.0f} to {times[-1]:.0f} ms".replace("-", "−")
+
+
+def _study_facts(study: Study) -> Facts:
+    per_subject = study.trials["subject"].astype(str).value_counts()
+    spread = (
+        f"{per_subject.min():,}"
+        if per_subject.min() == per_subject.max()
+        else f"{per_subject.min():,} to {per_subject.max():,}"
+    )
+    shown = study.categories
+    listed = ", ".join(shown[:24]) + (f" and {len(shown) - 24} more" if len(shown) > 24 else "")
+    names = study.ch_names
+    channels = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+    identity = {
+        "known": "known for every trial",
+        "category": "not known; only its category",
+    }[study.image_identity]
+    facts = [
+        ("Name", study.name),
+        ("Source", _info(study, "source")),
+        ("Subjects", f"{len(study.subjects)}, {spread} trials each"),
+        ("Trials", f"{study.n_trials:,}"),
+        ("Pictures", f"{len(study.images):,}; which one was shown is {identity}"),
+        ("Categories", f"{len(shown)}: {listed}"),
+        ("Channels", f"{study.n_chans}: {channels}"),
+        ("Montage", _info(study, "montage")),
+        ("Sampling", f"{study.sfreq:g} Hz, {study.n_times} samples from {_window(study)}"),
+        ("Design", DESIGN_WORDS[study.design]),
+        ("Unit", study.unit),
+        ("Processing", "; ".join(_step(s) for s in study.info.get("steps") or [])),
+        ("Signal", _info(study, "signal")),
+    ]
+    return [(k, v) for k, v in facts if v]
+
+
+def _step(step: Any) -> str:
+    if isinstance(step, dict):
+        step = dict(step)
+        name = step.pop("name", None) or step.pop("step", None) or ""
+        rest = ", ".join(f"{k} {v}" for k, v in step.items())
+        return f"{name} ({rest})" if name and rest else str(name or rest)
+    return str(step)
+
+
+def _split_facts(material: Material) -> Facts:
+    run = material.first
+    facts: Facts = [("Split", str(run.config.get("split", "")))]
+    if material.over_folds:
+        facts.append(("Folds", ", ".join(r.label for r in material.runs)))
+    else:
+        facts.append(("Fold", str(run.config.get("fold", 0))))
+    for each in material.runs:
+        if each.fold is None or each.study is None:
+            continue
+        prefix = f"{each.label}: " if material.over_folds else ""
+        sides = {side: getattr(each.fold, side) for side in ("train", "val", "test")}
+        sizes = []
+        for side, name in (("train", "training"), ("val", "selection"), ("test", "test")):
+            images = each.study.trials["image_id"].to_numpy()[sides[side]]
+            text = plural(len(sides[side]), f"{name} trial")
+            if each.study.image_identity == "known":
+                text += f" ({plural(len(np.unique(images)), 'picture')})"
+            sizes.append(text)
+        facts.append((f"{prefix}Sizes".capitalize(), ", ".join(sizes)))
+        facts.append((f"{prefix}Kept apart".capitalize(), _kept_apart(each)))
+    if run.study is not None:
+        try:
+            how = run.study.split(str(run.config.get("split"))).how
+        except ValueError:
+            how = {}
+        if how:
+            facts.append(("How it was made", _step(how) if "name" in how else _pairs(how)))
+    return [(k, v) for k, v in facts if v]
+
+
+def _pairs(mapping: dict[str, Any]) -> str:
+    return ", ".join(f"{k} {v}" for k, v in mapping.items() if v not in (None, "", [], {}))
+
+
+def _kept_apart(run: RunMaterial) -> str:
+    """What training and test have in common, in words."""
+    assert run.fold is not None and run.study is not None
+    if not len(run.fold.test):
+        return "no test trials"
+    trials = run.study.trials
+    columns = [("subject", "subjects"), ("run", "recording runs")]
+    if run.study.image_identity == "known":
+        columns.insert(0, ("image_id", "pictures"))
+    parts = []
+    for column, noun in columns:
+        values = trials[column].astype(str).to_numpy()
+        if column == "run":  # a run's name is unique only within its subject and session
+            values = (trials["subject"].astype(str) + "/" + trials["session"].astype(str)
+                      + "/" + trials["run"].astype(str)).to_numpy()  # fmt: skip
+        test = set(values[run.fold.test])
+        both = test & set(values[run.fold.train])
+        parts.append(
+            f"no {noun} shared" if not both else f"{len(both)} of {len(test)} test {noun} shared"
+        )
+    return "between training and test: " + ", ".join(parts)
+
+
+def _model_facts(run: RunMaterial) -> Facts:
+    options = run.setting("encoder.options") or {}
+    encoder = str(run.setting("encoder.name", ""))
+    if options:
+        encoder += f" ({_pairs(options)})"
+    training = [
+        f"objective {run.setting('training.objective')}",
+        f"{run.setting('training.epochs')} epochs at most",
+        f"batches of {run.setting('training.batch_size')}",
+        f"learning rate {run.setting('training.learning_rate')}",
+    ]
+    steps = run.setting("training.fitted_steps") or []
+    facts = [
+        ("EEG encoder", encoder),
+        ("Training", ", ".join(training)),
+        ("Fitted on training trials", ", ".join(str(s) for s in steps)),
+        ("Caption kinds", ", ".join(run.kinds)),
+        ("Captions", str(run.config.get("captions", ""))),
+        ("Text encoder", _with_revision(run, "text_encoder", run.config.get("text_encoder"))),
+        ("Prompt pool", str(run.setting("decoding.pool", ""))),
+        ("Generator", _with_revision(run, "generator", run.setting("drawing.generator"))),
+        ("Picture features", _with_revision(run, "features", run.setting("evaluation.features"))),
+        ("Seed", str(run.seed)),
+        ("Versions", _versions(run)),
+    ]
+    return [(k, v) for k, v in facts if v and v != "None"]
+
+
+def _with_revision(run: RunMaterial, what: str, name: Any) -> str:
+    """A model's name with the revision that some step recorded."""
+    for step in run.provenance.values():
+        if not isinstance(step, dict):
+            continue
+        for key in (f"{what}_revision", f"{what}-revision"):
+            if step.get(key):
+                return f"{name}, revision {step[key]}"
+        inner = step.get(what)
+        if isinstance(inner, dict) and inner.get("revision"):
+            return f"{inner.get('name', name)}, revision {inner['revision']}"
+    return str(name) if name else ""
+
+
+def _versions(run: RunMaterial) -> str:
+    packages: dict[str, str] = {}
+    for step in run.provenance.values():
+        if isinstance(step, dict):
+            packages.update(step.get("packages") or {})
+    return ", ".join(f"{name} {version}" for name, version in packages.items())

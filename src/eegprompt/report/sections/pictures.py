@@ -1,0 +1,66 @@
+"""What was shown and what was drawn: one trial step by step, then a fair sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from markupsafe import Markup
+
+from eegprompt.report.charts import butterfly
+from eegprompt.report.material import Material, RunMaterial
+from eegprompt.report.sections import Section
+from eegprompt.report.trials import sample_trials, view_trial
+
+__all__ = ["build"]
+
+COUNT = 13  # one explained at length and twelve in the grid
+
+
+def build(material: Material) -> Section | None:
+    """The sample; None if nothing was decoded or drawn."""
+    sample, n_images = sample_trials(material, COUNT)
+    if not sample:
+        return None
+    known = material.study is None or material.study.image_identity == "known"
+    views = [view_trial(run, trial, others=2) for run, trial in sample]
+    first_run, first_trial = sample[0]
+    rungs = [r for r in ("eeg", "floor", "ceiling") if any(v.pictures[r] for v in views)]
+    columns = [
+        ("reference", "Shown" if known else "Its category", "the reference"),
+        ("eeg", "From EEG", "the reconstruction"),
+        ("floor", "Floor", "drawn from random captions"),
+        ("ceiling", "Ceiling", "drawn from the true captions"),
+    ]
+    generators = sorted({r.generator for r in material.runs if r.generator})
+    return Section(
+        "pictures",
+        "Shown and drawn" if rungs else "Shown and decoded",
+        {
+            "columns": columns if rungs else columns[:1],
+            "drawn": bool(rungs),
+            "absent": [r for r in ("eeg", "floor", "ceiling") if r not in rungs],
+            "first": views[0],
+            "first_eeg": _eeg(first_run, first_trial),
+            "views": views[1:],
+            "count": len(views),
+            "n_images": n_images,
+            "unit": "picture" if known else "trial",
+            "seed": material.first.seed,
+            "known": known,
+            "pool": material.first.setting("decoding.pool", ""),
+            "meanings": any(r.has_meanings for r in material.runs),
+            "generators": generators,
+        },
+        short="Pictures",
+    )
+
+
+def _eeg(run: RunMaterial, trial_id: int) -> Markup | None:
+    study = run.study
+    if study is None or not 0 <= trial_id < study.n_trials or study.n_times < 2:
+        return None
+    eeg: Any = study.eeg[trial_id]
+    return Markup("").join(
+        butterfly(study.times, eeg, unit=study.unit, width=width, css=css)
+        for css, width in (("wide", 470), ("narrow", 340))
+    )

@@ -1,0 +1,217 @@
+"""The score table: every number with its interval, chance, floor, ceiling, n and p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from eegprompt.kinds import KINDS
+from eegprompt.report.charts import Scale
+from eegprompt.report.material import Material
+from eegprompt.report.scores import Score, is_main
+from eegprompt.report.sections import Section
+from eegprompt.report.words import plural
+
+__all__ = ["Block", "Row", "blocks", "build"]
+
+_GROUPS = (
+    ("within", "Within class", "Compared only with images of the same category: what knowing the "
+     "category cannot lift."),
+    ("category", "Categories", "Which category was seen."),
+    ("picture", "Pictures", "How close what was drawn comes to what was shown."),
+    ("caption", "Captions", "Which caption describes what was seen, among all of the pool."),
+    ("other", "Other scores", ""),
+)  # fmt: skip
+
+_SHAPES = {"low": "circle", "mid": "square", "high": "diamond", "other": "circle"}
+
+
+@dataclass
+class Row:
+    """One score with the rungs it is compared with."""
+
+    score: Score
+    label: str
+    css: str = "eeg"
+    shape: str = "circle"
+    rungs: list[Score] = field(default_factory=list)
+
+    def rung(self, name: str) -> Score | None:
+        """The row of another rung of the ladder, if there is one."""
+        return next((s for s in self.rungs if s.rung == name), None)
+
+    @property
+    def floor(self) -> float | None:
+        """Value of the floor, from the row itself or from its own row."""
+        return self._side("floor")
+
+    @property
+    def ceiling(self) -> float | None:
+        """Value of the ceiling, from the row itself or from its own row."""
+        return self._side("ceiling")
+
+    def _side(self, name: str) -> float | None:
+        own = getattr(self.score, name)
+        other = self.rung(name)
+        return own if own is not None else other.value if other else None
+
+    @property
+    def further(self) -> list[Score]:
+        """Rungs beyond floor and ceiling."""
+        return [s for s in self.rungs if s.rung not in ("floor", "ceiling")]
+
+    @property
+    def count(self) -> str:
+        """n in words: conditions, and trials where they differ."""
+        return f"{self.n} ({self.n_trials})" if self.n_trials else self.n
+
+    @property
+    def n(self) -> str:
+        """Number of conditions."""
+        n = self.score.n if self.score.n is not None else self.score.n_trials
+        return f"{n:,}" if n is not None else "–"
+
+    @property
+    def n_trials(self) -> str:
+        """Number of trials in words, where it differs from the number of conditions."""
+        n, trials = self.score.n, self.score.n_trials
+        return plural(trials, "trial") if trials is not None and n not in (None, trials) else ""
+
+    @property
+    def spoken(self) -> str:
+        """The row for a screen reader."""
+        s = self.score
+        parts = [f"{self.label}: {s.text} {s.interval}".strip()]
+        for name, value in (("chance", s.chance), ("floor", self.floor), ("ceiling", self.ceiling)):
+            if value is not None:
+                parts.append(f"{name} {s.fmt(value)}")
+        return ", ".join(parts)
+
+
+@dataclass
+class Block:
+    """Rows drawn on one axis."""
+
+    title: str
+    says: str
+    meta: str
+    rows: list[Row]
+    scale: Scale
+    symbol: str
+    group: str
+    many: bool
+    lower_is_better: bool = False
+
+    @property
+    def above(self) -> str:
+        """How many rows are above chance, in words; empty where none was tested."""
+        tested = [r for r in self.rows if r.score.best_p is not None]
+        if not tested:
+            return ""
+        corrected = all(r.score.p_holm is not None for r in tested)
+        hits = sum(1 for r in tested if (r.score.best_p or 0) < 0.01)
+        kind = "Holm-corrected p" if corrected else "p, not corrected,"
+        return f"{hits} of {len(tested)} above chance ({kind} < 0.01)"
+
+
+def build(material: Material) -> Section | None:
+    """The table; None if there are no scores."""
+    if not material.scores:
+        return None
+    found = blocks(material.scores)
+    groups = [
+        {"key": key, "title": title, "says": says, "blocks": [b for b in found if b.group == key]}
+        for key, title, says in _GROUPS
+    ]
+    return Section(
+        "scores",
+        "Scores",
+        {
+            "groups": [g for g in groups if g["blocks"]],
+            "notes": material.score_notes,
+            "missing": material.score_missing,
+            "folds": _folds(material),
+            "over_folds": material.over_folds,
+            "is_range": material.spread_is_range,
+            "no_within": not any(s.within_class for s in material.scores),
+            "known": material.study is None or material.study.image_identity == "known",
+        },
+    )
+
+
+def blocks(scores: list[Score]) -> list[Block]:
+    """Arrange scores in blocks that share an axis, heads in prompt order."""
+    ladders: dict[tuple[Any, ...], list[Score]] = {}
+    for score in scores:
+        ladders.setdefault(score.ladder_key, []).append(score)
+    rows: dict[tuple[Any, ...], list[Row]] = {}
+    for ladder in ladders.values():
+        main = next((s for s in ladder if is_main(s)), ladder[0])
+        rows.setdefault(_block_key(main), []).append(
+            Row(main, _row_label(main), *_look(main), rungs=[s for s in ladder if s is not main])
+        )
+    return [_block(group) for group in rows.values()]
+
+
+def _block_key(score: Score) -> tuple[Any, ...]:
+    return (*score.axis_key, score.generator, score.per_head)
+
+
+def _look(score: Score) -> tuple[str, str]:
+    level = KINDS[score.head].level.value if score.head in KINDS else None
+    return (f"level-{level}", _SHAPES[level]) if level else ("eeg", "circle")
+
+
+def _row_label(score: Score) -> str:
+    if score.per_head:
+        return str(score.head)
+    return score.label if score.head in (None, "", "all") else f"{score.label} ({score.head})"
+
+
+def _block(rows: list[Row]) -> Block:
+    rows.sort(key=lambda r: KINDS[r.score.head].prompt_order if r.score.head in KINDS else -1)
+    first = rows[0].score
+    values = [v for r in rows for s in (r.score, *r.rungs) for v in s.extent]
+    many = first.per_head
+    return Block(
+        title=first.label,
+        says=first.what.says,
+        meta=_meta(first),
+        rows=rows,
+        scale=Scale.of(values, first.unit, zero=first.what.key.startswith("retrieval_top")),
+        symbol=first.what.symbol,
+        group="within" if first.within_class else first.what.group,
+        many=many,
+        lower_is_better=first.higher_is_better is False,
+    )
+
+
+def _meta(score: Score) -> str:
+    parts = []
+    if score.pool:
+        parts.append(f"pool {score.pool}")
+    if score.features:
+        parts.append(f"features {score.features}")
+    if score.protocol:
+        parts.append(f"protocol {score.protocol}")
+    if score.generator:
+        parts.append(f"drawn by {score.generator}")
+    if score.higher_is_better is False:
+        parts.append("lower is better")
+    return " · ".join(parts)
+
+
+def _folds(material: Material) -> dict[str, Any] | None:
+    """Each fold's values, for a run over folds."""
+    if not material.over_folds:
+        return None
+    table: dict[tuple[Any, ...], dict[str, Score]] = {}
+    for run in material.runs:
+        for score in run.scores:
+            if is_main(score) and not score.per_head:
+                table.setdefault(score.ladder_key, {})[run.label] = score
+    rows = []
+    for cells in table.values():
+        first = next(iter(cells.values()))
+        rows.append((_row_label(first), [cells.get(r.label) for r in material.runs]))
+    return {"names": [r.label for r in material.runs], "rows": rows}

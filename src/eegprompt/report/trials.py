@@ -1,0 +1,207 @@
+"""Which trials are shown, and what is shown of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from eegprompt.errors import InputError
+from eegprompt.kinds import KINDS
+from eegprompt.report.material import RUNGS, Material, RunMaterial, json_list
+from eegprompt.report.pictures import data_uri
+
+__all__ = ["HeadView", "TrialView", "sample_trials", "view_trial"]
+
+
+@dataclass(frozen=True)
+class HeadView:
+    """What one head said of one trial."""
+
+    head: str
+    level: str
+    text: str
+    similarity: float | None
+    confidence: float | None
+    truth: tuple[str, ...]
+    same: bool | None
+    in_prompt: bool | None
+    others: tuple[tuple[str, bool | None], ...] = ()
+
+
+@dataclass
+class TrialView:
+    """One trial as it is shown."""
+
+    trial_id: int
+    run_label: str
+    subject: str
+    category: str
+    image_id: str
+    pictures: dict[str, str | None] = field(default_factory=dict)
+    prompts: dict[str, str] = field(default_factory=dict)
+    tokens: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    heads: list[HeadView] = field(default_factory=list)
+    right: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+
+def sample_trials(material: Material, count: int = 12) -> tuple[list[tuple[RunMaterial, int]], int]:
+    """A fair sample of test trials: images drawn at random, then one trial of each.
+
+    The draw depends on the run's seed and on which trials there are, and on nothing that was
+    scored. Trials with a picture are preferred to those without only as a whole: if any pictures
+    were drawn, the sample is of trials that have one.
+
+    Parameters
+    ----------
+    material : Material
+        The run or its folds.
+    count : int
+        How many at most.
+
+    Returns
+    -------
+    sample : list of (RunMaterial, int)
+        Trial ids with the run they belong to, in random order.
+    n_images : int
+        How many images there were to choose from.
+    """
+    pairs: dict[tuple[str, str], list[tuple[RunMaterial, int]]] = {}
+    for run in material.runs:
+        ids = run.drawn("eeg")
+        if not ids and run.decodings is not None:
+            ids = sorted({int(i) for i in run.decodings["trial_id"]})
+        for trial_id in ids:
+            image = _trial_fact(run, trial_id, "image_id") or f"trial {trial_id}"
+            if run.study is not None and run.study.image_identity == "category":
+                image = f"trial {trial_id}"  # the picture is not known, so the trial is the unit
+            pairs.setdefault((run.label, image), []).append((run, trial_id))
+    keys = sorted(pairs)
+    generator = np.random.default_rng([material.first.seed, 2507, len(keys)])
+    order = generator.permutation(len(keys))[:count]
+    sample = []
+    for index in order:
+        choices = pairs[keys[int(index)]]
+        sample.append(choices[int(generator.integers(len(choices)))])
+    return sample, len(keys)
+
+
+def _trial_fact(run: RunMaterial, trial_id: int, column: str) -> str | None:
+    if run.study is None or not 0 <= trial_id < len(run.study.trials):
+        return None
+    return str(run.study.trials[column].iloc[trial_id])
+
+
+def view_trial(run: RunMaterial, trial_id: int, *, others: int = 0) -> TrialView:
+    """Gather what is shown of one trial.
+
+    Parameters
+    ----------
+    run : RunMaterial
+        The run it belongs to.
+    trial_id : int
+        Which trial.
+    others : int
+        How many further candidates of each head to list.
+    """
+    image_id = _trial_fact(run, trial_id, "image_id") or ""
+    view = TrialView(
+        trial_id,
+        run.label,
+        _trial_fact(run, trial_id, "subject") or "",
+        _trial_fact(run, trial_id, "category") or "",
+        image_id,
+    )
+    view.pictures["reference"] = _reference(run, image_id)
+    for rung in RUNGS:
+        path = run.picture(rung, trial_id)
+        view.pictures[rung] = data_uri(path) if path else None
+    kept = _prompts(run, view)
+    view.heads = _heads(run, view, kept, others)
+    _count_right(run, view, kept)
+    return view
+
+
+def _reference(run: RunMaterial, image_id: str) -> str | None:
+    if run.study is None or not image_id:
+        return None
+    try:
+        return data_uri(run.study.image_path(image_id))
+    except InputError:
+        return None
+
+
+def _prompts(run: RunMaterial, view: TrialView) -> dict[str, list[dict[str, Any]]]:
+    """Fill in the prompts; returns the captions kept in each rung's prompt."""
+    kept: dict[str, list[dict[str, Any]]] = {}
+    if run.prompts is None:
+        return kept
+    rows = run.prompts[run.prompts["trial_id"] == view.trial_id]
+    for row in rows.to_dict("records"):
+        rung = str(row["rung"])
+        view.prompts[rung] = str(row["text"])
+        if row.get("n_tokens") is not None and row["n_tokens"] == row["n_tokens"]:
+            view.tokens[rung] = int(row["n_tokens"])
+        reason = row.get("reason")
+        view.reasons[rung] = reason if isinstance(reason, str) else ""
+        kept[rung] = [k for k in json_list(row.get("kept")) if isinstance(k, dict)]
+    return kept
+
+
+def _heads(
+    run: RunMaterial, view: TrialView, kept: dict[str, list[dict[str, Any]]], others: int
+) -> list[HeadView]:
+    if run.decodings is None:
+        return []
+    rows = run.decodings[run.decodings["trial_id"] == view.trial_id].sort_values("rank")
+    in_prompt = {(k.get("head"), k.get("text")) for k in kept.get("eeg", [])}
+    views = []
+    for head in sorted(rows["head"].unique(), key=_place):
+        mine = rows[rows["head"] == head].to_dict("records")
+        best = mine[0]
+        text = str(best["text"])
+        views.append(
+            HeadView(
+                head,
+                _level(head),
+                text,
+                _finite(best.get("similarity")),
+                _finite(best.get("confidence")),
+                tuple(run.true_captions(view.image_id, head)),
+                run.same_meaning(view.image_id, head, text),
+                (head, text) in in_prompt if "eeg" in kept else None,
+                tuple(
+                    (str(r["text"]), run.same_meaning(view.image_id, head, str(r["text"])))
+                    for r in mine[1 : 1 + others]
+                ),
+            )
+        )
+    return views
+
+
+def _count_right(run: RunMaterial, view: TrialView, kept: dict[str, list[dict[str, Any]]]) -> None:
+    """Count captions that say the same as the image's own, decoded and in the floor's prompt."""
+    known = [h.same for h in view.heads if h.same is not None]
+    if known:
+        view.right["eeg"] = (sum(known), len(known))
+    floor = [
+        run.same_meaning(view.image_id, str(k.get("head")), str(k.get("text")))
+        for k in kept.get("floor", [])
+    ]
+    floor_known = [s for s in floor if s is not None]
+    if floor_known:
+        view.right["floor"] = (sum(floor_known), len(floor_known))
+
+
+def _place(head: str) -> tuple[int, str]:
+    return (KINDS[head].prompt_order if head in KINDS else len(KINDS), head)
+
+
+def _level(head: str) -> str:
+    return KINDS[head].level.value if head in KINDS else "other"
+
+
+def _finite(value: Any) -> float | None:
+    return None if value is None or value != value else float(value)

@@ -1,0 +1,361 @@
+"""What scores are called and what they say, and how numbers are written."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["GLOSSARY", "Metric", "describe", "interval", "number", "p_value", "plural", "spelled"]
+
+NBSP = "\u00a0"
+DASH = "–"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What one score is called and says.
+
+    Parameters
+    ----------
+    key : str
+        Family of the score, e.g. ``"two_way"``; what sections select by.
+    label : str
+        Its name in a table.
+    says : str
+        One sentence for someone who has not met it.
+    group : str
+        ``"category"``, ``"caption"``, ``"picture"`` or ``"other"``.
+    symbol : str
+        Name of the quantity on an axis, with its unit.
+    """
+
+    key: str
+    label: str
+    says: str
+    group: str
+    symbol: str
+
+
+# The first pattern that is found in the lower-case name (with '_' for '-' and blanks) decides.
+_METRICS: tuple[tuple[str, Metric], ...] = tuple(
+    (pattern, Metric(key, label, says, group, symbol))
+    for pattern, key, label, says, group, symbol in (
+        (
+            r"auc",
+            "auc",
+            "Telling the categories apart (AUC)",
+            "The chance that a trial of one category gets a higher score for it than a trial of "
+            "another category; 0.5 is guessing.",
+            "category",
+            "AUC",
+        ),
+        (
+            r"two_way|2_way|identification",
+            "two_way",
+            "Two-way identification",
+            "How often a drawn picture resembles its own reference more than another reference; "
+            "half of the time is guessing.",
+            "picture",
+            "comparisons won",
+        ),
+        (
+            r"way.*(accuracy|top)|generation_accuracy",
+            "generation_accuracy",
+            "Category of the drawn picture",
+            "How often a classifier names the same category for the drawn picture as for the "
+            "reference.",
+            "picture",
+            "pictures right",
+        ),
+        (
+            r"majority",
+            "class_vote",
+            "Category, by majority vote of the heads",
+            "How often the category that most heads name is the right one.",
+            "category",
+            "trials right",
+        ),
+        (
+            r"(class|category|object).*(accuracy|acc\b|top_?1)|accuracy.*(class|category)",
+            "class_accuracy",
+            "Category, by all heads together",
+            "How often the category with the highest mean probability over heads is the right one, "
+            "averaged over categories.",
+            "category",
+            "trials right",
+        ),
+        (
+            r"(retrieval|caption).*top_?1\b|(retrieval|caption).*top_?1_",
+            "retrieval_top1",
+            "Caption retrieval, top 1",
+            "How often the caption nearest to the EEG is a right one. Captions of the same image "
+            "or of the same meaning all count as right.",
+            "caption",
+            "trials right",
+        ),
+        (
+            r"(retrieval|caption).*top_?5",
+            "retrieval_top5",
+            "Caption retrieval, top 5",
+            "How often a right caption is among the five nearest to the EEG.",
+            "caption",
+            "trials right",
+        ),
+        (
+            r"(retrieval|caption).*rank|median_rank",
+            "retrieval_rank",
+            "Caption retrieval, median rank",
+            "Half of the trials have a right caption at this rank or better; 1 is best.",
+            "caption",
+            "rank",
+        ),
+        (
+            r"retrieval|caption_",
+            "retrieval",
+            "Caption retrieval",
+            "How well the right captions are found from the EEG.",
+            "caption",
+            "score",
+        ),
+        (
+            r"pix_?corr",
+            "pixcorr",
+            "Pixel correlation",
+            "Pearson correlation of the pixels of picture and reference. Unrelated natural "
+            "photographs already correlate a little.",
+            "picture",
+            "Pearson r",
+        ),
+        (
+            r"ssim_legacy",
+            "ssim_legacy",
+            "Structural similarity, legacy form",
+            "Structural similarity as older software computed it; runs higher than the standard "
+            "form.",
+            "picture",
+            "SSIM",
+        ),
+        (
+            r"ssim",
+            "ssim",
+            "Structural similarity (SSIM)",
+            "Likeness of local brightness, contrast and structure. A plain gray picture scores "
+            "well above 0, so read it beside the floor.",
+            "picture",
+            "SSIM",
+        ),
+        (
+            r"clip_score",
+            "clip_score",
+            "Picture–caption likeness",
+            "Cosine of the drawn picture and the true caption.",
+            "picture",
+            "cosine",
+        ),
+        (
+            r"cosine",
+            "image_cosine",
+            "Picture–reference likeness",
+            "Cosine of the features of picture and reference.",
+            "picture",
+            "cosine",
+        ),
+        (
+            r"distance|swav|effnet|lpips",
+            "image_distance",
+            "Feature distance",
+            "Distance of the features of picture and reference; lower is better.",
+            "picture",
+            "distance",
+        ),
+        (
+            r"inception_score|\bis\b|^is$",
+            "inception_score",
+            "Inception score",
+            "How varied and how clear-cut the drawn pictures are; it does not ask whether they "
+            "are the right ones.",
+            "picture",
+            "score",
+        ),
+        (
+            r"\b(fid|kid)\b|^(fid|kid)",
+            "distribution",
+            "Distance of distributions",
+            "How far the drawn pictures as a set lie from the references as a set; lower is "
+            "better.",
+            "picture",
+            "distance",
+        ),
+        (
+            r"feature|alex|conv|layer|image|picture",
+            "image_other",
+            "",
+            "",
+            "picture",
+            "score",
+        ),
+    )
+)
+
+
+def describe(metric: str) -> Metric:
+    """What a score of this name is called and says; an unknown name speaks for itself.
+
+    Examples
+    --------
+    >>> describe("ssim_legacy").key, describe("my_new_score").label
+    ('ssim_legacy', 'My new score')
+    """
+    name = re.sub(r"[\s\-]+", "_", metric.strip().lower())
+    for pattern, found in _METRICS:
+        if re.search(pattern, name):
+            if found.label:
+                return found
+            return Metric(found.key, _spoken(metric), found.says, found.group, found.symbol)
+    return Metric(name, _spoken(metric), "", "other", "score")
+
+
+def _spoken(name: str) -> str:
+    words = re.sub(r"[_\s]+", " ", name).strip()
+    return words[:1].upper() + words[1:]
+
+
+def is_missing(value: Any) -> bool:
+    """Whether a value is None or not a finite number."""
+    return value is None or (isinstance(value, (int, float)) and not math.isfinite(value))
+
+
+def number(value: float | None, unit: str | None = None) -> str:
+    """A value as it is read: proportions in percent, counts without decimals.
+
+    Examples
+    --------
+    >>> number(0.3125, "proportion"), number(0.6812, "AUC"), number(None)
+    ('31.2\\xa0%', '0.681', '–')
+    """
+    if value is None or is_missing(value):
+        return DASH
+    value = float(value)
+    if unit == "proportion":
+        digits = 1 if abs(value) < 0.9995 or value > 1 else 0
+        return f"{100 * value:.{digits}f}{NBSP}%".replace("-", "−")
+    if unit in ("rank", "count"):
+        return f"{value:,.1f}".removesuffix(".0").replace("-", "−")
+    size = abs(value)
+    digits = 3 if size < 10 else 2 if size < 100 else 1
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def interval(lo: float | None, hi: float | None, unit: str | None = None) -> str:
+    """An interval in brackets, the unit only once; empty where there is none.
+
+    Examples
+    --------
+    >>> interval(0.25, 0.375, "proportion")
+    '[25.0, 37.5]'
+    """
+    if is_missing(lo) or is_missing(hi):
+        return ""
+    a, b = (number(x, unit).removesuffix(f"{NBSP}%") for x in (lo, hi))
+    return f"[{a}, {b}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p value as it is read.
+
+    Examples
+    --------
+    >>> p_value(0.0004), p_value(0.0123), p_value(1.0), p_value(None)
+    ('< 0.001', '0.012', '1', '–')
+    """
+    if p is None or is_missing(p):
+        return DASH
+    if p < 0.001:
+        return f"<{NBSP}0.001".replace(NBSP, " ")
+    if p >= 0.9995:
+        return "1"
+    return f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun.
+
+    Examples
+    --------
+    >>> plural(1, "fold"), plural(1200, "trial"), plural(2, "category", "categories")
+    ('1 fold', '1,200 trials', '2 categories')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+_SMALL = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def spelled(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun, small counts as words.
+
+    Examples
+    --------
+    >>> spelled(2, "head"), spelled(12, "head")
+    ('two heads', '12 heads')
+    """
+    noun = one if count == 1 else many or one + "s"
+    return f"{_SMALL[count] if 0 <= count < len(_SMALL) else format(count, ',')} {noun}"
+
+
+GLOSSARY: tuple[tuple[str, str], ...] = (
+    (
+        "Trial",
+        "One stretch of EEG around the moment a picture was shown. Everything here was decoded from "
+        "trials that took no part in training.",
+    ),
+    (
+        "Caption kind, head, level",
+        "Ten kinds of caption describe a picture, from its main object (low level) over its place "
+        "and layout (mid level) to its mood and story (high level). A head is the part of the "
+        "decoder that serves one kind.",
+    ),
+    (
+        "Candidate pool",
+        "The captions among which a head searches. Prompts for pictures are made from captions of "
+        "training images; retrieval is scored among captions of test images. A larger pool is "
+        "harder, so the pool is always named.",
+    ),
+    (
+        "Chance",
+        "What comes out when the EEG tells nothing: the same score after the link between trials and "
+        "pictures was shuffled many times. p is the share of shuffles that do at least as well; "
+        "Holm p corrects it for the number of scores tested together.",
+    ),
+    (
+        "Floor",
+        "Pictures drawn by the same generator from random captions of the pool. A picture score at "
+        "the floor means that the EEG added nothing.",
+    ),
+    (
+        "Ceiling",
+        "Pictures drawn from the reference's own captions: the best this generator can do with "
+        "words. Not 100 %, for words leave things out.",
+    ),
+    (
+        "Within class",
+        "Compared only with other images of the same category. Knowing the category alone cannot "
+        "lift such a score, so it shows what was decoded beyond the category.",
+    ),
+    (
+        "Interval",
+        "In brackets: 95 % interval from drawing the images again and again with replacement. n "
+        "counts images, not trials, where several trials show the same image.",
+    ),
+    (
+        "Similarity and confidence",
+        "Similarity is the cosine between the EEG's embedding and a caption's; it is not comparable "
+        "between heads. Confidence is made from it on validation trials so that it is, from 0 to 1.",
+    ),
+    (
+        "Reference and reconstruction",
+        "The picture that was shown, and the one drawn from the EEG through words.",
+    ),
+)
