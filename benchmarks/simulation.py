@@ -2,13 +2,13 @@
 
 The evidence for the default of ``signal``: at it, accuracy lies at about four times chance.
 
-    python benchmarks/simulation.py                           # ~ 5 minutes on 2 cores
+    python benchmarks/simulation.py                           # some 8 minutes on 2 cores
     python benchmarks/simulation.py --signal 0,0.35 --seeds 0
 
 Each study has the demonstration's size (2 subjects × (480 + 96) images × 2 repetitions). Per
 subject, LDA (scikit-learn, ``solver="lsqr"``, ``shrinkage="auto"``) is fitted on the training
 trials of the split ``official`` and scored on its test trials: new combinations of attributes.
-Features are means over 47 ms bins from 50 to 520 ms, in all channels; nothing is tuned.
+Features are means over 39 ms bins from 50 to 520 ms, in all channels; nothing is tuned.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from eegprompt.study import Study
 
 def binned(study: Study, ids: np.ndarray) -> np.ndarray:
     """Bin means in microvolts, shape (n_trials, n_chans × n_bins)."""
-    width = round(0.047 * study.sfreq)
+    width = round(0.039 * study.sfreq)
     first = int(np.searchsorted(study.times, 0.05))
     n_bins = int(0.47 * study.sfreq) // width
     eeg = study.eeg[ids][:, :, first : first + n_bins * width] * 1e6
