@@ -260,7 +260,7 @@ def _some_right(wrong: np.ndarray, right: np.ndarray, places: np.ndarray) -> np.
         # C(w, m) / C(w + c, m) as a product of at most max(m) factors below 1
         missed = np.ones(len(w))
         for step in range(int(m.max())):
-            missed *= np.where(step < m, (w - step) / (w + c - step), 1.0)
+            missed *= np.where(step < m, (w - step) / np.maximum(w + c - step, 1), 1.0)
         hit[unsure] = 1 - missed
     return hit
 
