@@ -237,16 +237,16 @@ def _info(
     sfreq = simulation.sfreq
     edge = parameters.antialias * sfreq
     steps: list[dict[str, Any]] = [
-        {"step": "reference", "to": "average"},
-        {"step": "highpass", "hz": parameters.highpass, "order": 1,
+        {"name": "reference", "to": "average"},
+        {"name": "highpass", "hz": parameters.highpass, "order": 1,
          "note": "of the simulated amplifier; drift is added behind it"},
-        {"step": "lowpass", "hz": edge, "to_hz": sfreq / 2,
+        {"name": "lowpass", "hz": edge, "to_hz": sfreq / 2,
          "note": "anti-alias; "
          + ("line noise is kept" if truth.summary["line_noise"] else "it takes line noise out")},
-        {"step": "epoch", "tmin": float(truth.times[0]), "tmax": float(truth.times[-1])},
+        {"name": "epoch", "tmin": float(truth.times[0]), "tmax": float(truth.times[-1])},
     ]
     if truth.baseline is not None:
-        steps.append({"step": "baseline", "tmin": truth.baseline[0], "tmax": truth.baseline[1]})
+        steps.append({"name": "baseline", "tmin": truth.baseline[0], "tmax": truth.baseline[1]})
     return {
         "name": "builtin",
         "source": "simulated by eegprompt from drawn scenes",

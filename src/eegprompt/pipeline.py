@@ -586,4 +586,4 @@ def _silent(progress: Progress | None) -> Step:
 
 
 def _numbered(step: Step, index: int, count: int) -> Step:
-    return lambda title: step(f"fold {index + 1} of {count}, {title}")
+    return lambda title: step(f"{title} fold-{index} ({index + 1} of {count})")

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -26,6 +26,7 @@ __all__ = [
     "err",
     "note",
     "out",
+    "print_facts",
     "print_json",
     "print_table",
     "quiet_libraries",
@@ -91,6 +92,24 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])
+    out().print(table)
+
+
+def print_facts(facts: Mapping[str, str]) -> None:
+    """Print names and values on stdout; long values are folded on a terminal only."""
+    if not sys.stdout.isatty():
+        width = max(map(len, facts), default=0)
+        sys.stdout.writelines(f"{name:<{width}}  {value}\n" for name, value in facts.items())
+        return
+
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name, Text(value))
     out().print(table)
 
 

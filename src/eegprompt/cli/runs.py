@@ -58,7 +58,7 @@ def train(
     runs = []
     for index in folds:
         place = out / f"fold-{index}" if all_folds else out
-        title = f"train fold {index} of 0–{n_folds - 1}" if all_folds else "train"
+        title = f"train fold-{index} ({index + 1} of {n_folds})" if all_folds else "train"
         with console.step(title) as progress:
             runs.append(
                 fit(opened, place, resolved.model_copy(update={"fold": index}), progress=progress)

@@ -184,26 +184,34 @@ def import_(
     given |= pairs(option)
     with console.step("import") as progress:
         study = reader.read(sources, out, progress=progress, **given)
-    for text in study.info.get("notes", []):
-        console.note(f"Note: {text}")
     _made(study, json)
 
 
-def info(study: StudyPath, json: Json = False) -> None:
+def info(
+    study: StudyPath,
+    figure: Annotated[
+        Path | None,
+        typer.Option(help="Also draw the cap and the evoked response: .svg, .png or .pdf."),
+    ] = None,
+    json: Json = False,
+) -> None:
     """Show what is in a study: recording, trials, images, splits, captions.
 
-    Reads a study folder and writes nothing.
+    Reads a study folder; writes nothing but the figure, if one is asked for.
 
-    Example: [bold]eegprompt info studies/scenes --json[/bold]
+    Example: [bold]eegprompt info studies/scenes --figure cap.svg[/bold]
     """
     from eegprompt.study import Study
-    from eegprompt.study_info import study_info
+    from eegprompt.study_info import draw_study, study_info
 
-    facts = study_info(Study(study))
+    opened = Study(study)
+    facts = study_info(opened)
+    if figure is not None:
+        draw_study(opened, figure)
     if json:
         console.print_json(facts)
         return
-    console.print_table(("", ""), [(k, _words(v)) for k, v in facts.items()])
+    console.print_facts({k.replace("_", " "): _words(v) for k, v in facts.items()})
 
 
 def split(
@@ -309,6 +317,8 @@ def _made(study: Any, json: bool) -> None:
             f"{study.n_chans} channels, {study.n_times} samples at {study.sfreq:g} Hz",
             markup=False,
         )
+    for text in study.info.get("notes", []):
+        console.note(f"Note: {text}")
 
 
 def _words(value: Any) -> str:
