@@ -79,7 +79,7 @@ def test_it_is_a_study_like_any_other(study):
     assert np.isfinite(study.positions).all()
     assert study.n_trials == 2 * (48 + 16)
     assert study.times[0] < -0.09 and study.times[-1] > 0.68
-    assert any(step["step"] == "baseline" for step in study.info["steps"])
+    assert any(step["name"] == "baseline" for step in study.info["steps"])
     assert study.subjects == ["S1", "S2"]
     assert len(study.categories) == 16
     assert Study(study.path).split_names() == ["official"]
@@ -205,7 +205,7 @@ def test_drift_in_a_block_design_fools_a_naive_decoder(learnable):
     assert study.design == "block"
     per_block = study.trials.groupby(["subject", "block"])["category"].nunique()
     assert (per_block == 1).all() and len(per_block) == 16
-    assert not any(step["step"] == "baseline" for step in study.info["steps"])
+    assert not any(step["name"] == "baseline" for step in study.info["steps"])
     assert lda(study, by_time=True) > 4
 
 
