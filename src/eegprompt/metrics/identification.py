@@ -209,6 +209,8 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int = 128) ->
     ----------
     references, pictures : array-like of shape (n, ...)
         Features, pair by pair.
+    chunk : int
+        Rows of each side held at a time.
 
     Returns
     -------

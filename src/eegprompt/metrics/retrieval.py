@@ -203,20 +203,48 @@ def answer_ranks(similarity: np.ndarray, right: np.ndarray, *, chunk: int = 256)
     for start in range(0, n_queries, chunk):
         rows = slice(start, min(start + chunk, n_queries))
         block = similarity[rows].astype(np.float64)
-        block[np.isnan(block)] = -np.inf
-        best = np.maximum.reduceat(block[:, members], starts, axis=1)
-        same = np.add.reduceat(block[:, members] == best[:, member_of], starts, axis=1)
-        block.sort(axis=1)
-        for i, (ordered, wanted) in enumerate(zip(block, best)):
-            above = n_candidates - np.searchsorted(ordered, wanted, side="right")
-            level = n_candidates - above - np.searchsorted(ordered, wanted, side="left")
-            better[start + i] = above
-            wrong[start + i] = level - same[i]
-        lost = np.isneginf(best)
+        bad = np.isnan(block)
+        block[bad] = -np.inf
+        above, level = _places(block)
+        above[bad] = n_candidates
+        of_members = above[:, members]
+        best = np.minimum.reduceat(of_members, starts, axis=1)
+        better[rows] = best
+        if level is None:  # nothing ties
+            ties[rows] = best < n_candidates
+            continue
+        at_best = of_members == best[:, member_of]
+        same = np.add.reduceat(at_best.astype(np.int32), starts, axis=1)
+        tied = np.maximum.reduceat(np.where(at_best, level[:, members], 0), starts, axis=1)
+        lost = best == n_candidates
         ties[rows] = np.where(lost, 0, same)
-        better[rows][lost] = n_candidates
-        wrong[rows][lost] = 0
+        wrong[rows] = np.where(lost, 0, tied - same)
+    if len(groups) == len(right) and (inverse == np.arange(len(right))).all():
+        return AnswerRanks(better, wrong, ties, n_candidates)
     return AnswerRanks(better[:, inverse], wrong[:, inverse], ties[:, inverse], n_candidates)
+
+
+def _places(block: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """How many are higher than each entry of its row, and how many equal it (None: only itself)."""
+    n = block.shape[1]
+    order = np.argsort(block, axis=1)
+    ordered = np.take_along_axis(block, order, axis=1)
+    above = np.empty(block.shape, dtype=np.int32)
+    new = ordered[:, 1:] != ordered[:, :-1]
+    if new.all():
+        places = np.broadcast_to(np.arange(n - 1, -1, -1, dtype=np.int32), block.shape)
+        np.put_along_axis(above, order, places, axis=1)
+        return above, None
+    position = np.arange(n, dtype=np.int32)
+    edge = np.ones((len(block), 1), dtype=bool)
+    # the last place of each run of equal values, from the right, and the first, from the left
+    last = np.where(np.hstack([new, edge]), position, n)
+    last = np.minimum.accumulate(last[:, ::-1], axis=1)[:, ::-1]
+    first = np.maximum.accumulate(np.where(np.hstack([edge, new]), position, 0), axis=1)
+    level = np.empty(block.shape, dtype=np.int32)
+    np.put_along_axis(above, order, (n - 1 - last).astype(np.int32), axis=1)
+    np.put_along_axis(level, order, (last - first + 1).astype(np.int32), axis=1)
+    return above, level
 
 
 def topk_hits(ranks: AnswerRanks, k: int) -> np.ndarray:

@@ -1,0 +1,153 @@
+"""Scores of a run, each beside its chance, its interval, its floor and its ceiling.
+
+Nothing is drawn and nothing of the decoder is trained here: what exists is scored, and what does
+not exist is named. The within-class figures stand first, because knowing the class cannot lift
+them.
+
+What a score's surroundings mean:
+
+- *chance* and *p*: by permuting which image each condition shows (all its trials together), or,
+  where only the category of a trial is known, the categories of trials within a run.
+- *interval*: 95 %, bootstrap over images with all their trials (over trials where only the category
+  is known).
+- *floor*: caption scores of the captions of a random image of the pool; picture scores of the
+  pictures drawn from random captions.
+- *ceiling*: caption scores of the true captions' own embeddings; picture scores of the pictures
+  drawn from the true captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from eegprompt.artifacts import write_json
+from eegprompt.errors import RunError
+from eegprompt.evaluation._captions import caption_scores
+from eegprompt.evaluation._classes import class_scores, lda_scores
+from eegprompt.evaluation._material import Material
+from eegprompt.evaluation._pictures import picture_scores
+from eegprompt.evaluation._rows import Score, correct, identity, mean_of_folds
+from eegprompt.run import Run, fold_runs
+
+__all__ = ["evaluate", "evaluate_folds"]
+
+Progress = Callable[[int, int, str], None]
+
+
+def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Score what a run holds and write ``scores.json``.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        A run; its embeddings, decodings, prompts and pictures are scored as far as they exist.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    list of dict
+        The rows of ``scores.json``: ``metric rung head pool scope unit n n_trials value lo hi chance
+        p p_holm floor ceiling generator features higher_is_better protocol note``, None where a key
+        does not apply. Rows over all candidates also hold ``chance_within_class`` and
+        ``p_within_class`` (images exchanged only within their class); picture rows ``floor_lo
+        floor_hi ceiling_lo ceiling_hi``; rows of one subject ``subject``.
+
+    Raises
+    ------
+    RunError
+        If what the run holds does not belong to its study and split, or cannot be read.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    scores, notes, missing = _scored(run, progress)
+    return _write(run.path, scores, notes, missing, run)
+
+
+def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
+    """Score every fold of a run over folds, and their means into the parent's ``scores.json``.
+
+    A mean's chance and p come from averaging the folds' permuted statistics, permutation by
+    permutation; its interval likewise from the folds' resamples. Folds that test the same images
+    share permutations and resamples.
+
+    Parameters
+    ----------
+    parent : path-like
+        The folder that holds ``fold-0``, ``fold-1``, …
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    list of dict
+        As :func:`evaluate`, with ``folds``: the value in each fold. A score that not every fold has
+        is named among what is missing.
+
+    Raises
+    ------
+    RunError
+        If there are no fold runs.
+    """
+    parent = Path(parent)
+    folders = fold_runs(parent)
+    if not folders:
+        raise RunError(
+            f"{parent} holds no runs named fold-0, fold-1, …; make a run over folds, or evaluate a "
+            "single run"
+        )
+    by_key: dict[tuple[Any, ...], list[Score]] = {}
+    notes: list[str] = [f"Each value is the mean over {len(folders)} folds."]
+    missing: list[str] = []
+    for i, folder in enumerate(folders):
+
+        def of_fold(done: int, total: int, label: str, i: int = i) -> None:
+            if progress is not None:
+                progress(i * total + done, len(folders) * total, f"fold {i}: {label}")
+
+        run = Run(folder)
+        scores, said, lacking = _scored(run, of_fold)
+        _write(run.path, scores, said, lacking, run)
+        notes += [n for n in said if n not in notes]
+        missing += [f"{folder.name}: {m}" for m in lacking]
+        for score in scores:
+            by_key.setdefault(identity(score.row), []).append(score)
+    means = []
+    for group in by_key.values():
+        if len(group) < len(folders):
+            row = group[0].row
+            name = " ".join(str(row[k]) for k in ("metric", "head", "scope") if row.get(k))
+            missing.append(f"{name}: only {len(group)} of {len(folders)} folds have it")
+            continue
+        means.append(mean_of_folds(group))
+    return _write(parent, means, notes, missing, None)
+
+
+def _write(
+    folder: Path, scores: list[Score], notes: list[str], missing: list[str], run: Run | None
+) -> list[dict[str, Any]]:
+    correct(scores)
+    rows = [s.row for s in sorted(scores, key=lambda s: s.row["scope"] != "within-class")]
+    write_json(folder / "scores.json", {"rows": rows, "notes": notes, "missing": missing})
+    if run is not None:
+        run.record("evaluate", settings=run.config.get("evaluation", {}), rows=len(rows))
+    return rows
+
+
+def _scored(run: Run, progress: Progress | None) -> tuple[list[Score], list[str], list[str]]:
+    work = Material(run)
+    steps: list[tuple[str, Callable[[Material], Iterable[Score]]]] = [
+        ("caption retrieval", caption_scores),
+        ("class accuracy", class_scores),
+        ("shrinkage LDA", lda_scores),
+        ("pictures", picture_scores),
+    ]
+    scores: list[Score] = []
+    for i, (label, step) in enumerate(steps):
+        if progress is not None:
+            progress(i, len(steps), label)
+        scores += step(work)
+    if progress is not None:
+        progress(len(steps), len(steps), "scores")
+    return scores, work.notes, work.missing

@@ -1,0 +1,435 @@
+"""Drawn pictures beside their references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
+from eegprompt.errors import RunError
+from eegprompt.evaluation._material import Material
+from eegprompt.evaluation._rows import Score, Units, number, row_of
+from eegprompt.metrics.identification import two_way_table
+from eegprompt.metrics.images import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
+from eegprompt.registry import resolve
+
+__all__ = ["picture_scores"]
+
+RUNGS = ("eeg", "floor", "ceiling")
+_PIXEL_PAIRS = 4096  # pictures × references whose SSIM is computed for permutations
+_MEAN_IMAGE_OF = 500  # training images that the mean image is made from, at most
+
+
+def picture_scores(work: Material) -> list[Score]:
+    """Pixel and feature scores of the pictures of each rung."""
+    pictures = {rung: _pictures(work, rung) for rung in RUNGS}
+    if not pictures["eeg"]:
+        work.missing.append(
+            "picture scores: no pictures of rung 'eeg' by generator "
+            f"'{work.config.drawing.generator}'; run 'eegprompt generate'"
+        )
+        return []
+    for rung in ("floor", "ceiling"):
+        lacking = len(set(pictures["eeg"]) - set(pictures[rung]))
+        if lacking == len(pictures["eeg"]):
+            work.missing.append(
+                f"picture scores: no pictures of rung '{rung}'; run 'eegprompt generate'"
+            )
+        elif lacking:
+            work.missing.append(
+                f"picture scores: {lacking} of {len(pictures['eeg'])} pictures of rung '{rung}'; "
+                "its figure is over the others"
+            )
+    return PictureScores(work, pictures).scores()
+
+
+def _pictures(work: Material, rung: str) -> dict[int, list[Path]]:
+    """Files of one rung, by test trial."""
+    test = set(work.fold.test.tolist())
+    found: dict[int, list[Path]] = {}
+    for path in sorted(work.run.images_dir(work.config.drawing.generator, rung).glob("*_*.png")):
+        trial, _, sample = path.stem.partition("_")
+        if trial.isdigit() and sample.isdigit() and int(trial) in test:
+            found.setdefault(int(trial), []).append(path)
+    return found
+
+
+class PictureScores:
+    """The pictures of a run while they are scored."""
+
+    def __init__(self, work: Material, pictures: dict[str, dict[int, list[Path]]]):
+        self.work = work
+        self.pictures = pictures
+        self.trials = np.array(sorted(pictures["eeg"]), dtype=np.int64)
+        self.image_ids = sorted(set(work.images[self.trials]))
+        self.units = work.units_of(self.trials, self.image_ids)
+        self.protocol = work.settings.protocol
+        self.base = {
+            "rung": "eeg",
+            "generator": work.config.drawing.generator,
+            "higher_is_better": True,
+        }
+        work.note(
+            "Picture scores are means over trials (over samples first). Their floor and ceiling are "
+            "pictures drawn by the same generator with the same seeds from random captions and from "
+            "the true captions."
+        )
+        self.level = "" if work.known else "category-level: compared with the category's picture"
+
+    def scores(self) -> list[Score]:
+        """All rows, corrected together as one family."""
+        return [*self.feature_scores(), *self.pixel_scores()]
+
+    # -- loading -------------------------------------------------------------------------------
+    @cached_property
+    def references(self) -> list[np.ndarray]:
+        """The reference pictures at their own sizes."""
+        return [self.work.study.load_images([image])[0] for image in self.image_ids]
+
+    def load(self, paths: Sequence[Path]) -> list[np.ndarray]:
+        """Drawn pictures."""
+        from PIL import Image
+
+        out = []
+        for path in paths:
+            try:
+                with Image.open(path) as handle:
+                    out.append(np.asarray(handle.convert("RGB"), dtype=np.uint8))
+            except OSError:
+                raise RunError(
+                    f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
+                ) from None
+        return out
+
+    def rung_trials(self, rung: str) -> np.ndarray:
+        """Trials of a rung among those of rung eeg."""
+        return np.array([t for t in self.trials if t in self.pictures[rung]], dtype=np.int64)
+
+    def files(self, rung: str) -> tuple[list[Path], np.ndarray]:
+        """Files of a rung, and for each the row of its trial in :meth:`rung_trials`."""
+        paths: list[Path] = []
+        rows: list[int] = []
+        for row, trial in enumerate(self.rung_trials(rung)):
+            paths += self.pictures[rung][int(trial)]
+            rows += [row] * len(self.pictures[rung][int(trial)])
+        return paths, np.array(rows, dtype=int)
+
+    def ladder(
+        self, by_rung: dict[str, np.ndarray], mask: np.ndarray | None = None
+    ) -> dict[str, Any]:
+        """Floor and ceiling with their intervals from scores by trial; NaN leaves a trial out."""
+        out: dict[str, Any] = {}
+        for rung in ("floor", "ceiling"):
+            values = by_rung.get(rung)
+            if values is None or not len(values):
+                continue
+            trials = self.rung_trials(rung)
+            kept = ~np.isnan(values)
+            if mask is not None:
+                kept &= mask[np.searchsorted(self.trials, trials)]
+            if not kept.any():
+                continue
+            units = self.work.units_of(trials[kept], self.image_ids)
+            spread = bootstrap(
+                ratio_statistic(units.totals(values[kept]), units.counts),
+                len(units),
+                self.work.settings.resamples,
+                seed=self.work.seed(units),
+            )
+            out |= {
+                rung: number(spread.value),
+                f"{rung}_lo": number(spread.lo),
+                f"{rung}_hi": number(spread.hi),
+            }
+        return out
+
+    # -- features ------------------------------------------------------------------------------
+    def feature_scores(self) -> list[Score]:
+        """Two-way identification on each layer, over all references and within class."""
+        work = self.work
+        name = work.settings.features
+        loader, argument = resolve("features", name)
+        network = loader(argument) if argument else loader()
+        size = self.load([self.pictures["eeg"][int(self.trials[0])][0]])[0].shape
+        references = self._features(network, [self._squash(r, size) for r in self.references])
+        by_rung = {}
+        for rung in RUNGS:
+            paths, _ = self.files(rung)
+            if paths:
+                by_rung[rung] = self._features(network, self.load(paths))
+        if name.partition(":")[0] == "builtin":
+            work.note(
+                "Features 'builtin' are those of a small network trained on the built-in scenes: such "
+                "scores cannot be compared with published ones, which use other networks."
+            )
+        work.note(
+            "Two-way identification: how often the features of a picture correlate more with its own "
+            "reference than with another; each distinct reference is one distractor, ties count half, "
+            "chance is one half. Within class, only references of the same class are distractors."
+        )
+        scores: list[Score] = []
+        if len(self.image_ids) < 2:
+            work.missing.append("two-way identification: there is only one reference")
+            return []
+        image_class = np.zeros(len(self.image_ids), dtype=int)
+        image_class[self.units.images] = self.units.classes
+        for layer in ("early", "late"):
+            if layer not in references:
+                work.missing.append(
+                    f"two-way identification on '{layer}': '{name}' has no such layer"
+                )
+                continue
+            for scope in ("within-class", "all") if work.known else ("all",):
+                groups = image_class if scope == "within-class" else None
+                tables = {
+                    rung: self._by_trial(
+                        two_way_table(references[layer], features[layer], classes=groups), rung
+                    )
+                    for rung, features in by_rung.items()
+                }
+                row = {
+                    **self.base,
+                    "metric": f"two_way_{layer}",
+                    "scope": scope,
+                    "unit": "proportion",
+                    "features": name,
+                    "protocol": f"squashed to {size[1]}x{size[0]}",
+                    "note": self.level or None,
+                }
+                score = self._table_score(row, tables, within=scope == "within-class")
+                if score is None:
+                    work.missing.append(
+                        f"two-way identification on '{layer}' within class: no class has two distinct "
+                        "references"
+                    )
+                else:
+                    scores.append(score)
+        return scores
+
+    @staticmethod
+    def _squash(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        from PIL import Image
+
+        if image.shape == shape:
+            return image
+        size = (shape[1], shape[0])
+        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+    @staticmethod
+    def _features(network: Any, images: list[np.ndarray]) -> dict[str, np.ndarray]:
+        parts = [network(np.stack(images[s : s + 64])) for s in range(0, len(images), 64)]
+        return {
+            layer: np.concatenate([np.asarray(p[layer]).reshape(len(p[layer]), -1) for p in parts])
+            for layer in parts[0]
+        }
+
+    def _by_trial(self, by_file: np.ndarray, rung: str) -> np.ndarray:
+        """Mean over samples: from a row a file to a row a trial."""
+        _, rows = self.files(rung)
+        count = np.bincount(rows)
+        out = np.zeros((len(count), *by_file.shape[1:]))
+        np.add.at(out, rows, by_file)
+        return out / count.reshape(-1, *[1] * (by_file.ndim - 1))
+
+    def _own(self, table: np.ndarray, rung: str) -> np.ndarray:
+        row = {image: i for i, image in enumerate(self.image_ids)}
+        columns = [row[i] for i in self.work.images[self.rung_trials(rung)]]
+        return table[np.arange(len(table)), columns]
+
+    def _table_score(
+        self, row: dict[str, Any], tables: dict[str, np.ndarray], *, within: bool
+    ) -> Score | None:
+        own = {rung: self._own(table, rung) for rung, table in tables.items()}
+        scored = ~np.isnan(own["eeg"])
+        if not scored.any():
+            return None
+        units = self.units.subset(scored)
+        return self.work.test(
+            {**row, **self.ladder(own, scored)},
+            units,
+            units.images,
+            tables["eeg"][scored],
+            family="pictures",
+            within=within,
+            also_within=not within,
+        )
+
+    # -- pixels --------------------------------------------------------------------------------
+    def pixel_scores(self) -> list[Score]:
+        """PixCorr and SSIM, with a plain gray and the mean training picture beside them."""
+        work = self.work
+        metrics = ("pixcorr", "ssim", "ssim_legacy")
+        values: dict[str, dict[str, np.ndarray]] = {m: {} for m in metrics}
+        rows = {image: i for i, image in enumerate(self.image_ids)}
+        for rung in RUNGS:
+            paths, row = self.files(rung)
+            if not paths:
+                continue
+            own = [rows[work.images[t]] for t in self.rung_trials(rung)[row]]
+
+            def drawn(at: slice, paths: list[Path] = paths) -> list[np.ndarray]:
+                return self.load(paths[at])
+
+            by_file = self._pixels(own, drawn)
+            for metric in metrics:
+                values[metric][rung] = self._by_trial(by_file[metric], rung)
+        own = [rows[i] for i in work.images[self.trials]]
+        plain = np.full((425, 425, 3), 128, dtype=np.uint8)
+        mean = self._mean_image()
+        baselines = {
+            "gray": self._pixels(own, lambda s: [plain] * len(own[s])),
+            "mean-image": self._pixels(own, lambda s: [mean] * len(own[s])),
+        }
+        tables, units = self._pixel_tables()
+        work.note(
+            f"PixCorr, SSIM and ssim_legacy by protocol '{self.protocol}'; a constant picture has "
+            "PixCorr 0. ssim_legacy is what older scikit-image gave for gray pictures, as printed in "
+            "many papers. Rows of rung 'gray' and 'mean-image' score a plain gray picture and the mean "
+            "of the training images."
+        )
+        if len(units) < len(self.units):
+            work.note(
+                f"Chance and p of PixCorr and SSIM permute a random {len(units)} of {len(self.units)} "
+                "units."
+            )
+        scores = []
+        for metric in metrics:
+            facts = {
+                **self.base,
+                "metric": metric,
+                "scope": "all",
+                "unit": "r" if metric == "pixcorr" else "SSIM",
+                "protocol": self.protocol,
+                "note": self.level or None,
+            }
+            scores.append(self._pixel_score(facts, values[metric], tables[metric], units))
+            for rung, by_metric in baselines.items():
+                scores.append(self._plain_score({**facts, "rung": rung}, by_metric[metric]))
+        return scores
+
+    def _pixels(
+        self, own: list[int], load: Callable[[slice], list[np.ndarray]], chunk: int = 16
+    ) -> dict[str, np.ndarray]:
+        """The three pixel scores of pictures against their own references."""
+        parts: dict[str, list[np.ndarray]] = {"pixcorr": [], "ssim": [], "ssim_legacy": []}
+        for start in range(0, len(own), chunk):
+            at = slice(start, start + chunk)
+            pictures = prepare(load(at), self.protocol)
+            references = prepare([self.references[i] for i in own[at]], self.protocol)
+            parts["pixcorr"].append(pixcorr(references, pictures))
+            a, b = gray(references), gray(pictures)
+            parts["ssim"].append(ssim(a, b))
+            parts["ssim_legacy"].append(ssim_legacy(a, b))
+        return {metric: np.concatenate(p) for metric, p in parts.items()}
+
+    def _mean_image(self) -> np.ndarray:
+        """Mean of the training images."""
+        work = self.work
+        image_ids = sorted(set(work.images[work.fold.train]))
+        if len(image_ids) > _MEAN_IMAGE_OF:
+            step = len(image_ids) / _MEAN_IMAGE_OF
+            image_ids = [image_ids[int(i * step)] for i in range(_MEAN_IMAGE_OF)]
+        shape = self.references[0].shape
+        total = np.zeros(shape)
+        for image in image_ids:
+            total += self._squash(work.study.load_images([image])[0], shape)
+        return np.round(total / len(image_ids)).astype(np.uint8)
+
+    def _pixel_tables(self) -> tuple[dict[str, np.ndarray], Units]:
+        """Scores of pictures against all references, for as many units as are affordable."""
+        units = self.units
+        per_unit = sum(len(p) for p in self.pictures["eeg"].values()) / len(units)
+        if self.work.known:  # as many references as units
+            affordable = int(np.sqrt(_PIXEL_PAIRS / per_unit))
+        else:
+            affordable = int(_PIXEL_PAIRS / (per_unit * len(self.image_ids)))
+        chosen = np.arange(len(units))
+        if affordable < len(units):
+            rng = np.random.default_rng(self.work.seed(units))
+            chosen = np.sort(rng.choice(len(units), max(affordable, 2), replace=False))
+        mine = np.isin(units.index, chosen)
+        inner = units.subset(mine)
+        images = np.unique(inner.images)
+        paths: list[Path] = []
+        rows: list[int] = []
+        for row, trial in enumerate(self.trials[mine]):
+            files = self.pictures["eeg"][int(trial)]
+            paths += files
+            rows += [row] * len(files)
+        references = prepare([self.references[i] for i in images], self.protocol)
+        pictures = prepare(self.load(paths), self.protocol)
+        flat = [_standardized(x) for x in (references, pictures)]
+        a, b = gray(references), gray(pictures)
+        pairs = {
+            "pixcorr": flat[0] @ flat[1].T,
+            "ssim": ssim_pairs(a, b),
+            "ssim_legacy": ssim_pairs(a, b, legacy=True),
+        }
+        tables = {}
+        count = np.bincount(rows).reshape(-1, 1)
+        for metric, values in pairs.items():
+            by_trial = np.zeros((int(mine.sum()), len(images)))
+            np.add.at(by_trial, np.array(rows), values.T)
+            tables[metric] = by_trial / count
+        return tables, replace(inner, images=np.searchsorted(images, inner.images))
+
+    def _pixel_score(
+        self,
+        row: dict[str, Any],
+        by_rung: dict[str, np.ndarray],
+        table: np.ndarray,
+        units: Units,
+    ) -> Score:
+        """Value over all trials, chance over the units of the table."""
+        score = self._plain_score({**row, **self.ladder(by_rung)}, by_rung["eeg"])
+        tested = self.work.test({}, units, units.images, table, family=None, also_within=True)
+        score.row["chance"], score.row["p"] = tested.row["chance"], tested.row["p"]
+        for key in ("chance_within_class", "p_within_class"):
+            if key in tested.row:
+                score.row[key] = tested.row[key]
+        score.family = "pictures"
+        # the subset's statistic is not the value itself: shift its null to where the value stands
+        if tested.null is not None and score.row["value"] is not None:
+            score.null = tested.null + (score.row["value"] - tested.row["value"])
+        return score
+
+    def _plain_score(self, row: dict[str, Any], by_trial: np.ndarray) -> Score:
+        """Value and interval, without a test."""
+        units = self.units
+        spread = bootstrap(
+            ratio_statistic(units.totals(by_trial), units.counts),
+            len(units),
+            self.work.settings.resamples,
+            seed=self.work.seed(units),
+        )
+        return Score(
+            row_of(
+                **{
+                    "n": len(units),
+                    "n_trials": len(by_trial),
+                    "value": number(spread.value),
+                    "lo": number(spread.lo),
+                    "hi": number(spread.hi),
+                    **row,
+                }
+            ),
+            None,
+            None,
+            spread.replicates,
+            units.names,
+        )
+
+
+def _standardized(images: np.ndarray) -> np.ndarray:
+    """Flattened, centered and scaled to unit length; a constant picture becomes 0."""
+    flat = images.reshape(len(images), -1).astype(np.float32)
+    constant = np.ptp(flat, axis=1) == 0
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    flat[constant] = 0
+    norm = np.linalg.norm(flat, axis=1, keepdims=True)
+    return flat / np.where(norm == 0, 1, norm)
