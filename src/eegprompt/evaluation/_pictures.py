@@ -11,48 +11,61 @@ from typing import Any
 import numpy as np
 
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
-from eegprompt.errors import RunError
+from eegprompt.errors import MissingDependencyError, ModelLoadError, RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
 from eegprompt.metrics.identification import two_way_table
 from eegprompt.metrics.images import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
 from eegprompt.registry import resolve
+from eegprompt.run import slug
 
 __all__ = ["picture_scores"]
 
 RUNGS = ("eeg", "floor", "ceiling")
-_PIXEL_PAIRS = 4096  # pictures × references whose SSIM is computed for permutations
+_PIXEL_PAIRS = 2048  # pictures × references whose SSIM is computed for permutations
+_PIXEL_PICTURES = 128  # and pictures at most, for they are held at 425 × 425
 _MEAN_IMAGE_OF = 500  # training images that the mean image is made from, at most
 
 
 def picture_scores(work: Material) -> list[Score]:
-    """Pixel and feature scores of the pictures of each rung."""
-    pictures = {rung: _pictures(work, rung) for rung in RUNGS}
-    if not pictures["eeg"]:
-        work.missing.append(
-            "picture scores: no pictures of rung 'eeg' by generator "
-            f"'{work.config.drawing.generator}'; run 'eegprompt generate'"
-        )
-        return []
-    for rung in ("floor", "ceiling"):
-        lacking = len(set(pictures["eeg"]) - set(pictures[rung]))
-        if lacking == len(pictures["eeg"]):
-            work.missing.append(
-                f"picture scores: no pictures of rung '{rung}'; run 'eegprompt generate'"
-            )
-        elif lacking:
-            work.missing.append(
-                f"picture scores: {lacking} of {len(pictures['eeg'])} pictures of rung '{rung}'; "
-                "its figure is over the others"
-            )
-    return PictureScores(work, pictures).scores()
+    """Pixel and feature scores of the pictures of each rung, for each generator that drew some."""
+    named = work.config.drawing.generator
+    folders = sorted(p.name for p in (work.run.path / "images").glob("*") if p.is_dir())
+    others = [f for f in folders if f != slug(named)]
+    scores: list[Score] = []
+    for generator in (named, *others):
+        pictures = {rung: _pictures(work, generator, rung) for rung in RUNGS}
+        if not pictures["eeg"]:
+            if generator == named or any(pictures.values()):
+                work.missing.append(
+                    f"picture scores: no pictures of rung 'eeg' by generator '{generator}'; run "
+                    "'eegprompt generate'"
+                )
+            continue
+        for rung in ("floor", "ceiling"):
+            lacking = len(set(pictures["eeg"]) - set(pictures[rung]))
+            if lacking == len(pictures["eeg"]):
+                work.missing.append(
+                    f"picture scores: no pictures of rung '{rung}' by generator '{generator}'; run "
+                    "'eegprompt generate'"
+                )
+            elif lacking:
+                work.missing.append(
+                    f"picture scores: {lacking} of {len(pictures['eeg'])} pictures of rung '{rung}' by "
+                    f"generator '{generator}'; its figure is over the others"
+                )
+        try:
+            scores += PictureScores(work, generator, pictures).scores()
+        except StudyError as problem:  # reference pictures are gone; captions can still be scored
+            work.missing.append(f"picture scores: {problem}")
+    return scores
 
 
-def _pictures(work: Material, rung: str) -> dict[int, list[Path]]:
+def _pictures(work: Material, generator: str, rung: str) -> dict[int, list[Path]]:
     """Files of one rung, by test trial."""
     test = set(work.fold.test.tolist())
     found: dict[int, list[Path]] = {}
-    for path in sorted(work.run.images_dir(work.config.drawing.generator, rung).glob("*_*.png")):
+    for path in sorted(work.run.images_dir(generator, rung).glob("*_*.png")):
         trial, _, sample = path.stem.partition("_")
         if trial.isdigit() and sample.isdigit() and int(trial) in test:
             found.setdefault(int(trial), []).append(path)
@@ -62,7 +75,7 @@ def _pictures(work: Material, rung: str) -> dict[int, list[Path]]:
 class PictureScores:
     """The pictures of a run while they are scored."""
 
-    def __init__(self, work: Material, pictures: dict[str, dict[int, list[Path]]]):
+    def __init__(self, work: Material, generator: str, pictures: dict[str, dict[int, list[Path]]]):
         self.work = work
         self.pictures = pictures
         self.trials = np.array(sorted(pictures["eeg"]), dtype=np.int64)
@@ -71,7 +84,7 @@ class PictureScores:
         self.protocol = work.settings.protocol
         self.base = {
             "rung": "eeg",
-            "generator": work.config.drawing.generator,
+            "generator": generator,
             "higher_is_better": True,
         }
         work.note(
@@ -154,7 +167,11 @@ class PictureScores:
         work = self.work
         name = work.settings.features
         loader, argument = resolve("features", name)
-        network = loader(argument) if argument else loader()
+        try:
+            network = loader(argument) if argument else loader()
+        except (ModelLoadError, MissingDependencyError) as problem:
+            work.missing.append(f"two-way identification on features '{name}': {problem}")
+            return []
         size = self.load([self.pictures["eeg"][int(self.trials[0])][0]])[0].shape
         references = self._features(network, [self._squash(r, size) for r in self.references])
         by_rung = {}
@@ -254,7 +271,7 @@ class PictureScores:
             units,
             units.images,
             tables["eeg"][scored],
-            family="pictures",
+            family=f"pictures {self.base['generator']}",
             within=within,
             also_within=not within,
         )
@@ -348,6 +365,7 @@ class PictureScores:
             affordable = int(np.sqrt(_PIXEL_PAIRS / per_unit))
         else:
             affordable = int(_PIXEL_PAIRS / (per_unit * len(self.image_ids)))
+        affordable = min(affordable, int(_PIXEL_PICTURES / per_unit))
         chosen = np.arange(len(units))
         if affordable < len(units):
             rng = np.random.default_rng(self.work.seed(units))
@@ -392,7 +410,7 @@ class PictureScores:
         for key in ("chance_within_class", "p_within_class"):
             if key in tested.row:
                 score.row[key] = tested.row[key]
-        score.family = "pictures"
+        score.family = f"pictures {self.base['generator']}"
         # the subset's statistic is not the value itself: shift its null to where the value stands
         if tested.null is not None and score.row["value"] is not None:
             score.null = tested.null + (score.row["value"] - tested.row["value"])

@@ -17,21 +17,31 @@ from eegprompt.errors import InputError
 __all__ = ["correlation_distance", "feature_correlation", "two_way", "two_way_table"]
 
 
-def _standard(rows: Any, dtype: type = np.float64) -> np.ndarray:
+def _standard(rows: Any) -> np.ndarray:
     """Center each row and scale it to unit length; a constant row becomes 0."""
-    rows = np.asarray(rows, dtype=dtype).reshape(len(rows), -1)
-    constant = (rows == rows[:, :1]).all(axis=1)
-    rows = rows - rows.mean(axis=1, keepdims=True)
+    rows = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
+    constant = rows.min(axis=1) == rows.max(axis=1)
+    rows -= rows.mean(axis=1, keepdims=True)
     rows[constant] = 0  # not the rounding error of its mean
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norm == 0, 1, norm)
+    norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+    rows /= np.where(norm == 0, 1, norm)
+    return rows
 
 
-def feature_correlation(references: Any, pictures: Any, *, chunk: int = 128) -> np.ndarray:
+def _chunks(rows: Any, chunk: int | None, megabytes: int) -> list[slice]:
+    """Slices of `chunk` rows, or of as many as take about `megabytes` in double precision."""
+    n = len(rows)
+    if chunk is None:
+        width = int(np.prod(np.shape(rows[:1]))) if n else 1
+        chunk = max(1, (megabytes << 20) // (8 * max(width, 1)))
+    return [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
+
+
+def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
     """Pearson correlation of every reference's features with every picture's.
 
-    Only `chunk` rows of either side are held at a time, so that feature files larger than memory
-    can be given memory-mapped.
+    Only some rows of either side are held at a time, so that feature files larger than memory can
+    be given memory-mapped.
 
     Parameters
     ----------
@@ -40,8 +50,9 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int = 128) -> 
         Rows are flattened.
     pictures : array-like of shape (n_pictures, ...)
         Likewise.
-    chunk : int
-        Rows of each side held at a time.
+    chunk : int, optional
+        Rows of each side held at a time; where not given, as many as take some 100 MB. Changes
+        memory, not results.
 
     Returns
     -------
@@ -53,37 +64,36 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int = 128) -> 
     InputError
         If the features differ in length or a reference's features are not finite.
     """
-    n_references, n_pictures = len(references), len(pictures)
-    result = np.empty((n_references, n_pictures))
-    for start in range(0, n_references, chunk):
-        one = _standard(references[start : start + chunk])
+    result = np.empty((len(references), len(pictures)))
+    for rows in _chunks(references, chunk, 192):
+        one = _standard(references[rows])
         if not np.isfinite(one).all():
-            bad = start + int(np.flatnonzero(~np.isfinite(one).all(axis=1))[0])
+            bad = rows.start + int(np.flatnonzero(~np.isfinite(one).all(axis=1))[0])
             raise InputError(
                 f"the features of reference {bad} are not finite; compute them again, or leave the "
                 "image out"
             )
-        for other in range(0, n_pictures, chunk):
-            two = _standard(pictures[other : other + chunk])
+        for columns in _chunks(pictures, chunk, 64):
+            two = _standard(pictures[columns])
             if one.shape[1] != two.shape[1]:
                 raise InputError(
                     f"features of references and pictures must be equally long, got {one.shape[1]} "
                     f"and {two.shape[1]}"
                 )
-            result[start : start + chunk, other : other + chunk] = one @ two.T
+            result[rows, columns] = one @ two.T
     return result
 
 
-def _content_groups(references: Any, chunk: int = 128) -> np.ndarray:
+def _content_groups(references: Any, chunk: int | None) -> np.ndarray:
     """Number of each row's distinct content."""
     import hashlib
 
     seen: dict[bytes, int] = {}
     groups = np.empty(len(references), dtype=np.int64)
-    for start in range(0, len(references), chunk):
-        for i, row in enumerate(np.asarray(references[start : start + chunk])):
+    for rows in _chunks(references, chunk, 64):
+        for i, row in enumerate(np.asarray(references[rows]), start=rows.start):
             key = hashlib.blake2b(np.ascontiguousarray(row).tobytes(), digest_size=16).digest()
-            groups[start + i] = seen.setdefault(key, len(seen))
+            groups[i] = seen.setdefault(key, len(seen))
     return groups
 
 
@@ -92,7 +102,7 @@ def two_way_table(
     pictures: Any,
     *,
     classes: Sequence[Any] | np.ndarray | None = None,
-    chunk: int = 128,
+    chunk: int | None = None,
 ) -> np.ndarray:
     """What each picture would score if each reference were its own.
 
@@ -104,8 +114,8 @@ def two_way_table(
         Features of the pictures.
     classes : sequence of length n_references, optional
         Distractors are only references of the same class.
-    chunk : int
-        Rows held at a time.
+    chunk : int, optional
+        Rows held at a time, as in :func:`feature_correlation`.
 
     Returns
     -------
@@ -148,7 +158,7 @@ def two_way(
     targets: np.ndarray | None = None,
     *,
     classes: Sequence[Any] | np.ndarray | None = None,
-    chunk: int = 128,
+    chunk: int | None = None,
 ) -> np.ndarray:
     """Two-way identification of each picture.
 
@@ -165,8 +175,8 @@ def two_way(
         Row of each picture's own reference; the picture's own row where not given.
     classes : sequence of length n_references, optional
         Distractors are only references of the same class.
-    chunk : int
-        Rows held at a time.
+    chunk : int, optional
+        Rows held at a time, as in :func:`feature_correlation`.
 
     Returns
     -------
@@ -200,7 +210,7 @@ def two_way(
     return table[np.arange(n_pictures), targets]
 
 
-def correlation_distance(references: Any, pictures: Any, *, chunk: int = 128) -> np.ndarray:
+def correlation_distance(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
     """One minus the Pearson correlation of each pair's features.
 
     Lower is better; in [0, 2]; unrelated features are at about 1. A constant row has correlation 0.
@@ -209,8 +219,8 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int = 128) ->
     ----------
     references, pictures : array-like of shape (n, ...)
         Features, pair by pair.
-    chunk : int
-        Rows of each side held at a time.
+    chunk : int, optional
+        Rows held at a time, as in :func:`feature_correlation`.
 
     Returns
     -------
@@ -221,7 +231,7 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int = 128) ->
             f"each picture needs one reference, got {len(pictures)} and {len(references)}"
         )
     parts = [
-        1 - (_standard(references[s : s + chunk]) * _standard(pictures[s : s + chunk])).sum(axis=1)
-        for s in range(0, len(references), chunk)
+        1 - (_standard(references[rows]) * _standard(pictures[rows])).sum(axis=1)
+        for rows in _chunks(references, chunk, 64)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)
