@@ -97,7 +97,7 @@ def build_study(
         )  # fmt: skip
         info = {
             "name": f"Shapes of four kinds{evil}", "source": "drawn for a test", "unit": "V",
-            "licence": "CC0", "citation": f"A. Author, Shapes{evil}.", "design": "randomised",
+            "license": "CC0", "citation": f"A. Author, Shapes{evil}.", "design": "randomised",
             "image_identity": identity, "ch_names": [f"E{k}" for k in range(n_chans)],
             "sfreq": 100.0, "tmin": -0.1, "steps": [{"name": "band-pass", "low": 1, "high": 30}],
         }  # fmt: skip
@@ -126,30 +126,53 @@ def score(metric: str, value: float, **more: Any) -> dict[str, Any]:
 def build_scores(identity: str) -> dict[str, Any]:
     rng = np.random.default_rng(5)
     rows = []
+
+    def heads(metric: str, chance: float, gain: float, **more: Any) -> None:
+        for head in KINDS:
+            if more.get("scope") == "within-class" and head == "ObjectSnap":
+                continue
+            v = float(np.clip(chance + gain * rng.uniform(-0.1, 1), 0, 1))
+            p_holm = 0.009 if v > chance + 0.04 else 0.3
+            around = {"chance": chance, "floor": chance - 0.01, "ceiling": 0.96, "p": 0.001}
+            rows.append(score(metric, v, head=head, p_holm=p_holm, **around, **more))
+
+    alone = {"head": "ensemble", "p": 0.000999, "p_holm": 0.002}
     if identity == "category":
-        rows.append(score("class_auc", 0.695, chance=0.501, p=0.001, p_holm=0.001, unit="AUC",
-                          n=224, n_trials=224))  # fmt: skip
+        auc = {"unit": "AUC", "n": 224, "n_trials": 224, "chance": 0.501}
+        rows.append(score("class_auc", 0.695, **alone, **auc))
+        rows.append(score("class_auc_lda", 0.684, p=0.001, **auc))
+        heads("caption_retrieval_class_top1", 0.5, 0.15, pool="test", n=224, n_trials=224)
         return {"rows": rows, "notes": ["permutation within run"], "missing": []}
-    for scope, base in (("within-class", 0.11), ("all", 0.25)):
-        for k, chance in ((1, 0.0625), (5, 0.26)):
-            for head in KINDS:
-                if scope == "within-class" and head == "ObjectSnap":
-                    continue
-                v = float(np.clip(chance + (base if k == 1 else 0.3) * rng.uniform(-0.1, 1), 0, 1))
-                rows.append(score(f"caption_retrieval_top{k}", v, head=head, pool="test",
-                                  scope=scope, chance=chance, p=0.001,
-                                  p_holm=0.0091 if v > chance + 0.04 else 0.3))  # fmt: skip
-    rows.append(score("class_accuracy", 0.61, chance=0.252, p=0.000999, p_holm=0.002))
-    pictures = {"features": "builtin", "generator": "builtin"}
-    for scope, (a, b, c) in {"all": (0.71, 0.502, 0.93), "within-class": (0.57, 0.5, 0.84)}.items():
-        for rung, v in (("eeg", a), ("floor", b), ("ceiling", c)):
-            rows.append(score("two_way_identification", v, scope=scope, rung=rung, chance=0.5,
-                              p=0.001 if rung == "eeg" else None, **pictures,
-                              **({"floor": b, "ceiling": c} if rung == "eeg" else {})))  # fmt: skip
-    for metric, (a, b, c) in {"pixcorr": (0.31, 0.22, 0.48), "ssim": (0.42, 0.38, 0.52)}.items():
-        rows.append(score(metric, a, rung="eeg", chance=b - 0.01, p=0.004, floor=b, ceiling=c,
-                          unit="correlation", generator="builtin"))  # fmt: skip
-    rows.append(score("two_way_identification", 0.503, rung="noise", chance=0.5, **pictures))
+    for k, chance, gain in ((1, 0.0625, 0.11), (5, 0.26, 0.3)):
+        for scope in ("within-class", "all"):
+            more = {"chance_within_class": chance + 0.02, "p_within_class": 0.04}
+            heads(f"caption_retrieval_top{k}", chance, gain, pool="test", scope=scope,
+                  **(more if scope == "all" else {}))  # fmt: skip
+    heads("caption_retrieval_class_top1", 0.25, 0.3, pool="test")
+    rows.append(score("class_accuracy", 0.61, chance=0.252, floor=0.25, ceiling=1.0, **alone))
+    rows.append(score("class_accuracy_macro", 0.60, chance=0.252, **alone))
+    rows.append(score("class_accuracy_lda", 0.58, chance=0.251, p=0.001))
+    rows += [
+        score("class_accuracy", 0.6, chance=0.252, p=0.004, head="ensemble", subject=subject)
+        for subject in ("s1", "s2")
+    ]
+    pictures = {"generator": "builtin", "rung": "eeg", "p": 0.001, "p_holm": 0.004}
+    for metric, plus in (("two_way_early", -0.04), ("two_way_late", 0)):
+        for scope, (a, b, c) in {
+            "all": (0.71, 0.502, 0.93),
+            "within-class": (0.57, 0.5, 0.84),
+        }.items():
+            rows.append(score(metric, a + plus, scope=scope, chance=0.5, floor=b, ceiling=c,
+                              floor_lo=b - 0.02, floor_hi=b + 0.02, ceiling_lo=c - 0.02,
+                              ceiling_hi=c + 0.02, features="builtin",
+                              protocol="squashed to 64x64", **pictures))  # fmt: skip
+    for metric, unit, (a, b, c) in (
+        ("pixcorr", "r", (0.31, 0.22, 0.48)),
+        ("ssim", "SSIM", (0.42, 0.38, 0.52)),
+    ):
+        more = {"unit": unit, "protocol": "mindeye", **pictures}
+        rows.append(score(metric, a, chance=b - 0.01, floor=b, ceiling=c, **more))
+        rows.append(score(metric, 0.11, **(more | {"rung": "gray", "p": None, "p_holm": None})))
     return {
         "rows": rows,
         "notes": ["Built-in features: not comparable with published numbers."],
@@ -357,26 +380,28 @@ def test_text_of_captions_models_and_studies_is_escaped(tmp_path: Path) -> None:
 def test_no_number_stands_alone(page: str, run: Run) -> None:
     text = Reader(page.split('id="scores"')[1].split("</section>")[0]).text
     for row in run.scores():
-        if row["rung"] in ("floor", "ceiling"):
-            continue
         unit = row["unit"]
         shown = f"{number(row['value'], unit)} {interval(row['lo'], row['hi'], unit)}"
         assert shown in text, row
-        assert number(row["chance"], unit) in text
+        for key in ("chance", "floor", "ceiling"):
+            assert row[key] is None or number(row[key], unit) in text
     assert "weights are not on this machine" in text
     assert "not comparable with published numbers" in text
 
 
 def test_within_class_comes_first_and_floor_and_ceiling_are_taken_from_their_rows() -> None:
     rows = [Score.from_row(r) for r in build_scores("known")["rows"]]
-    bare = [replace(s, floor=None, ceiling=None) for s in rows]
-    found = blocks(bare)
-    (two_way,) = [b for b in found if b.rows[0].score.what.key == "two_way" and b.group != "within"]
-    assert (two_way.rows[0].floor, two_way.rows[0].ceiling) == (0.502, 0.93)
-    assert [s.rung for s in two_way.rows[0].further] == ["noise"]
-    shown = {(s.metric, s.head, s.scope, s.rung) for b in found for r in b.rows
-             for s in (r.score, *r.rungs)}  # fmt: skip
-    assert shown == {(s.metric, s.head, s.scope, s.rung) for s in rows}  # none is lost
+    (late,) = [s for s in rows if s.metric == "two_way_late" and not s.within_class]
+    ladder = [replace(late, rung=r, value=v, floor=None, ceiling=None)
+              for r, v in (("floor", 0.4), ("eeg", 0.7), ("ceiling", 0.9), ("noise", 0.5))]  # fmt: skip
+    (block,) = blocks(ladder)
+    assert block.rows[0].score.value == 0.7
+    assert (block.rows[0].floor, block.rows[0].ceiling) == (0.4, 0.9)
+    assert [s.rung for s in block.rows[0].further] == ["noise"]
+    found = blocks(rows)
+    shown = [s for b in found for r in b.rows for s in (r.score, *r.rungs)]
+    assert len(shown) == len(rows) and set(shown) == set(rows)  # none is lost, none shown twice
+    assert len([b for b in found if b.many == "subject"]) == 1
     assert {b.group for b in found if b.rows[0].score.within_class} == {"within"}
 
 
@@ -388,6 +413,7 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
     text = Reader(page.split('id="summary"')[1].split("</section>")[0]).text
     assert f"{hits} of {len(within)} heads above chance (Holm-corrected p < 0.01)" in text
     assert "57.0\u00a0% [54.0, 60.5]" in text and "floor 50.0\u00a0%" in text
+    assert "linear baseline 58.0\u00a0%" in text
 
 
 @pytest.mark.parametrize(
@@ -398,6 +424,13 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
         ("class_accuracy", "class_accuracy"),
         ("class_accuracy_majority", "class_vote"),
         ("class_auc", "auc"),
+        ("class_auc_lda", "lda"),
+        ("class_accuracy_lda", "lda"),
+        ("class_accuracy_macro", "class_macro"),
+        ("class_accuracy_weighted", "class_weighted"),
+        ("caption_retrieval_class_top1", "retrieval_class"),
+        ("two_way_early", "two_way"),
+        ("two_way_late", "two_way"),
         ("two_way_identification", "two_way"),
         ("clip_two_way", "two_way"),
         ("PixCorr", "pixcorr"),
@@ -427,7 +460,7 @@ def test_summary_table_gives_rows_of_text(run: Run, tmp_path: Path) -> None:
                and all(isinstance(v, str) for v in r.values()) for r in rows)  # fmt: skip
     scopes = [r["scope"] for r in rows]
     assert scopes == sorted(scopes, key=lambda s: s != "within-class")
-    (row,) = [r for r in rows if r["metric"].startswith("Two-way") and r["scope"] == "all"]
+    (row,) = [r for r in rows if "late" in r["metric"] and r["scope"] == "all"]
     assert row["value"] == "71.0\u00a0% [68.0, 74.5]" and row["ceiling"] == "93.0\u00a0%"
     assert len(summary_table(run, heads=False)) == len(rows) - 19
     assert summary_text(run).count("\n") == len(rows)
@@ -569,7 +602,7 @@ def test_run_over_folds(study: Study, tmp_path: Path) -> None:
     assert path == tmp_path / "runs" / "report.html"
     read = Reader(path.read_text("utf-8"))
     assert read.open == []
-    for words in ("trained 2 times", "Fold by fold", "fold 0", "fold 1", "72.0\u00a0% [71.0, 73.0]",
+    for words in ("trained two times", "Fold by fold", "fold 0", "fold 1", "72.0\u00a0% [71.0, 73.0]",
                   "range over folds", "73.0\u00a0%"):  # fmt: skip
         assert words in read.text, words
     assert summary_table(tmp_path / "runs")

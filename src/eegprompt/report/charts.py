@@ -129,6 +129,8 @@ def forest(
     chance: float | None = None,
     floor: float | None = None,
     ceiling: float | None = None,
+    floor_interval: tuple[float | None, float | None] = (None, None),
+    ceiling_interval: tuple[float | None, float | None] = (None, None),
     title: str = "",
     css: str = "eeg",
     shape: str = "circle",
@@ -144,6 +146,8 @@ def forest(
         The value and its interval.
     chance, floor, ceiling : float, optional
         Drawn as a dashed line, a triangle pointing down and one pointing up.
+    floor_interval, ceiling_interval : tuple of float
+        Drawn as thin lines behind the triangles.
     title : str
         What a screen reader says.
     css : str
@@ -169,6 +173,10 @@ def forest(
     if chance is not None:
         x = scale.percent(chance)
         body.append(f'<line class="chance" x1="{x}%" x2="{x}%" y1="1" y2="{height - 1}"/>')
+    for a, b in (floor_interval, ceiling_interval):
+        if a is not None and b is not None:
+            ends = f'x1="{scale.percent(a)}%" x2="{scale.percent(b)}%"'
+            body.append(f'<line class="thin" {ends} y1="{y}" y2="{y}"/>')
     if floor is not None:
         body.append(_mark("down", scale.percent(floor), y, "floor"))
     if ceiling is not None:
@@ -304,9 +312,10 @@ def line_chart(
         body.append(f'<line class="grid" x1="{left}" x2="{left + w}" y1="{y}" y2="{y}"/>')
         text = escape(scale.tick_text(tick))
         body.append(f'<text x="{left - 7}" y="{y + 4}" text-anchor="end">{text}</text>')
-    x_ticks = nice_ticks(x0, x1, 5 if width > 450 else 4)
-    if whole:
-        x_ticks = sorted({float(round(t)) for t in x_ticks if x0 <= round(t) <= x1})
+    counts = (6, 5, 4, 3, 2, 1) if width > 450 else (4, 3, 2, 1)
+    several = [nice_ticks(x0, x1, count) for count in counts]
+    fitting = [t for t in several if all(v == round(v) for v in t)]
+    x_ticks = fitting[0] if whole and fitting else several[0]
     for tick in x_ticks:
         x = px(tick)
         body.append(f'<line class="base" x1="{x}" x2="{x}" y1="{top + h}" y2="{top + h + 4}"/>')

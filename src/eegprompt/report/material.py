@@ -65,12 +65,15 @@ class RunMaterial:
             except (SplitError, InputError, KeyError) as problem:
                 self._miss("the split", str(problem))
         self.training = self._table(
-            run.training_log_path, "the training curve", f"eegprompt train … --out {path}"
+            run.training_log_path,
+            "the training curve",
+            f"eegprompt train {run.study_path} --out {path}",
         )
         self.decodings = self._table(
             run.decodings_path, "retrieved captions", f"eegprompt decode {path}"
         )
         self.prompts = self._table(run.prompts_path, "prompts", f"eegprompt decode {path}")
+        self._take_prompts_of_generator()
         self.provenance: dict[str, Any] = {}
         if (path / "provenance.json").exists():
             self.provenance = read_json(path / "provenance.json", error=RunError)
@@ -95,6 +98,22 @@ class RunMaterial:
             self._miss(what, "not there yet", command)
             return None
         return read_table(path, error=RunError)
+
+    def _take_prompts_of_generator(self) -> None:
+        """Prompts that were composed anew for the generator shown, where there are such."""
+        if self.generator is not None:
+            path = self.run.path / "images" / self.generator / "prompts.parquet"
+            if path.exists():
+                self.prompts = read_table(path, error=RunError)
+
+    @cached_property
+    def drawing(self) -> dict[str, Any]:
+        """What was noted of the generator shown: name, revision, settings; empty if nothing."""
+        path = self.run.path / "drawing.json"
+        if self.generator is None or not path.exists():
+            return {}
+        stored = read_json(path, error=RunError).get("generators", {})
+        return dict(stored.get(self.generator) or {})
 
     # -- settings ------------------------------------------------------------------------------
     @property
@@ -298,8 +317,7 @@ class Material:
         if self.study is None:
             return False
         info = self.study.info
-        words = " ".join(str(info.get(k, "")) for k in ("source", "name", "simulation", "truth"))
-        return bool(info.get("simulated")) or "simulat" in words.lower() or "builtin" in words
+        return bool(info.get("simulation")) or "simulat" in str(info.get("source", "")).lower()
 
 
 def _rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:

@@ -39,6 +39,13 @@ class Score:
     higher_is_better: bool | None = None
     protocol: str | None = None
     note: str | None = None
+    subject: str | None = None
+    chance_within_class: float | None = None
+    p_within_class: float | None = None
+    floor_lo: float | None = None
+    floor_hi: float | None = None
+    ceiling_lo: float | None = None
+    ceiling_hi: float | None = None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> Score:
@@ -106,21 +113,29 @@ class Score:
             self.generator,
             self.features,
             self.protocol,
+            self.subject,
         )
 
     @property
-    def axis_key(self) -> tuple[Any, ...]:
-        """Scores with this in common are drawn on one axis."""
-        return (self.metric, self.scope, self.unit, self.pool, self.features, self.protocol)
+    def member(self) -> str | None:
+        """The head or the subject it belongs to, where it is one of several such rows."""
+        if self.per_head:
+            return self.head
+        return f"subject {self.subject}" if self.subject is not None else None
 
     def fmt(self, value: float | None) -> str:
         """Another value in this score's unit."""
         return number(value, self.unit)
 
+    def between(self, side: str) -> str:
+        """Interval of ``floor`` or ``ceiling``, if there is one."""
+        return interval(getattr(self, f"{side}_lo"), getattr(self, f"{side}_hi"), self.unit)
+
     @property
     def extent(self) -> list[float]:
         """All numbers that must fit on its axis."""
-        every = (self.value, self.lo, self.hi, self.chance, self.floor, self.ceiling)
+        every = [self.value, self.lo, self.hi, self.chance, self.floor, self.ceiling]
+        every += [self.floor_lo, self.floor_hi, self.ceiling_lo, self.ceiling_hi]
         return [float(v) for v in every if v is not None]
 
 
@@ -152,8 +167,14 @@ def mean_over_folds(folds: Sequence[Sequence[Score]]) -> list[Score]:
                 ceiling=_mean(group, "ceiling"),
                 n=_sum(group, "n"),
                 n_trials=_sum(group, "n_trials"),
+                chance_within_class=_mean(group, "chance_within_class"),
                 p=None,
                 p_holm=None,
+                p_within_class=None,
+                floor_lo=None,
+                floor_hi=None,
+                ceiling_lo=None,
+                ceiling_hi=None,
             )
         )
     return means

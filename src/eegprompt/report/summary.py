@@ -23,7 +23,8 @@ def summary_table(run: Run | str | Path, *, heads: bool = True) -> list[dict[str
     run : Run or path-like
         A run, its folder, or the parent folder of a run over folds.
     heads : bool
-        Also one row a head for top-1 retrieval; other scores of single heads are left to the
+        Also one row a head for top-1 retrieval; other scores of single heads
+        and subjects are left to the
         report.
 
     Returns
@@ -43,7 +44,7 @@ def summary_table(run: Run | str | Path, *, heads: bool = True) -> list[dict[str
     for block in found:
         for row in block.rows:
             score = row.score
-            if score.per_head and (not heads or score.what.key != "retrieval_top1"):
+            if score.member and (not heads or score.what.key != "retrieval_top1"):
                 continue
             name = f"{score.what.label}: {score.head}" if score.per_head else score.what.label
             if score.features:

@@ -43,6 +43,33 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
     (pattern, Metric(key, label, says, group, symbol))
     for pattern, key, label, says, group, symbol in (
         (
+            r"retrieval_class|caption_class",
+            "retrieval_class",
+            "Category of the nearest caption",
+            "How often the caption nearest to the EEG belongs to the right category; a caption that "
+            "fits several categories counts in part.",
+            "category",
+            "trials right",
+        ),
+        (
+            r"(accuracy|acc)\w*lda|lda\w*(accuracy|acc)",
+            "lda",
+            "Category, by a linear baseline (shrinkage LDA)",
+            "A linear classifier on the EEG itself, on the same trials: not part of the decoder, but "
+            "what it must be held against.",
+            "category",
+            "trials right",
+        ),
+        (
+            r"auc\w*lda|lda\w*auc",
+            "lda",
+            "A linear baseline (shrinkage LDA), AUC",
+            "A linear classifier on the EEG itself, on the same trials: not part of the decoder, but "
+            "what it must be held against.",
+            "category",
+            "AUC",
+        ),
+        (
             r"auc",
             "auc",
             "Telling the categories apart (AUC)",
@@ -51,14 +78,38 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             "category",
             "AUC",
         ),
+        *(
+            (
+                pattern,
+                "two_way",
+                f"Two-way identification{which}",
+                "How often a drawn picture resembles its own reference more than another reference, "
+                f"by {features}; half of the time is guessing.",
+                "picture",
+                "comparisons won",
+            )
+            for pattern, which, features in (
+                (r"two_way_early", ", early features", "features of edges, colors and textures"),
+                (r"two_way_late", ", late features", "features of things"),
+                (r"two_way|2_way|identification", "", "the features named"),
+            )
+        ),
         (
-            r"two_way|2_way|identification",
-            "two_way",
-            "Two-way identification",
-            "How often a drawn picture resembles its own reference more than another reference; "
-            "half of the time is guessing.",
-            "picture",
-            "comparisons won",
+            r"(class|category)_accuracy_macro|macro",
+            "class_macro",
+            "Category, averaged over categories",
+            "As before, but every category counts the same however many trials it has.",
+            "category",
+            "trials right",
+        ),
+        (
+            r"weighted",
+            "class_weighted",
+            "Category, heads weighted by validation",
+            "As the category by all heads together, with heads that did better on validation trials "
+            "counting more.",
+            "category",
+            "trials right",
         ),
         (
             r"way.*(accuracy|top)|generation_accuracy",
@@ -81,8 +132,7 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             r"(class|category|object).*(accuracy|acc\b|top_?1)|accuracy.*(class|category)",
             "class_accuracy",
             "Category, by all heads together",
-            "How often the category with the highest mean probability over heads is the right one, "
-            "averaged over categories.",
+            "How often the category with the highest mean probability over heads is the right one.",
             "category",
             "trials right",
         ),
@@ -305,6 +355,17 @@ def spelled(count: int, one: str, many: str | None = None) -> str:
     return f"{_SMALL[count] if 0 <= count < len(_SMALL) else format(count, ',')} {noun}"
 
 
+RUNGS = {
+    "gray": "a plain gray picture",
+    "mean-image": "the mean of the training pictures",
+    "noise": "decoded from noise",
+    "shuffled": "decoded from another trial's EEG",
+    "predicted-class": "drawn from the decoded category's name",
+    "true-class": "drawn from the true category's name",
+    "wrong-class": "drawn from a wrong category's name",
+}
+"""What rungs beyond floor and ceiling are."""
+
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (
         "Trial",
@@ -327,17 +388,19 @@ GLOSSARY: tuple[tuple[str, str], ...] = (
         "Chance",
         "What comes out when the EEG tells nothing: the same score after the link between trials and "
         "pictures was shuffled many times. p is the share of shuffles that do at least as well; "
-        "Holm p corrects it for the number of scores tested together.",
+        "Holm p corrects it for the number of scores tested together. Where it says “in class”, "
+        "pictures were shuffled only within their category: what knowing the category alone gives.",
     ),
     (
         "Floor",
-        "Pictures drawn by the same generator from random captions of the pool. A picture score at "
-        "the floor means that the EEG added nothing.",
+        "Pictures drawn by the same generator from random captions of the pool; for caption scores, "
+        "the captions of a random picture. A score at the floor means that the EEG added nothing.",
     ),
     (
         "Ceiling",
         "Pictures drawn from the reference's own captions: the best this generator can do with "
-        "words. Not 100 %, for words leave things out.",
+        "words; for caption scores, those captions themselves. Often not 100 %, for words leave "
+        "things out.",
     ),
     (
         "Within class",

@@ -75,6 +75,7 @@ def header(material: Material) -> dict[str, Any]:
         glance.append(("Train · select · test", " · ".join(f"{len(s):,}" for s in sides)))
     return {
         "study": name,
+        "source": _info(study, "source"),
         "run": material.path.resolve().name,
         "glance": glance,
         "badges": _badges(material),
@@ -189,9 +190,19 @@ def _study_facts(study: Study) -> Facts:
         ("Design", DESIGN_WORDS[study.design]),
         ("Unit", study.unit),
         ("Processing", "; ".join(_step(s) for s in study.info.get("steps") or [])),
-        ("Signal", _info(study, "signal")),
+        ("Simulation", _simulation(study)),
+        ("Notes", " ".join(str(n) for n in study.info.get("notes") or [])),
     ]
     return [(k, v) for k, v in facts if v]
+
+
+def _simulation(study: Study) -> str:
+    asked = study.info.get("simulation")
+    if not isinstance(asked, dict):
+        return ""
+    names = {"signal": "evoked over background RMS"}
+    plain = {str(k): v for k, v in asked.items() if not isinstance(v, dict)}
+    return _pairs({names.get(k, k): v for k, v in plain.items()})
 
 
 def _step(step: Any) -> str:
@@ -264,6 +275,9 @@ def _kept_apart(run: RunMaterial) -> str:
 def _model_facts(run: RunMaterial) -> Facts:
     options = run.setting("encoder.options") or {}
     encoder = str(run.setting("encoder.name", ""))
+    size = (run.provenance.get("train") or {}).get("n_parameters")
+    if isinstance(size, int):
+        encoder += f", {size:,} parameters"
     if options:
         encoder += f" ({_pairs(options)})"
     training = [
@@ -281,7 +295,7 @@ def _model_facts(run: RunMaterial) -> Facts:
         ("Captions", str(run.config.get("captions", ""))),
         ("Text encoder", _with_revision(run, "text_encoder", run.config.get("text_encoder"))),
         ("Prompt pool", str(run.setting("decoding.pool", ""))),
-        ("Generator", _with_revision(run, "generator", run.setting("drawing.generator"))),
+        ("Generator", _generator(run)),
         ("Picture features", _with_revision(run, "features", run.setting("evaluation.features"))),
         ("Seed", str(run.seed)),
         ("Versions", _versions(run)),
@@ -301,6 +315,20 @@ def _with_revision(run: RunMaterial, what: str, name: Any) -> str:
         if isinstance(inner, dict) and inner.get("revision"):
             return f"{inner.get('name', name)}, revision {inner['revision']}"
     return str(name) if name else ""
+
+
+def _generator(run: RunMaterial) -> str:
+    """The generator whose pictures are shown, with the settings that decide what it draws."""
+    noted = run.drawing
+    if not noted:
+        return _with_revision(run, "generator", run.setting("drawing.generator"))
+    settings = noted.get("settings") or {}
+    left_out = ("model", "name", "revision", "device", "batch_size")
+    more = _pairs({k: v for k, v in settings.items() if k not in left_out})
+    text = str(noted.get("name"))
+    if noted.get("revision"):
+        text += f", revision {noted['revision']}"
+    return f"{text} ({more})" if more else text
 
 
 def _versions(run: RunMaterial) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from eegprompt.kinds import KINDS, Level
+from eegprompt.report.charts import Scale
 from eegprompt.report.material import Material
 from eegprompt.report.sections import Section
 from eegprompt.report.sections.scores import Block, blocks
@@ -10,19 +11,27 @@ from eegprompt.report.sections.scores import Block, blocks
 __all__ = ["build"]
 
 _ORDER = {"retrieval_top1": 0, "retrieval_top5": 1}
+_CATEGORY = {"retrieval_class": 2, "auc": 3, "class_accuracy": 4}
 
 
 def build(material: Material) -> Section | None:
-    """Panels of all heads; None where no head was scored."""
-    panels = [
-        b
-        for b in blocks(material.scores)
-        if b.many and b.rows[0].score.what.key in _ORDER and len(b.rows)
-    ]
+    """Panels of all heads; None where no head was scored.
+
+    Where only categories are known there is no retrieval of single captions: then the panels show
+    how well each head tells the categories apart.
+    """
+    found = [b for b in blocks(material.scores) if b.many == "head"]
+    panels = [b for b in found if b.rows[0].score.what.key in _ORDER]
+    if not panels:
+        panels = [b for b in found if b.rows[0].score.what.key in _CATEGORY][:2]
     if not panels:
         return None
     panels.sort(key=_place)
     for panel in panels:
+        # the ceiling is not drawn here, so that the heads can be told apart
+        every = [(r.score.value, r.score.lo, r.score.hi, r.score.chance) for r in panel.rows]
+        numbers = [float(v) for four in every for v in four if v is not None]
+        panel.scale = Scale.of(numbers, panel.scale.unit, zero=panel.scale.unit == "proportion")
         panel.rows.sort(key=lambda r: KINDS[str(r.score.head)].prompt_order)
     return Section(
         "heads",
@@ -40,4 +49,4 @@ def build(material: Material) -> Section | None:
 
 def _place(panel: Block) -> tuple[bool, int]:
     score = panel.rows[0].score
-    return (not score.within_class, _ORDER[score.what.key])
+    return (not score.within_class, ({**_ORDER, **_CATEGORY})[score.what.key])

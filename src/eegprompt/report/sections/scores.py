@@ -10,7 +10,7 @@ from eegprompt.report.charts import Scale
 from eegprompt.report.material import Material
 from eegprompt.report.scores import Score, is_main
 from eegprompt.report.sections import Section
-from eegprompt.report.words import plural
+from eegprompt.report.words import RUNGS, plural
 
 __all__ = ["Block", "Row", "blocks", "build"]
 
@@ -32,6 +32,7 @@ class Row:
 
     score: Score
     label: str
+    meta: str = ""
     css: str = "eeg"
     shape: str = "circle"
     rungs: list[Score] = field(default_factory=list)
@@ -90,7 +91,7 @@ class Row:
 
 @dataclass
 class Block:
-    """Rows drawn on one axis."""
+    """Rows drawn on one axis; `many` says of what they are many, ``head`` or ``subject``."""
 
     title: str
     says: str
@@ -99,7 +100,7 @@ class Block:
     scale: Scale
     symbol: str
     group: str
-    many: bool
+    many: str
     lower_is_better: bool = False
 
     @property
@@ -135,12 +136,18 @@ def build(material: Material) -> Section | None:
             "is_range": material.spread_is_range,
             "no_within": not any(s.within_class for s in material.scores),
             "known": material.study is None or material.study.image_identity == "known",
+            "in_class": any(s.chance_within_class is not None for s in material.scores),
+            "rung_names": RUNGS,
+            "meanings": list(
+                {r.score.what.label: r.score.what.says for b in found for r in b.rows}.items()
+            ),
         },
     )
 
 
 def blocks(scores: list[Score]) -> list[Block]:
     """Arrange scores in blocks that share an axis, heads in prompt order."""
+    several_generators = len({s.generator for s in scores if s.generator}) > 1
     ladders: dict[tuple[Any, ...], list[Score]] = {}
     for score in scores:
         ladders.setdefault(score.ladder_key, []).append(score)
@@ -148,13 +155,27 @@ def blocks(scores: list[Score]) -> list[Block]:
     for ladder in ladders.values():
         main = next((s for s in ladder if is_main(s)), ladder[0])
         rows.setdefault(_block_key(main), []).append(
-            Row(main, _row_label(main), *_look(main), rungs=[s for s in ladder if s is not main])
+            Row(
+                main,
+                _row_label(main),
+                _meta(main, name_generator=several_generators),
+                *_look(main),
+                rungs=[s for s in ladder if s is not main],
+            )
         )
     return [_block(group) for group in rows.values()]
 
 
 def _block_key(score: Score) -> tuple[Any, ...]:
-    return (*score.axis_key, score.generator, score.per_head)
+    """Scores with this in common are drawn on one axis: of one metric, or of one quantity."""
+    several = _several(score)
+    if several:
+        return (several, score.metric, score.scope, score.unit, score.pool, score.generator)
+    return (several, score.within_class, score.what.group, score.what.symbol, score.unit)
+
+
+def _several(score: Score) -> str:
+    return "head" if score.per_head else "subject" if score.subject is not None else ""
 
 
 def _look(score: Score) -> tuple[str, str]:
@@ -163,38 +184,38 @@ def _look(score: Score) -> tuple[str, str]:
 
 
 def _row_label(score: Score) -> str:
-    if score.per_head:
-        return str(score.head)
-    return score.label if score.head in (None, "", "all") else f"{score.label} ({score.head})"
+    if score.member is not None:
+        return score.member
+    alone = (None, "", "all", "ensemble")
+    return score.label if score.head in alone else f"{score.label} ({score.head})"
 
 
 def _block(rows: list[Row]) -> Block:
     rows.sort(key=lambda r: KINDS[r.score.head].prompt_order if r.score.head in KINDS else -1)
     first = rows[0].score
     values = [v for r in rows for s in (r.score, *r.rungs) for v in s.extent]
-    many = first.per_head
     return Block(
         title=first.label,
         says=first.what.says,
-        meta=_meta(first),
+        meta=rows[0].meta,
         rows=rows,
         scale=Scale.of(values, first.unit, zero=first.what.key.startswith("retrieval_top")),
         symbol=first.what.symbol,
         group="within" if first.within_class else first.what.group,
-        many=many,
+        many=_several(first),
         lower_is_better=first.higher_is_better is False,
     )
 
 
-def _meta(score: Score) -> str:
+def _meta(score: Score, *, name_generator: bool) -> str:
     parts = []
     if score.pool:
         parts.append(f"pool {score.pool}")
     if score.features:
-        parts.append(f"features {score.features}")
+        parts.append(f"{score.features} features")
     if score.protocol:
-        parts.append(f"protocol {score.protocol}")
-    if score.generator:
+        parts.append(f"protocol: {score.protocol}")
+    if score.generator and name_generator:
         parts.append(f"drawn by {score.generator}")
     if score.higher_is_better is False:
         parts.append("lower is better")
@@ -208,7 +229,7 @@ def _folds(material: Material) -> dict[str, Any] | None:
     table: dict[tuple[Any, ...], dict[str, Score]] = {}
     for run in material.runs:
         for score in run.scores:
-            if is_main(score) and not score.per_head:
+            if is_main(score) and score.member is None:
                 table.setdefault(score.ladder_key, {})[run.label] = score
     rows = []
     for cells in table.values():

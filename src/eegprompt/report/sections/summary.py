@@ -17,6 +17,7 @@ from eegprompt.report.words import p_value, plural, spelled
 __all__ = ["Tile", "build"]
 
 ALPHA = 0.01
+SHOWN = (None, "", "eeg", "floor", "ceiling")
 POOLS = {"train": "the training pictures", "test": "the test pictures", "all": "all pictures"}
 
 
@@ -37,9 +38,10 @@ class Tile:
 def build(material: Material) -> Section:
     """Lede and tiles."""
     found = blocks(material.scores)
-    heads = _heads_tile(found, within=True) or _heads_tile(found, within=False)
     wanted = (
-        heads,
+        _heads_tile(found, "retrieval_top1", within=True)
+        or _heads_tile(found, "retrieval_top1", within=False)
+        or _heads_tile(found, "retrieval_class", within=False),
         _category_tile(found, material),
         _picture_tile(found, within=False),
         _picture_tile(found, within=True),
@@ -75,8 +77,8 @@ def lede(material: Material) -> list[str]:
         )
         if material.over_folds:
             sentences.append(
-                f"A decoder was trained {len(material.runs)} times, each time leaving other trials "
-                f"out for the test (split “{material.first.config.get('split')}”)."
+                f"A decoder was trained {spelled(len(material.runs), 'time')}, each time leaving "
+                f"other trials out for the test (split “{material.first.config.get('split')}”)."
             )
         elif material.first.fold is not None:
             fold = material.first.fold
@@ -97,8 +99,8 @@ def lede(material: Material) -> list[str]:
     heads = len(material.first.kinds)
     if any(r.decodings is not None for r in material.runs):
         pool = POOLS.get(str(material.first.setting("decoding.pool", "")), "")
-        told = f"For each trial, {spelled(heads, 'head')} retrieved captions" + (
-            f" from those of {pool}" if pool else ""
+        told = f"For each trial, {spelled(heads, 'head')} retrieved the nearest captions" + (
+            f" among those of {pool}" if pool else ""
         )
         if any(r.drawn("eeg") for r in material.runs):
             told += "; joined into a prompt, they told a frozen generator what to draw"
@@ -106,21 +108,21 @@ def lede(material: Material) -> list[str]:
     return sentences
 
 
-def _pick(found: list[Block], key: str, *, within: bool, heads: bool) -> Block | None:
-    return next(
-        (
-            b
-            for b in found
-            if b.rows[0].score.what.key == key
-            and b.rows[0].score.within_class == within
-            and b.many == heads
-        ),
-        None,
-    )
+def _pick(
+    found: list[Block], key: str, *, within: bool, many: str = ""
+) -> tuple[Block, Row] | tuple[None, None]:
+    """The last row of a kind, with its block: of several layers of features, the latest."""
+    fitting = [
+        (b, r)
+        for b in found
+        for r in b.rows
+        if r.score.what.key == key and r.score.within_class == within and b.many == many
+    ]
+    return fitting[-1] if fitting else (None, None)
 
 
-def _heads_tile(found: list[Block], *, within: bool) -> Tile | None:
-    block = _pick(found, "retrieval_top1", within=within, heads=True)
+def _heads_tile(found: list[Block], key: str, *, within: bool) -> Tile | None:
+    block, _ = _pick(found, key, within=within, many="head")
     if block is None:
         return None
     rows = [r for r in block.rows if r.score.value is not None and r.score.chance]
@@ -153,7 +155,6 @@ def _heads_tile(found: list[Block], *, within: bool) -> Tile | None:
         hits = sum(1 for x in ratios if x > 1)
         value, good = f"{hits} of {len(rows)}", None
         verdict = "heads higher than chance (not tested)"
-    pool = f", pool {rows[0].score.pool}" if rows[0].score.pool else ""
     return Tile(
         title=f"Captions{scope}",
         value=value,
@@ -163,13 +164,16 @@ def _heads_tile(found: list[Block], *, within: bool) -> Tile | None:
             "does not help."
             if within
             else "Each head looks for the caption that describes what was seen."
+            if key == "retrieval_top1"
+            else "Whether the caption nearest to the EEG belongs to the right category."
         ),
         verdict=verdict,
         good=good,
         chart=chart,
         beside=[
             ("median head", f"{middle:.1f} × chance"),
-            ("n", f"{rows[0].count} a head{pool}"),
+            ("pool", str(rows[0].score.pool or "–")),
+            ("n", rows[0].count),
         ],
     )
 
@@ -177,8 +181,8 @@ def _heads_tile(found: list[Block], *, within: bool) -> Tile | None:
 def _category_tile(found: list[Block], material: Material) -> Tile | None:
     names = material.study.categories if material.study is not None else []
     for key in ("auc", "class_accuracy", "class_vote"):
-        block = _pick(found, key, within=False, heads=False)
-        if block is None:
+        block, row = _pick(found, key, within=False)
+        if block is None or row is None:
             continue
         what = (
             " or ".join(names)
@@ -188,13 +192,17 @@ def _category_tile(found: list[Block], material: Material) -> Tile | None:
             else "category"
         )
         title = what[:1].upper() + what[1:]
-        return _tile(block, block.rows[0], title, block.says)
+        tile = _tile(block, row, title, row.score.what.says)
+        for other in (r.score for b in found for r in b.rows):
+            if other.what.key == "lda" and other.unit == row.score.unit:
+                tile.beside.insert(-1, ("linear baseline", other.text))
+        return tile
     return None
 
 
 def _picture_tile(found: list[Block], *, within: bool) -> Tile | None:
-    block = _pick(found, "two_way", within=within, heads=False)
-    if block is None:
+    block, row = _pick(found, "two_way", within=within)
+    if block is None or row is None:
         return None
     title = "Pictures" + (", within class" if within else "")
     sentence = (
@@ -203,7 +211,7 @@ def _picture_tile(found: list[Block], *, within: bool) -> Tile | None:
         if within
         else "Against another picture, how often the drawing resembles its own reference more."
     )
-    return _tile(block, block.rows[-1], title, sentence)
+    return _tile(block, row, title, sentence)
 
 
 def _tile(block: Block, row: Row, title: str, sentence: str) -> Tile:
@@ -222,7 +230,7 @@ def _tile(block: Block, row: Row, title: str, sentence: str) -> Tile:
         if value is not None:
             beside.append((name, score.fmt(value)))
     beside.append(("n", row.count))
-    values: list[Any] = [v for s in (score, *row.rungs) for v in s.extent]
+    values: list[Any] = [v for s in (score, *row.rungs) for v in s.extent if s.rung in SHOWN]
     scale = Scale.of(values, score.unit)
     return Tile(
         title,

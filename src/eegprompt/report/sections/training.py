@@ -38,7 +38,7 @@ def _curves(run: RunMaterial) -> dict[str, Any]:
     assert log is not None
     log = log.sort_values("epoch").reset_index(drop=True)
     epochs = log["epoch"].to_numpy(dtype=float)
-    selected = _selected(log)
+    selected = _selected(run, log)
     objective = str(run.setting("training.objective", ""))
     y_label = "contrastive loss (nats)" if objective == "clip" else f"{objective} loss".strip()
     losses = [
@@ -98,13 +98,12 @@ def _curves(run: RunMaterial) -> dict[str, Any]:
     }
 
 
-def _selected(log: pd.DataFrame) -> float:
-    """The epoch that was kept: as marked in the log, else the one of least selection loss."""
+def _selected(run: RunMaterial, log: pd.DataFrame) -> float:
+    """The epoch that was kept: as recorded in training, else the one of least selection loss."""
     epochs = log["epoch"].to_numpy(dtype=float)
-    if "selected" in log:
-        marked = np.flatnonzero(log["selected"].to_numpy() == True)  # noqa: E712 (nulls are not)
-        if len(marked):
-            return float(epochs[marked[0]])
+    recorded = (run.provenance.get("train") or {}).get("selected_epoch")
+    if isinstance(recorded, (int, float)) and recorded in epochs:
+        return float(recorded)
     if "val_loss" in log:
         losses = log["val_loss"].to_numpy(dtype=float)
         if np.isfinite(losses).any():
