@@ -1,0 +1,44 @@
+"""Generators draw pictures from prompts; each is one file, named in the registry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eegprompt.errors import InputError
+from eegprompt.registry import resolve
+
+if TYPE_CHECKING:
+    from eegprompt.protocols import Generator
+
+__all__ = ["load_generator"]
+
+
+def load_generator(spec: str, **options: Any) -> Generator:
+    """Load the generator a user's string names.
+
+    Parameters
+    ----------
+    spec : str
+        ``builtin``, or ``diffusers:MODEL`` with a folder or a name on huggingface.co.
+    **options
+        Go to the generator, e.g. ``steps``, ``guidance``, ``height``, ``width``, ``device``,
+        ``dtype``, ``revision``.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such generator.
+    ModelLoadError
+        If the model cannot be loaded.
+    InputError
+        If the generator does not take an option.
+    """
+    target, argument = resolve("generator", spec)
+    try:
+        return target(argument, **options)
+    except TypeError as problem:
+        if "unexpected keyword" not in str(problem):
+            raise
+        raise InputError(
+            f"the generator '{spec}' does not take these options ({problem}); see its help"
+        ) from None

@@ -1,0 +1,923 @@
+"""From EEG to captions and prompts: a trained encoder, its candidate pools, its calibration.
+
+:class:`Decoder` works on any EEG of the right channels, with or without images and splits;
+:func:`decode` applies it to a run's validation and test trials and writes the results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegprompt.artifacts import (
+    atomic_path,
+    content_key,
+    read_json,
+    read_table,
+    sha256_file,
+    write_json,
+    write_table,
+)
+from eegprompt.encoders.store import check_channels, load_encoder
+from eegprompt.errors import CaptionError, InputError, RunError, UnknownNameError
+from eegprompt.experiment import ExperimentConfig, load_config
+from eegprompt.generators import load_generator
+from eegprompt.pretrained import choose_device
+from eegprompt.prompts import HeadCaption, Prompt, compose
+from eegprompt.retrieval import POOLS, Calibration, CandidatePool, build_pool, retrieve
+from eegprompt.run import Run
+from eegprompt.text import cached_embeddings, load_text_encoder
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from eegprompt.encoders.fitted import FittedSteps
+    from eegprompt.protocols import Generator, TextEncoder
+    from eegprompt.study import Study
+    from eegprompt.types import Fold
+
+__all__ = ["RUNGS", "Decoded", "Decoder", "decode", "image_seed", "prompt_table"]
+
+Progress = Callable[[int, int, str], None]
+
+RUNGS = ("eeg", "floor", "ceiling")
+_BATCH = 256
+_SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
+_PROMPT_COLUMNS = (
+    "trial_id",
+    "rung",
+    "text",
+    "n_tokens",
+    "heads",
+    "kept",
+    "dropped",
+    "reason",
+)
+
+
+def image_seed(seed: int, trial: int, sample: int = 0) -> int:
+    """Seed of one picture: of the run's seed, the trial and the sample alone.
+
+    It does not depend on the rung, so that rungs differ by their prompts only.
+
+    Returns
+    -------
+    int
+        In [0, 2**32).
+    """
+    return int(content_key("picture", int(seed), int(trial), int(sample), length=8), 16)
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What the heads retrieved for some trials.
+
+    Parameters
+    ----------
+    table : pandas.DataFrame
+        One row a trial, head and rank, with the columns of ``decodings.parquet``: `trial_id`,
+        `head`, `rank` (from 1), `caption_id`, `text`, `similarity` (cosine), `confidence` (in
+        [0, 1], comparable across heads), `pool`, and `meaning` where it is known.
+    embeddings : dict of str to array (n_trials, n_dims)
+        The heads' embeddings, rows of unit length.
+    trial_ids : array of int, shape (n_trials,)
+        Which trials.
+    """
+
+    table: pd.DataFrame
+    embeddings: dict[str, np.ndarray]
+    trial_ids: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.trial_ids)
+
+    @property
+    def heads(self) -> list[str]:
+        """The heads."""
+        return list(self.embeddings)
+
+    def captions(self, per_head: int = 1) -> list[list[HeadCaption]]:
+        """The best captions of every head, a list a trial, in the order of :attr:`trial_ids`."""
+        return _head_captions(self.table, self.trial_ids, per_head)
+
+
+class Decoder:
+    """A trained encoder with all it takes to put EEG into words.
+
+    Made by :meth:`from_pretrained`.
+
+    Parameters
+    ----------
+    encoder : torch.nn.Module
+        From EEG to one embedding a head.
+    steps : FittedSteps
+        Applied to the EEG first.
+    facts : dict
+        The encoder's ``config.json``: channels, positions, sampling rate, subjects, ….
+    pools : dict of str to CandidatePool
+        The captions each head retrieves; empty before ``eegprompt decode``.
+    calibrations : dict of str to Calibration
+        Likewise.
+    settings : dict
+        What ``calibration.json`` says beside the calibrations.
+    device : torch.device
+        Where the encoder lies.
+
+    Examples
+    --------
+    ``decoder = Decoder.from_pretrained("runs/demo")``, then ``decoded = decoder.decode(eeg)``,
+    ``prompts = decoder.prompts(decoded)`` and ``pictures = decoder.draw(prompts)``: `eeg` is an
+    array (n_trials, n_chans, n_times) in the unit of the training study.
+    """
+
+    def __init__(
+        self,
+        encoder: torch.nn.Module,
+        steps: FittedSteps,
+        facts: dict[str, Any],
+        *,
+        pools: Mapping[str, CandidatePool] | None = None,
+        calibrations: Mapping[str, Calibration] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        device: torch.device | None = None,
+    ):
+        self.encoder = encoder
+        self.steps = steps
+        self.facts = facts
+        self.pools = dict(pools or {})
+        self.calibrations = dict(calibrations or {})
+        self.settings = dict(settings or {})
+        self.device = device if device is not None else choose_device("cpu")
+
+    def __repr__(self) -> str:
+        return f"Decoder({len(self.heads)} heads, {len(self.ch_names)} channels, {self.device})"
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path | Run, device: str = "auto") -> Decoder:
+        """Load from a run, its folder, or its ``encoder`` folder alone.
+
+        Raises
+        ------
+        RunError
+            If the folder holds no trained encoder.
+        """
+        folder = _encoder_folder(source)
+        place = choose_device(device)
+        encoder, steps, facts = load_encoder(folder, str(place))
+        decoder = cls(encoder, steps, facts, device=place)
+        if (folder / "calibration.json").exists():
+            decoder.pools, decoder.calibrations, decoder.settings = _load_candidates(folder)
+        return decoder
+
+    # -- facts ---------------------------------------------------------------------------------
+    @property
+    def heads(self) -> list[str]:
+        """The heads, in prompt order."""
+        return list(self.facts["encoder"]["heads"])
+
+    @property
+    def ch_names(self) -> list[str]:
+        """Channels the encoder was trained on."""
+        return list(self.facts["ch_names"])
+
+    @property
+    def subjects(self) -> list[str]:
+        """Subjects the encoder was trained on."""
+        return [str(subject) for subject in self.facts.get("subjects", [])]
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Electrode positions (n_chans, 3) of the training study in meters; NaN where unknown."""
+        stored = self.facts.get("positions")
+        if stored is None:
+            return np.full((len(self.ch_names), 3), np.nan, dtype=np.float32)
+        return np.array(
+            [[np.nan if v is None else v for v in (row or [None] * 3)] for row in stored],
+            dtype=np.float32,
+        )
+
+    # -- from EEG to embeddings ----------------------------------------------------------------
+    def embed(
+        self,
+        eeg: np.ndarray,
+        positions: np.ndarray | None = None,
+        subject: str | Sequence[str] | None = None,
+        *,
+        ch_names: Sequence[str] | None = None,
+        sfreq: float | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Embed trials, one vector a head.
+
+        Parameters
+        ----------
+        eeg : array, shape (n_trials, n_chans, n_times)
+            In the unit, the filters, the channels and the time window of the training study.
+        positions : array (n_chans, 3), optional
+            Electrode positions in meters; those of the training study if left out.
+        subject : str or sequence of str, optional
+            A subject of the training study, or one a trial; None for anyone else.
+        ch_names, sfreq : optional
+            Compared with the training study's, where given.
+        progress : callable, optional
+            Called with (done, total, label).
+
+        Returns
+        -------
+        dict of str to float32 array (n_trials, n_dims)
+            Rows of unit length.
+
+        Raises
+        ------
+        InputError
+            If the EEG does not fit, holds a value that is not finite or a flat channel, or is in
+            another unit.
+        """
+        eeg = np.asarray(eeg)
+        self._check_shape(eeg, ch_names, sfreq)
+        self._check_values(eeg)
+        if positions is None:
+            positions = self.positions
+        elif np.shape(positions) != (eeg.shape[1], 3):
+            raise InputError(
+                f"positions must be ({eeg.shape[1]}, 3), one row a channel in meters, got shape "
+                f"{np.shape(positions)}"
+            )
+        indices = self._subject_indices(subject, len(eeg))
+        return self._embed(eeg, np.arange(len(eeg)), positions, indices, progress, "decoding EEG")
+
+    def _embed(
+        self,
+        eeg: np.ndarray,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        subjects: np.ndarray,
+        progress: Progress | None,
+        label: str,
+    ) -> dict[str, np.ndarray]:
+        """Embed rows `ids` of EEG that was checked, in batches; it may be memory-mapped."""
+        import torch
+
+        parts: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
+        place = torch.from_numpy(np.asarray(positions, dtype=np.float32)).to(self.device)
+        for start in range(0, len(ids), _BATCH):
+            rows = ids[start : start + _BATCH]
+            batch = torch.from_numpy(np.ascontiguousarray(eeg[rows], dtype=np.float32))
+            who = torch.from_numpy(subjects[start : start + _BATCH]).to(self.device)
+            with torch.inference_mode():
+                out = self.encoder(self.steps.apply(batch.to(self.device)), place, who)
+                for head in self.heads:
+                    unit = torch.nn.functional.normalize(out[head].double(), dim=-1)
+                    parts[head].append(unit.float().cpu().numpy())
+            if progress is not None:
+                progress(start + len(rows), len(ids), label)
+        empty = np.zeros((0, int(self.facts["encoder"]["embedding_dim"])), np.float32)
+        result = {head: np.concatenate(p) if p else empty for head, p in parts.items()}
+        for head, rows in result.items():
+            if not np.isfinite(rows).all():
+                raise RunError(
+                    f"head {head} gives values that are not finite; train the run again, with a "
+                    "lower learning rate if it happens again"
+                )
+        return result
+
+    def _check_shape(
+        self, eeg: np.ndarray, ch_names: Sequence[str] | None, sfreq: float | None
+    ) -> None:
+        n_chans, n_times = len(self.ch_names), int(self.facts["encoder"]["n_times"])
+        if eeg.ndim != 3 or eeg.dtype.kind not in "fiu":
+            raise InputError(
+                f"EEG must be numbers of shape (n_trials, {n_chans}, {n_times}), got {eeg.dtype} of "
+                f"shape {eeg.shape}; a single trial is eeg[None]"
+            )
+        if ch_names is not None:
+            check_channels(self.facts, list(ch_names))
+        if eeg.shape[1:] != (n_chans, n_times):
+            raise InputError(
+                f"the encoder was trained on {n_chans} channels and {n_times} samples a trial, got "
+                f"{eeg.shape[1]} and {eeg.shape[2]}; give the same channels and the same window"
+            )
+        trained = float(self.facts["sfreq"])
+        if sfreq is not None and not np.isclose(sfreq, trained, rtol=1e-3):
+            raise InputError(
+                f"the encoder was trained at {trained:g} Hz, got {sfreq:g} Hz; resample the EEG"
+            )
+
+    def _check_values(self, eeg: np.ndarray) -> None:
+        finite = np.isfinite(eeg).all(axis=2)
+        if not finite.all():
+            trial, channel = np.argwhere(~finite)[0]
+            raise InputError(
+                f"trial {trial}, channel '{self.ch_names[channel]}' holds a value that is not "
+                "finite; drop the trial or mend the recording"
+            )
+        if not eeg.size:
+            return
+        flat = eeg.min(axis=2) == eeg.max(axis=2)
+        if flat.any():
+            trial, channel = np.argwhere(flat)[0]
+            raise InputError(
+                f"trial {trial}, channel '{self.ch_names[channel]}' is flat, so the electrode was "
+                "off; drop the trial or interpolate the channel"
+            )
+        trained = self.settings.get("eeg_std")
+        if trained:
+            here = float(np.median(eeg.std(axis=2)))
+            if not 1 / _SCALE < here / trained < _SCALE:
+                unit = self.facts.get("unit", "its unit")
+                raise InputError(
+                    f"the EEG's channels vary by {here:.3g}, those of the training study by "
+                    f"{trained:.3g} {unit}; give the EEG in {unit}, filtered like the study"
+                )
+
+    def _subject_indices(self, subject: str | Sequence[str] | None, n: int) -> np.ndarray:
+        """Index of each trial's subject; -1 takes the shared path."""
+        if subject is None:
+            return np.full(n, -1, dtype=np.int64)
+        names = [subject] * n if isinstance(subject, str) else [str(name) for name in subject]
+        if len(names) != n:
+            raise InputError(f"{n} trials need one subject or {n}, got {len(names)}")
+        known = {name: i for i, name in enumerate(self.subjects)}
+        for name in names:
+            if name not in known:
+                raise UnknownNameError(
+                    "subject (leave it out for someone who was not in training)", name, known
+                )
+        return np.array([known[name] for name in names], dtype=np.int64)
+
+    # -- from embeddings to captions -----------------------------------------------------------
+    def decode(
+        self,
+        eeg: np.ndarray,
+        subject: str | Sequence[str] | None = None,
+        pool: Mapping[str, CandidatePool] | None = None,
+        *,
+        positions: np.ndarray | None = None,
+        ch_names: Sequence[str] | None = None,
+        sfreq: float | None = None,
+        top_k: int = 5,
+        progress: Progress | None = None,
+    ) -> Decoded:
+        """Retrieve captions for EEG that needs neither images nor a split.
+
+        Parameters
+        ----------
+        eeg, subject
+            As in :meth:`embed`.
+        pool : dict of str to CandidatePool, optional
+            Captions to retrieve, by head; left out: the run's own pool. Confidences are
+            calibrated for the run's pool and only roughly right for another.
+        positions, ch_names, sfreq
+            As in :meth:`embed`.
+        top_k : int, default 5
+            Captions a head.
+        progress : callable, optional
+            Called with (done, total, label).
+
+        Returns
+        -------
+        Decoded
+            With trials counted from 0.
+
+        Raises
+        ------
+        InputError
+            As in :meth:`embed`.
+        RunError
+            If the run was not decoded yet, so that there is no pool.
+        """
+        embeddings = self.embed(
+            eeg, positions, subject, ch_names=ch_names, sfreq=sfreq, progress=progress
+        )
+        pools = dict(pool) if pool is not None else self.pools
+        self._need_pools(pools)
+        ids = np.arange(len(eeg))
+        return Decoded(self._retrieve(embeddings, ids, pools, top_k), embeddings, ids)
+
+    def _need_pools(self, pools: Mapping[str, CandidatePool]) -> None:
+        missing = [head for head in self.heads if head not in pools]
+        if missing:
+            raise RunError(
+                f"there are no candidate captions for {', '.join(missing)}; run 'eegprompt decode "
+                "RUN' once, or give a pool for every head"
+            )
+
+    def _retrieve(
+        self,
+        embeddings: Mapping[str, np.ndarray],
+        trial_ids: np.ndarray,
+        pools: Mapping[str, CandidatePool],
+        top_k: int,
+    ) -> pd.DataFrame:
+        """Rows of ``decodings.parquet``, by trial, head and rank."""
+        import pandas as pd
+
+        tables = []
+        for place, head in enumerate(self.heads):
+            pool = pools[head]
+            calibration = self.calibrations.get(head, Calibration(head))
+            indices, similarity = retrieve(embeddings[head], pool, top_k)
+            confidence = calibration.confidence(embeddings[head], pool, indices)
+            n, k = indices.shape
+            flat = indices.ravel()
+            columns = {
+                "trial_id": np.repeat(trial_ids, k),
+                "head": np.full(n * k, head, dtype=object),
+                "rank": np.tile(np.arange(1, k + 1), n),
+                "caption_id": np.array(pool.caption_ids, dtype=object)[flat],
+                "text": np.array(pool.texts, dtype=object)[flat],
+                "similarity": similarity.ravel().astype(np.float32),
+                "confidence": confidence.ravel().astype(np.float32),
+                "pool": np.full(n * k, pool.name, dtype=object),
+            }
+            if any(meaning is not None for meaning in pool.meanings):
+                columns["meaning"] = np.array(pool.meanings, dtype=object)[flat]
+            tables.append(pd.DataFrame(columns).assign(_head=place))
+        table = pd.concat(tables, ignore_index=True)
+        table = table.sort_values(["trial_id", "_head", "rank"], kind="stable")
+        return table.drop(columns="_head").reset_index(drop=True)
+
+    # -- from captions to prompts and pictures -------------------------------------------------
+    def prompts(
+        self,
+        decoded: Decoded,
+        generator: str | Generator | None = None,
+        *,
+        per_head: int | None = None,
+        order: str = "kinds",
+    ) -> list[Prompt]:
+        """Join each trial's captions into a prompt that the generator reads to the end.
+
+        Parameters
+        ----------
+        decoded : Decoded
+            From :meth:`decode`.
+        generator : str or Generator, optional
+            Whose tokenizer counts; left out: the run's generator.
+        per_head : int, optional
+            Captions of each head; left out: as in the run.
+        order : str, default "kinds"
+            See :func:`eegprompt.prompts.compose`.
+        """
+        loaded = self._generator(generator)
+        count = lru_cache(maxsize=100_000)(loaded.count_tokens)
+        per_head = per_head or int(self.settings.get("per_head", 1))
+        return [
+            compose(captions, count, loaded.max_tokens, order)
+            for captions in decoded.captions(per_head)
+        ]
+
+    def draw(
+        self,
+        prompts: Sequence[Prompt | str],
+        generator: str | Generator | None = None,
+        *,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Draw prompts.
+
+        Parameters
+        ----------
+        prompts : sequence of Prompt or str
+            From :meth:`prompts`.
+        generator : str or Generator, optional
+            What draws; left out: the run's generator.
+        seed : int, default 0
+            The picture of a prompt depends on this, the prompt and its place in the list.
+
+        Returns
+        -------
+        array of uint8, shape (n_prompts, height, width, 3)
+        """
+        texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
+        seeds = [image_seed(seed, i) for i in range(len(texts))]
+        return self._generator(generator).generate(texts, seeds)
+
+    def _generator(self, generator: str | Generator | None) -> Generator:
+        if generator is None:
+            generator = self.settings.get("generator", "builtin")
+        if not isinstance(generator, str):
+            return generator
+        cache = self.__dict__.setdefault("_generators", {})
+        if generator not in cache:
+            cache[generator] = load_generator(generator)
+        return cache[generator]
+
+
+# -- a run ---------------------------------------------------------------------------------------
+def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
+    """Decode a run's validation and test trials and write what comes out.
+
+    Writes ``embeddings.safetensors`` (both sides), the candidate pool and the calibration fitted on
+    the validation side into ``encoder/``, ``decodings.parquet`` (test trials) and
+    ``prompts.parquet`` with the rungs `eeg`, `floor` and `ceiling`. What is there already, made
+    from the same encoder, captions and settings, is left as it is.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        With a trained encoder.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    RunError
+        If the encoder is missing or does not fit the study.
+    CaptionError
+        If an image lacks a caption of one of the kinds.
+    TokenBudgetError
+        If the generator cannot read even one of the captions.
+    """
+    run = run if isinstance(run, Run) else Run(run)
+    config = load_config(run.config)
+    study = run.study()
+    fold = run.fold(study)
+    decoder = Decoder.from_pretrained(run)
+    if study.ch_names != decoder.ch_names or study.n_times != decoder.facts["encoder"]["n_times"]:
+        raise RunError(
+            f"the encoder of {run.path} was trained on other channels or another window than study "
+            f"{study.path} has; train it again"
+        )
+    captions = _usable(study.captions(config.captions), decoder.heads)
+    generator = load_generator(config.drawing.generator, **config.drawing.options)
+    key = _decode_key(run, config, study, captions, fold, generator)
+    if _is_done(run, key):
+        return run
+
+    embeddings = _embed_sides(decoder, study, fold, progress)
+    _save_embeddings(run.embeddings_path, embeddings, fold)
+
+    text_encoder = load_text_encoder(config.text_encoder)
+    _check_text_encoder(decoder, text_encoder)
+    pools = candidate_pools(
+        study, fold, captions, decoder.heads, config.decoding.pool,
+        lambda texts: cached_embeddings(
+            text_encoder, texts, study.path / "cache", progress=progress
+        ),
+    )  # fmt: skip
+    truth = reference_captions(study, captions, decoder.heads, fold.val)
+    decoder.pools = pools
+    decoder.calibrations = {
+        head: Calibration.fit(
+            head,
+            embeddings["val"][head],
+            cached_embeddings(
+                text_encoder, [texts[0] for texts in truth[head]], study.path / "cache"
+            ),
+            pools[head],
+        )
+        for head in decoder.heads
+    }
+    decoder.settings = {
+        "pool": config.decoding.pool,
+        "per_head": config.decoding.per_head,
+        "generator": config.drawing.generator,
+        "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
+        "eeg_std": _typical_std(study, fold.val),
+    }
+    _save_candidates(run.encoder_dir, decoder)
+
+    kept = max(config.decoding.top_k, config.decoding.per_head)
+    table = decoder._retrieve(embeddings["test"], fold.test, pools, kept)
+    run.write_table(run.decodings_path, table)
+    run.write_table(run.prompts_path, prompt_table(run, generator, progress=progress))
+    run.record(
+        "decode",
+        key=key,
+        pool=config.decoding.pool,
+        pool_sizes={head: len(pool) for head, pool in pools.items()},
+        text_encoder=decoder.settings["text_encoder"],
+        generator={"name": generator.name, "revision": generator.revision},
+        max_tokens=generator.max_tokens,
+        seed=config.seed,
+        study=study.key,
+    )
+    return run
+
+
+def prompt_table(
+    run: Run, generator: Generator, *, progress: Progress | None = None
+) -> pd.DataFrame:
+    """Compose the prompts of a decoded run for a generator, all rungs.
+
+    `floor` and `ceiling` speak through the heads that the trial's `eeg` prompt kept and within the
+    same budget: `floor` with captions drawn at random from the same pool (seeded by trial and head),
+    `ceiling` with the captions of the image that was shown.
+
+    Parameters
+    ----------
+    run : Run
+        With ``decodings.parquet``.
+    generator : Generator
+        Whose tokenizer counts.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of ``prompts.parquet``; lists as JSON.
+    """
+    import pandas as pd
+
+    config = load_config(run.config)
+    study = run.study()
+    fold = run.fold(study)
+    pools, _, _ = _load_candidates(run.encoder_dir)
+    heads = list(pools)
+    captions = _usable(study.captions(config.captions), heads)
+    per_head, order = config.decoding.per_head, config.decoding.order
+    truth = reference_captions(study, captions, heads, fold.test)
+    retrieved = _head_captions(run.decodings(), fold.test, per_head)
+    count = lru_cache(maxsize=100_000)(generator.count_tokens)
+    rows = []
+    for i, trial in enumerate(fold.test.tolist()):
+        eeg = compose(retrieved[i], count, generator.max_tokens, order)
+        rows.append(_prompt_row(trial, "eeg", eeg))
+        # One place in a head's list each, so that heads with several captions keep as many.
+        seats: dict[str, int] = {}
+        floor, ceiling = [], []
+        for caption in eeg.kept:
+            head = caption.head
+            seat = seats[head] = seats.get(head, -1) + 1
+            drawn = _random_captions(pools[head], config.seed, trial, per_head)
+            floor.append(replace(caption, text=drawn[seat % len(drawn)]))
+            own = truth[head][i]
+            if seat < len(own):
+                ceiling.append(replace(caption, text=own[seat]))
+        for rung, said in (("floor", floor), ("ceiling", ceiling)):
+            rows.append(_prompt_row(trial, rung, compose(said, count, generator.max_tokens, order)))
+        if progress is not None and (i + 1) % 100 == 0:
+            progress(i + 1, len(fold.test), "composing prompts")
+    return pd.DataFrame(rows, columns=list(_PROMPT_COLUMNS))
+
+
+def candidate_pools(
+    study: Study,
+    fold: Fold,
+    captions: pd.DataFrame,
+    heads: Sequence[str],
+    name: str,
+    embed: Callable[[Sequence[str]], np.ndarray],
+) -> dict[str, CandidatePool]:
+    """The named pool of every head.
+
+    Parameters
+    ----------
+    study, fold
+        What was recorded, and which trials stand on which side.
+    captions : pandas.DataFrame
+        The study's captions.
+    heads : sequence of str
+        Caption kinds.
+    name : str
+        ``train`` or ``test``: captions of the images shown on that side; ``all``: of every image
+        shown in the fold.
+    embed : callable
+        From texts to unit rows.
+    """
+    if name not in POOLS:
+        raise UnknownNameError("candidate pool", name, POOLS)
+    sides = {"train": [fold.train], "test": [fold.test], "all": [fold.train, fold.val, fold.test]}
+    ids = np.concatenate(sides[name])
+    image_ids = study.trials["image_id"].iloc[ids].unique().tolist()
+    return {head: build_pool(captions, head, image_ids, embed, name=name) for head in heads}
+
+
+def reference_captions(
+    study: Study, captions: pd.DataFrame, heads: Sequence[str], trial_ids: np.ndarray
+) -> dict[str, list[list[str]]]:
+    """The captions of the image each trial showed, by head, in the order of the caption set.
+
+    Raises
+    ------
+    CaptionError
+        If an image lacks a caption of a kind.
+    """
+    shown = study.trials["image_id"].iloc[trial_ids].tolist()
+    result: dict[str, list[list[str]]] = {}
+    for head in heads:
+        rows = captions[captions["kind"] == head]
+        by_image: dict[str, list[str]] = {}
+        for image_id, text in zip(rows["image_id"], rows["text"].astype(str)):
+            by_image.setdefault(image_id, []).append(text)
+        for image_id in shown:
+            if image_id not in by_image:
+                raise CaptionError(
+                    f"image '{image_id}' has no caption of kind {head}; write it with 'eegprompt "
+                    "captions write', or leave the kind out"
+                )
+        result[head] = [by_image[image_id] for image_id in shown]
+    return result
+
+
+def _usable(captions: pd.DataFrame, heads: Sequence[str]) -> pd.DataFrame:
+    """Captions of some kinds, without rows that say nothing."""
+    says = captions["text"].notna() & (captions["text"].astype(str).str.strip() != "")
+    return captions[captions["kind"].isin(list(heads)) & says]
+
+
+def _check_text_encoder(decoder: Decoder, text_encoder: TextEncoder) -> None:
+    """The heads point into the space of one text encoder, and into no other."""
+    trained = decoder.facts.get("text_encoder") or {}
+    if trained.get("revision", text_encoder.revision) != text_encoder.revision:
+        raise RunError(
+            f"the encoder was trained on {trained.get('name')} in revision {trained['revision']}, but "
+            f"{text_encoder.name} is now in revision {text_encoder.revision}; bring the former back, "
+            "or train again"
+        )
+
+
+def _encoder_folder(source: str | Path | Run) -> Path:
+    if isinstance(source, Run):
+        folder = source.encoder_dir
+    else:
+        folder = Path(source)
+        if (folder / "config.yaml").exists() or not folder.exists():
+            folder = Run(folder).encoder_dir
+    if not (folder / "config.json").exists():
+        raise RunError(
+            f"{folder} holds no trained encoder; train one with 'eegprompt train STUDY --out RUN', "
+            "or let it finish"
+        )
+    return folder
+
+
+def _head_captions(
+    table: pd.DataFrame, trial_ids: np.ndarray, per_head: int
+) -> list[list[HeadCaption]]:
+    rows = table[table["rank"] <= per_head].sort_values(["trial_id"], kind="stable")
+    by_trial: dict[int, list[HeadCaption]] = {int(trial): [] for trial in trial_ids}
+    for trial, head, text, confidence in zip(
+        rows["trial_id"], rows["head"], rows["text"], rows["confidence"]
+    ):
+        if int(trial) in by_trial:
+            by_trial[int(trial)].append(HeadCaption(head, text, float(confidence)))
+    for trial, said in by_trial.items():
+        if not said:
+            raise RunError(f"trial {trial} was not decoded; run 'eegprompt decode RUN' again")
+    return list(by_trial.values())
+
+
+def _random_captions(pool: CandidatePool, seed: int, trial: int, n: int) -> list[str]:
+    """Captions drawn without replacement, by seed, trial and kind alone."""
+    rng = np.random.default_rng(int(content_key("floor", int(seed), int(trial), pool.kind), 16))
+    chosen = rng.choice(len(pool), size=min(n, len(pool)), replace=False)
+    return [pool.texts[i] for i in chosen]
+
+
+def _prompt_row(trial: int, rung: str, prompt: Prompt) -> dict[str, Any]:
+    def plain(caption: HeadCaption) -> dict[str, Any]:
+        # On other rungs the confidence only says which caption would have gone first.
+        return {**caption.to_dict(), **({} if rung == "eeg" else {"confidence": None})}
+
+    return {
+        "trial_id": trial,
+        "rung": rung,
+        "text": prompt.text,
+        "n_tokens": prompt.n_tokens,
+        "heads": json.dumps(list(prompt.heads)),
+        "kept": json.dumps([plain(c) for c in prompt.kept], ensure_ascii=False),
+        "dropped": json.dumps(
+            [{**plain(c), "reason": why} for c, why in zip(prompt.dropped, prompt.reasons)],
+            ensure_ascii=False,
+        ),
+        "reason": prompt.reason,
+    }
+
+
+def _embed_sides(
+    decoder: Decoder, study: Study, fold: Fold, progress: Progress | None
+) -> dict[str, dict[str, np.ndarray]]:
+    known = {name: i for i, name in enumerate(decoder.subjects)}
+    subjects = np.array(
+        [known.get(str(name), -1) for name in study.trials["subject"]], dtype=np.int64
+    )
+    result = {}
+    for side in ("val", "test"):
+        ids = getattr(fold, side)
+        result[side] = decoder._embed(
+            study.eeg, ids, study.positions, subjects[ids], progress, f"decoding {side} trials"
+        )
+    return result
+
+
+def _typical_std(study: Study, ids: np.ndarray) -> float:
+    """Median over channels and trials of a channel's standard deviation, from up to 200 trials."""
+    some = ids[np.linspace(0, len(ids) - 1, min(len(ids), 200)).astype(int)]
+    return float(np.median(np.asarray(study.eeg[some], dtype=np.float64).std(axis=2)))
+
+
+def _save_embeddings(
+    path: Path, embeddings: Mapping[str, Mapping[str, np.ndarray]], fold: Fold
+) -> None:
+    from safetensors.numpy import save_file
+
+    arrays: dict[str, np.ndarray] = {}
+    for side, heads in embeddings.items():
+        arrays[f"{side}/trial_id"] = getattr(fold, side).astype(np.int64)
+        arrays.update({f"{side}/{head}": np.ascontiguousarray(e) for head, e in heads.items()})
+    with atomic_path(path) as partial:
+        save_file(arrays, partial)
+
+
+def _save_candidates(folder: Path, decoder: Decoder) -> None:
+    """Write pools and calibration; ``calibration.json`` comes last and marks them complete."""
+    import pandas as pd
+    from safetensors.numpy import save_file
+
+    rows = [
+        {"kind": head, "pool": pool.name, "caption_id": i, "text": text, "meaning": meaning}
+        for head, pool in decoder.pools.items()
+        for i, text, meaning in zip(pool.caption_ids, pool.texts, pool.meanings)
+    ]
+    (folder / "calibration.json").unlink(missing_ok=True)
+    write_table(folder / "candidates.parquet", pd.DataFrame(rows))
+    with atomic_path(folder / "candidates.safetensors") as partial:
+        save_file(
+            {head: np.ascontiguousarray(p.embeddings) for head, p in decoder.pools.items()},
+            partial,
+        )
+    heads = {head: c.to_dict() for head, c in decoder.calibrations.items()}
+    write_json(folder / "calibration.json", {**decoder.settings, "heads": heads})
+
+
+def _load_candidates(
+    folder: Path,
+) -> tuple[dict[str, CandidatePool], dict[str, Calibration], dict[str, Any]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    settings = read_json(folder / "calibration.json", error=RunError)
+    calibrations = {
+        head: Calibration.from_dict(stored) for head, stored in settings.pop("heads").items()
+    }
+    table = read_table(folder / "candidates.parquet", error=RunError)
+    try:
+        arrays = load_file(folder / "candidates.safetensors")
+    except (OSError, SafetensorError) as problem:
+        raise RunError(
+            f"{folder / 'candidates.safetensors'} cannot be read ({str(problem).splitlines()[0]}); "
+            "run 'eegprompt decode RUN' again"
+        ) from None
+    pools = {}
+    for head in calibrations:
+        rows = table[table["kind"] == head]
+        pools[head] = CandidatePool(
+            kind=head,
+            texts=tuple(rows["text"]),
+            embeddings=arrays[head],
+            caption_ids=tuple(rows["caption_id"]),
+            meanings=tuple(m if isinstance(m, str) else None for m in rows["meaning"]),
+            name=str(rows["pool"].iloc[0]),
+        )
+    return pools, calibrations, settings
+
+
+def _decode_key(
+    run: Run,
+    config: ExperimentConfig,
+    study: Study,
+    captions: pd.DataFrame,
+    fold: Fold,
+    generator: Generator,
+) -> str:
+    """Key of all that decides the outcome of decoding."""
+    return content_key(
+        sha256_file(run.encoder_dir / "model.safetensors"),
+        sha256_file(run.encoder_dir / "config.json"),
+        study.key,
+        captions.to_json(),
+        [getattr(fold, side).tolist() for side in ("train", "val", "test")],
+        config.decoding.model_dump(),
+        config.text_encoder,
+        config.seed,
+        [generator.name, generator.revision, generator.max_tokens],
+    )
+
+
+def _is_done(run: Run, key: str) -> bool:
+    files = (
+        run.embeddings_path,
+        run.decodings_path,
+        run.prompts_path,
+        run.encoder_dir / "calibration.json",
+        run.encoder_dir / "candidates.parquet",
+        run.encoder_dir / "candidates.safetensors",
+    )
+    record = run.path / "provenance.json"
+    if not record.exists() or not all(path.exists() for path in files):
+        return False
+    return read_json(record, error=RunError).get("decode", {}).get("key") == key

@@ -1,0 +1,522 @@
+"""From an embedding to the nearest captions of a declared pool, and how far to trust them.
+
+A *candidate pool* holds the captions of one kind that can be retrieved, one entry a unique text.
+It is always named after the side whose images it comes from (``train``, ``test``, ``all``),
+because the pool sets what chance is.
+
+Cosine similarities of different heads cannot be compared: one head's captions lie in a narrow
+cone, another's are spread. :class:`Calibration` brings them onto one scale by what happened on
+the validation trials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegprompt.artifacts import content_key
+from eegprompt.errors import CaptionError, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["POOLS", "Calibration", "CandidatePool", "build_pool", "caption_id", "retrieve"]
+
+POOLS = ("train", "test", "all")
+
+# Similarities are compared to this many decimals. Embeddings are float32, so later digits are
+# noise of the order of summation; without them, chunks of any size give the same ranking.
+_DECIMALS = 7
+
+
+def caption_id(kind: str, text: str) -> str:
+    """Key of a caption: the same text of the same kind has the same key in every study.
+
+    Examples
+    --------
+    >>> caption_id("ObjectSnap", "a cat") == caption_id("ObjectSnap", "a cat")
+    True
+    >>> len(caption_id("ObjectSnap", "a cat"))
+    12
+    """
+    return content_key(kind, text)[:12]
+
+
+@dataclass(frozen=True)
+class CandidatePool:
+    """The captions of one kind that can be retrieved.
+
+    Parameters
+    ----------
+    kind : str
+        The caption kind.
+    texts : tuple of str
+        Unique.
+    embeddings : array of float32, shape (n_captions, n_dims)
+        Rows of unit length.
+    caption_ids : tuple of str
+        See :func:`caption_id`.
+    meanings : tuple of str or None
+        What each caption says, where the caption set knows it.
+    name : str
+        Whose captions these are: ``train``, ``test`` or ``all``.
+    """
+
+    kind: str
+    texts: tuple[str, ...]
+    embeddings: np.ndarray
+    caption_ids: tuple[str, ...]
+    meanings: tuple[str | None, ...]
+    name: str = "train"
+
+    def __post_init__(self) -> None:
+        n = len(self.texts)
+        if not n:
+            raise CaptionError(
+                f"the '{self.name}' pool has no caption of kind {self.kind}; write captions for its "
+                "images or leave the kind out"
+            )
+        if len(set(self.texts)) != n:
+            raise CaptionError(f"the '{self.name}' pool of {self.kind} lists a text twice")
+        if self.embeddings.ndim != 2 or len(self.embeddings) != n:
+            raise InputError(
+                f"the pool of {self.kind} has {n} texts but embeddings of shape "
+                f"{self.embeddings.shape}"
+            )
+        if len(self.caption_ids) != n or len(self.meanings) != n:
+            raise InputError(f"the pool of {self.kind} needs one id and one meaning a text")
+        if not np.isfinite(self.embeddings).all():
+            raise InputError(f"the pool of {self.kind} holds an embedding that is not finite")
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def same_answer(self, text: str, meaning: str | None = None) -> np.ndarray:
+        """Which entries say the same as a caption: bool (n_captions,)."""
+        return np.array(
+            [
+                t == text or (meaning is not None and m == meaning)
+                for t, m in zip(self.texts, self.meanings)
+            ]
+        )
+
+
+def build_pool(
+    captions: pd.DataFrame,
+    kind: str,
+    image_ids: Sequence[str],
+    embed: Callable[[Sequence[str]], np.ndarray],
+    *,
+    name: str = "train",
+) -> CandidatePool:
+    """Gather the captions of one kind of some images into a pool, one entry a unique text.
+
+    Parameters
+    ----------
+    captions : pandas.DataFrame
+        Columns `image_id`, `kind`, `text` and perhaps `meaning`.
+    kind : str
+        The caption kind.
+    image_ids : sequence of str
+        Whose captions.
+    embed : callable
+        From texts to unit rows.
+    name : str, default "train"
+        Name of the pool.
+
+    Returns
+    -------
+    CandidatePool
+        Sorted by text, so that it does not depend on the order of the table.
+
+    Raises
+    ------
+    CaptionError
+        If none of the images has a caption of this kind, or one text carries two meanings.
+    """
+    rows = captions[(captions["kind"] == kind) & captions["image_id"].isin(list(image_ids))]
+    meanings: dict[str, str | None] = dict.fromkeys(sorted(rows["text"].astype(str)))
+    if "meaning" in rows:
+        for text, meaning in zip(rows["text"].astype(str), rows["meaning"]):
+            if not isinstance(meaning, str):
+                continue  # missing
+            if meanings[text] not in (None, meaning):
+                raise CaptionError(
+                    f"the caption '{text}' of kind {kind} carries two meanings ('{meanings[text]}' "
+                    f"and '{meaning}'); one text may mean one thing only"
+                )
+            meanings[text] = meaning
+    texts = tuple(meanings)
+    embeddings = (
+        np.asarray(embed(texts), dtype=np.float32) if texts else np.zeros((0, 0), np.float32)
+    )
+    return CandidatePool(
+        kind=kind,
+        texts=texts,
+        embeddings=embeddings,
+        caption_ids=tuple(caption_id(kind, text) for text in texts),
+        meanings=tuple(meanings.values()),
+        name=name,
+    )
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    rows = np.asarray(rows, dtype=np.float64)
+    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / np.where(norms > 0, norms, 1.0)
+
+
+def _check_query(query: np.ndarray, pool: CandidatePool) -> np.ndarray:
+    query = np.asarray(query)
+    if query.ndim != 2 or query.shape[1] != pool.embeddings.shape[1]:
+        raise InputError(
+            f"queries must have shape (n, {pool.embeddings.shape[1]}) like the captions' embeddings, "
+            f"got {query.shape}"
+        )
+    if not np.isfinite(query).all():
+        bad = int(np.flatnonzero(~np.isfinite(query).all(axis=1))[0])
+        raise InputError(f"query {bad} holds a value that is not finite; nothing can be retrieved")
+    return _unit(query)
+
+
+def _top(similarity: np.ndarray, k: int) -> np.ndarray:
+    """Columns of the k largest values of each row, best first; ties by the lower column."""
+    if k >= similarity.shape[1]:
+        return np.argsort(-similarity, axis=1, kind="stable")
+    part = np.sort(np.argpartition(-similarity, k - 1, axis=1)[:, :k], axis=1)
+    values = np.take_along_axis(similarity, part, axis=1)
+    # Where a tie crosses the border, argpartition takes any of the tied ones.
+    crossed = (similarity >= values.min(axis=1, keepdims=True)).sum(axis=1) > k
+    order = np.argsort(-values, axis=1, kind="stable")
+    result = np.take_along_axis(part, order, axis=1)
+    if crossed.any():
+        result[crossed] = np.argsort(-similarity[crossed], axis=1, kind="stable")[:, :k]
+    return result
+
+
+def _chunks(n: int, m: int, chunk: int | None) -> list[slice]:
+    """Slices over n queries that keep a block of similarities within about 64 MB."""
+    size = max(1, (1 << 23) // max(m, 1)) if chunk is None else chunk
+    if size < 1:
+        raise InputError(f"chunk must be at least 1, got {chunk}")
+    return [slice(start, min(start + size, n)) for start in range(0, n, size)]
+
+
+def retrieve(
+    query: np.ndarray, pool: CandidatePool, k: int = 1, chunk: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k captions nearest to each query by cosine.
+
+    Parameters
+    ----------
+    query : array, shape (n, n_dims)
+        Need not be of unit length; a zero query has cosine 0 with everything.
+    pool : CandidatePool
+        Where to look.
+    k : int, default 1
+        At most the size of the pool is returned.
+    chunk : int, optional
+        Queries at a time; does not change the result.
+
+    Returns
+    -------
+    indices : array of int64, shape (n, min(k, n_captions))
+        Best first; of equal similarities (to 7 decimals) the lower index comes first.
+    similarity : array of float64, same shape
+        Cosine in [-1, 1].
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, `k` is below 1 or a query is not finite.
+    """
+    if k < 1:
+        raise InputError(f"k must be at least 1, got {k}")
+    query = _check_query(query, pool)
+    captions = _unit(pool.embeddings).T
+    k = min(k, len(pool))
+    indices = np.zeros((len(query), k), dtype=np.int64)
+    values = np.zeros((len(query), k))
+    for rows in _chunks(len(query), len(pool), chunk):
+        similarity = np.round(query[rows] @ captions, _DECIMALS)
+        indices[rows] = _top(similarity, k)
+        values[rows] = np.take_along_axis(similarity, indices[rows], axis=1)
+    return indices, np.clip(values, -1, 1)
+
+
+def evidence(
+    query: np.ndarray, pool: CandidatePool, indices: np.ndarray, chunk: int | None = None
+) -> np.ndarray:
+    """How far retrieved captions stand out of their pool.
+
+    Parameters
+    ----------
+    query : array, shape (n, n_dims)
+        EEG embeddings.
+    pool : CandidatePool
+        Where the captions come from.
+    indices : array of int, shape (n, k)
+        Retrieved captions.
+    chunk : int, optional
+        Queries at a time.
+
+    Returns
+    -------
+    array of float64, shape (n, k, 2)
+        The z-score of each caption's similarity among the query's similarities with the whole
+        pool, and its margin over the best other caption in the same unit (negative unless the
+        caption is the nearest). Both are 0 where all similarities are equal.
+    """
+    query = _check_query(query, pool)
+    captions = _unit(pool.embeddings).T
+    result = np.zeros((*indices.shape, 2))
+    if len(pool) < 2:
+        return result
+    for rows in _chunks(len(query), len(pool), chunk):
+        similarity = np.round(query[rows] @ captions, _DECIMALS)
+        spread = similarity.std(axis=1, keepdims=True)
+        # Below the rounding of the similarities there is no spread to speak of.
+        scale = np.where(spread > 10.0**-_DECIMALS, spread, np.inf)
+        top = _top(similarity, 2)
+        best, second = np.take_along_axis(similarity, top, axis=1).T
+        chosen = np.take_along_axis(similarity, indices[rows], axis=1)
+        is_best = indices[rows] == top[:, :1]
+        other = np.where(is_best, second[:, None], best[:, None])
+        result[rows, :, 0] = (chosen - similarity.mean(axis=1, keepdims=True)) / scale
+        result[rows, :, 1] = (chosen - other) / scale
+    return result
+
+
+def closeness(
+    truth: np.ndarray, pool: CandidatePool, indices: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """How close retrieved captions are to the true ones, as ranks in text space.
+
+    Parameters
+    ----------
+    truth : array, shape (n, n_dims)
+        Embeddings of the true captions.
+    pool : CandidatePool
+        Where the captions were retrieved.
+    indices : array of int, shape (n, k)
+        The captions retrieved for each trial.
+
+    Returns
+    -------
+    own : array, shape (n, k)
+        Fraction of the other captions of the pool that are less similar to the trial's true
+        caption than the retrieved one is; ties count half. In [0, 1]; 1 where the true caption
+        itself was retrieved, .5 on average where any caption was taken at random.
+    others : array, shape (n, k)
+        The same with the true captions of all other trials, averaged: what a caption earns by
+        being near to everything.
+    """
+    truth = _check_query(truth, pool)
+    n, m = len(truth), len(pool)
+    if m < 2:
+        return np.full(indices.shape, 0.5), np.full(indices.shape, 0.5)
+    captions = _unit(pool.embeddings).T
+    texts, which = np.unique(np.round(truth, _DECIMALS), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    retrieved, column = np.unique(indices, return_inverse=True)
+    column = column.reshape(indices.shape)
+    table = np.zeros((len(texts), len(retrieved)))
+    for rows in _chunks(len(texts), m, None):
+        similarity = np.round(texts[rows] @ captions, _DECIMALS - 1)
+        for offset, row in enumerate(similarity):
+            ordered = np.sort(row)
+            values = row[retrieved]
+            below = np.searchsorted(ordered, values, side="left")
+            equal = np.searchsorted(ordered, values, side="right") - below - 1  # not itself
+            table[rows.start + offset] = (below + 0.5 * equal) / (m - 1)
+    own = table[which[:, None], column]
+    if n < 2:
+        return own, np.full(own.shape, 0.5)
+    counts = np.bincount(which, minlength=len(texts))
+    others = ((counts @ table)[column] - own) / (n - 1)
+    return own, others
+
+
+@dataclass(frozen=True)
+class Logistic:
+    """A logistic function of a caption's evidence that never falls with more of it.
+
+    Parameters
+    ----------
+    intercept : float
+        Logit at the center.
+    slopes : (float, float)
+        For z-score and margin, standardized; not negative.
+    center, scale : (float, float)
+        Mean and standard deviation of z-score and margin where it was fitted.
+    """
+
+    intercept: float = 0.0
+    slopes: tuple[float, float] = (0.0, 0.0)
+    center: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def fit(cls, features: np.ndarray, target: np.ndarray) -> Logistic:
+        """Fit to fractions, with a Gaussian prior of unit precision on all coefficients.
+
+        Parameters
+        ----------
+        features : array, shape (n, 2)
+            From :func:`evidence`.
+        target : array, shape (n,)
+            About .5 at chance.
+        """
+        from scipy.optimize import minimize
+
+        center, spread = features.mean(axis=0), features.std(axis=0)
+        scale = np.where(spread > 1e-6, spread, 1.0)
+        design = np.column_stack([np.ones(len(features)), (features - center) / scale])
+
+        def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+            logit = design @ weights
+            value = np.logaddexp(0, logit).sum() - target @ logit + 0.5 * weights @ weights
+            return float(value), design.T @ (_sigmoid(logit) - target) + weights
+
+        intercept, *slopes = minimize(
+            loss,
+            np.zeros(3),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(None, None), (0, None), (0, None)],
+            options={"ftol": 1e-12, "gtol": 1e-9, "maxiter": 500},
+        ).x.tolist()
+        return cls(intercept, (slopes[0], slopes[1]), tuple(center.tolist()), tuple(scale.tolist()))
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Logistic:
+        """Back from plain values."""
+        return cls(
+            float(stored["intercept"]),
+            tuple(stored["slopes"]),
+            tuple(stored["center"]),
+            tuple(stored["scale"]),
+        )
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Value in [0, 1] of evidence (…, 2)."""
+        standard = (features - np.array(self.center)) / np.array(self.scale)
+        return _sigmoid(self.intercept + standard @ np.array(self.slopes))
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a head's retrieval is worth, on a scale that all heads share.
+
+    The confidence of a retrieved caption is an estimate, from the validation trials, of how close
+    in meaning it is to the true one: the fraction of the pool's captions that are less similar to
+    the true caption, in text space, than the retrieved one (ties half). 1 is the true caption, .5
+    is what a random caption gets. It is a logistic function of two numbers a trial
+    (:func:`evidence`): the z-score of the top similarity among the pool's similarities, and its
+    margin over the runner-up. Its slopes are never negative, so that more evidence never means
+    less confidence.
+
+    What a caption earns whatever the trial is taken off the target (a head that always retrieves
+    one caption near the middle of the pool knows nothing, though that caption is close to
+    everything), and a Gaussian prior of unit precision draws the function towards .5: with few
+    validation trials the confidence stays near .5, without any it is .5. It is .5, too, where the
+    pool has one caption only and where all similarities are equal: nothing was told apart.
+
+    Captions of lower rank have a function of their own, fitted on ranks 2 to 5; their confidence
+    never exceeds that of a better rank.
+
+    Parameters
+    ----------
+    head : str
+        The head.
+    first, rest : Logistic
+        For the nearest caption, and for those after it.
+    n : int
+        Validation trials it was fitted on.
+    mean : float
+        Mean of the target on them, for the nearest caption: .5 for a head at chance.
+    pool : str
+        Name of the pool it was fitted with.
+    """
+
+    head: str
+    first: Logistic = Logistic()
+    rest: Logistic = Logistic()
+    n: int = 0
+    mean: float = 0.5
+    pool: str = "train"
+
+    @classmethod
+    def fit(
+        cls, head: str, query: np.ndarray, truth: np.ndarray, pool: CandidatePool
+    ) -> Calibration:
+        """Fit on validation trials.
+
+        Parameters
+        ----------
+        head : str
+            The head.
+        query : array, shape (n, n_dims)
+            The head's embeddings of the validation trials.
+        truth : array, shape (n, n_dims)
+            Embeddings of those trials' true captions of the head's kind.
+        pool : CandidatePool
+            What the head retrieves from.
+        """
+        if len(query) != len(truth):
+            raise InputError(f"{len(query)} queries need as many true captions, got {len(truth)}")
+        if not len(query) or len(pool) < 2:
+            return cls(head, pool=pool.name)
+        indices, _ = retrieve(query, pool, _FITTED_RANKS)
+        features = evidence(query, pool, indices)
+        own, others = closeness(truth, pool, indices)
+        target = own - others + 0.5
+        mean = float(target[:, 0].mean())
+        if not np.abs(features).any():  # a constant head
+            return cls(head, n=len(query), mean=mean, pool=pool.name)
+        first = Logistic.fit(features[:, 0], target[:, 0])
+        rest = Logistic.fit(features[:, 1:].reshape(-1, 2), target[:, 1:].ravel())
+        return cls(head, first, rest, len(query), mean, pool.name)
+
+    def confidence(self, query: np.ndarray, pool: CandidatePool, indices: np.ndarray) -> np.ndarray:
+        """Confidence of retrieved captions.
+
+        Parameters
+        ----------
+        query : array, shape (n, n_dims)
+            The head's embeddings.
+        pool : CandidatePool
+            What they retrieved from; best the pool of the fit.
+        indices : array of int, shape (n, k)
+            Retrieved captions, best first, from :func:`retrieve`.
+
+        Returns
+        -------
+        array of float64, shape (n, k)
+            In [0, 1]; .5 is what a random caption gets. Never rises with rank.
+        """
+        features = evidence(query, pool, indices)
+        value = np.concatenate([self.first(features[:, :1]), self.rest(features[:, 1:])], axis=1)
+        value = np.minimum.accumulate(value, axis=1)
+        told_apart = np.abs(features[:, 0]).any(axis=1)
+        return np.where(told_apart[:, None], value, 0.5)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Calibration:
+        """Back from :meth:`to_dict`, through JSON or not."""
+        functions = {name: Logistic.from_dict(stored[name]) for name in ("first", "rest")}
+        return cls(**{**stored, **functions})
+
+
+_FITTED_RANKS = 5
+
+
+def _sigmoid(x: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
