@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
 from eegprompt import registry
-from eegprompt.artifacts import content_key
-from eegprompt.errors import RunError
+from eegprompt.artifacts import content_key, write_json
+from eegprompt.errors import ModelLoadError, RunError, UnknownNameError
 from eegprompt.evaluation import evaluate, evaluate_folds
 from eegprompt.experiment import load_config
 from eegprompt.run import Run
@@ -60,6 +61,10 @@ class FakeFeatures:
 
 def load_fake_features():
     return FakeFeatures()
+
+
+def load_absent_features():
+    raise ModelLoadError("the weights of 'absent' are missing")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -417,6 +422,59 @@ def test_one_class_and_one_image(tmp_path):
     row = find(rows, "ssim", rung="eeg")
     assert row["p"] is None
     assert row["lo"] is None
+
+
+def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
+    run = make_run(tmp_path / "run", study)
+    drawn = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
+    prompts = []
+    for i, path in enumerate(drawn):
+        facts = PngImagePlugin.PngInfo()
+        facts.add_text("prompt", "the prompt" if i else "an older prompt")
+        Image.open(path).save(path, pnginfo=facts)
+        prompts.append((int(path.stem.split("_")[0]), "eeg", "the prompt"))
+    table = pd.DataFrame(prompts, columns=["trial_id", "rung", "text"])
+    run.write_table(run.prompts_path, table)
+    asked = {"trial_ids": [*table["trial_id"], run.fold(study).test[-1]]}
+    write_json(run.path / "drawing.json", {"generators": {"builtin": asked}})
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())["missing"]
+    assert find(rows, "ssim", rung="eeg")["n"] == 11
+    assert any("1 pictures of rung 'eeg'" in m and "other prompts" in m for m in said)
+    assert any("2 of 13 trials have no picture of rung 'eeg'" in m for m in said)
+
+
+def test_pictures_of_every_generator_are_scored(study, tmp_path):
+    run = make_run(tmp_path / "run", study)
+    shutil.copytree(run.path / "images" / "builtin", run.path / "images" / "other")
+    shutil.rmtree(run.images_dir("other", "ceiling"))
+    rows = evaluate(run)
+    one, two = (find(rows, "pixcorr", rung="eeg", generator=g) for g in ("builtin", "other"))
+    assert one["value"] == two["value"]
+    assert two["ceiling"] is None
+
+
+def test_features_that_cannot_be_had_are_named(study, tmp_path):
+    run = make_run(tmp_path / "run", study, features="absent-evaluation")
+    registry.register("features", "absent-evaluation", f"{__name__}:load_absent_features")
+    rows = evaluate(run)
+    del registry.GROUPS["features"]["absent-evaluation"]
+    said = json.loads(run.scores_path.read_text())["missing"]
+    assert any("the weights of 'absent' are missing" in m for m in said)
+    assert find(rows, "ssim", rung="eeg")
+    assert not [r for r in rows if r["metric"].startswith("two_way")]
+    with pytest.raises(UnknownNameError, match="absent-evaluation"):
+        evaluate(run)
+
+
+def test_reference_pictures_that_are_gone_are_named(tmp_path):
+    study = make_study(tmp_path / "study")
+    run = make_run(tmp_path / "run", study)
+    study.image_path("img1").unlink()
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())["missing"]
+    assert any("picture of image 'img1' is gone" in m for m in said)
+    assert find(rows, "class_accuracy_macro")
 
 
 def test_a_broken_picture_is_named(study, tmp_path):

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from eegprompt.artifacts import read_table
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
+from eegprompt.drawing import drawn, picture_facts
 from eegprompt.errors import MissingDependencyError, ModelLoadError, RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
@@ -32,9 +34,11 @@ def picture_scores(work: Material) -> list[Score]:
     named = work.config.drawing.generator
     folders = sorted(p.name for p in (work.run.path / "images").glob("*") if p.is_dir())
     others = [f for f in folders if f != slug(named)]
+    asked = {name: set(entry.get("trial_ids", ())) for name, entry in drawn(work.run)}
     scores: list[Score] = []
     for generator in (named, *others):
-        pictures = {rung: _pictures(work, generator, rung) for rung in RUNGS}
+        prompts = _prompts(work, generator)
+        pictures = {rung: _pictures(work, generator, rung, prompts) for rung in RUNGS}
         if not pictures["eeg"]:
             if generator == named or any(pictures.values()):
                 work.missing.append(
@@ -42,17 +46,17 @@ def picture_scores(work: Material) -> list[Score]:
                     "'eegprompt generate'"
                 )
             continue
-        for rung in ("floor", "ceiling"):
-            lacking = len(set(pictures["eeg"]) - set(pictures[rung]))
-            if lacking == len(pictures["eeg"]):
+        wanted = {
+            "eeg": asked.get(slug(generator), set()) & set(work.fold.test.tolist()),
+            "floor": set(pictures["eeg"]),
+            "ceiling": set(pictures["eeg"]),
+        }
+        for rung, trials in wanted.items():
+            lacking = len(trials - set(pictures[rung]))
+            if lacking:
                 work.missing.append(
-                    f"picture scores: no pictures of rung '{rung}' by generator '{generator}'; run "
-                    "'eegprompt generate'"
-                )
-            elif lacking:
-                work.missing.append(
-                    f"picture scores: {lacking} of {len(pictures['eeg'])} pictures of rung '{rung}' by "
-                    f"generator '{generator}'; its figure is over the others"
+                    f"picture scores: {lacking} of {len(trials)} trials have no picture of rung '{rung}' "
+                    f"by generator '{generator}'; run 'eegprompt generate'"
                 )
         try:
             scores += PictureScores(work, generator, pictures).scores()
@@ -61,14 +65,45 @@ def picture_scores(work: Material) -> list[Score]:
     return scores
 
 
-def _pictures(work: Material, generator: str, rung: str) -> dict[int, list[Path]]:
-    """Files of one rung, by test trial."""
+def _prompts(work: Material, generator: str) -> dict[tuple[int, str], str]:
+    """Prompts that a generator's pictures should have been drawn from, by trial and rung."""
+    own = work.run.path / "images" / slug(generator) / "prompts.parquet"
+    path = own if own.exists() else work.run.prompts_path
+    if not path.exists():
+        return {}
+    table = read_table(path, error=RunError)
+    return {
+        (int(trial), str(rung)): str(text)
+        for trial, rung, text in zip(table["trial_id"], table["rung"], table["text"])
+    }
+
+
+def _pictures(
+    work: Material, generator: str, rung: str, prompts: dict[tuple[int, str], str]
+) -> dict[int, list[Path]]:
+    """Files of one rung, by test trial; those of other prompts than the run's are left out."""
     test = set(work.fold.test.tolist())
     found: dict[int, list[Path]] = {}
+    outdated = 0
     for path in sorted(work.run.images_dir(generator, rung).glob("*_*.png")):
-        trial, _, sample = path.stem.partition("_")
-        if trial.isdigit() and sample.isdigit() and int(trial) in test:
-            found.setdefault(int(trial), []).append(path)
+        name, _, sample = path.stem.partition("_")
+        if not (name.isdigit() and sample.isdigit() and int(name) in test):
+            continue
+        facts = picture_facts(path)
+        if facts is None:
+            raise RunError(
+                f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
+            )
+        prompt = prompts.get((int(name), rung))
+        if prompt is not None and facts.get("prompt", prompt) != prompt:
+            outdated += 1
+            continue
+        found.setdefault(int(name), []).append(path)
+    if outdated:
+        work.missing.append(
+            f"picture scores: {outdated} pictures of rung '{rung}' by generator '{generator}' were drawn "
+            "from other prompts than the run now has; run 'eegprompt generate'"
+        )
     return found
 
 
@@ -110,13 +145,14 @@ class PictureScores:
 
         out = []
         for path in paths:
-            try:
-                with Image.open(path) as handle:
-                    out.append(np.asarray(handle.convert("RGB"), dtype=np.uint8))
-            except OSError:
-                raise RunError(
-                    f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
-                ) from None
+            with Image.open(path) as handle:
+                out.append(np.asarray(handle.convert("RGB"), dtype=np.uint8))
+        sizes = {picture.shape for picture in out}
+        if len(sizes) > 1:
+            raise RunError(
+                f"the pictures in {paths[0].parent} differ in size; delete them and run 'eegprompt "
+                "generate' again"
+            )
         return out
 
     def rung_trials(self, rung: str) -> np.ndarray:
