@@ -10,7 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -110,20 +109,20 @@ def test_each_command_explains_itself_with_an_example(cli, words):
     assert "[bold]" not in text
 
 
-def test_help_is_quick_and_version_is_printed():
-    seconds = []
-    for _ in range(3):
-        before = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, "-c", "from eegprompt.cli import main; main()", "--help"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        seconds.append(time.perf_counter() - before)
-    assert "demo" in done.stdout
-    # The aim is 0.5 s on a machine at rest; tests run side by side on a busy one.
-    assert min(seconds) < 2
+def test_help_is_quick():
+    """Half a second of the processor: the clock on the wall says more of a busy machine's load."""
+    pytest.importorskip("resource")
+    code = (
+        "import atexit, resource, sys\n"
+        "usage = lambda: resource.getrusage(resource.RUSAGE_SELF)\n"
+        "atexit.register(lambda: print(usage().ru_utime + usage().ru_stime, file=sys.stderr))\n"
+        "from eegprompt.cli import main\n"
+        "main()\n"
+    )
+    line = [sys.executable, "-c", code, "--help"]
+    done = [subprocess.run(line, capture_output=True, text=True, check=True) for _ in range(3)]
+    assert "demo" in done[0].stdout
+    assert min(float(d.stderr) for d in done) < 0.5
 
 
 def test_version(cli):
@@ -323,7 +322,7 @@ def test_train_resolves_settings_and_reaches_the_library(cli, fakes, small_study
     fakes.put(
         "eegprompt.training",
         "train",
-        lambda study, out, config, progress=None: types.SimpleNamespace(path=out),
+        lambda study, out, config, *, overwrite, progress: types.SimpleNamespace(path=out),
     )
     answer = cli(
         "train", small_study, "--out", tmp_path / "r", "training.epochs=3", "kinds=low", "seed=7"
@@ -347,7 +346,7 @@ def test_train_over_all_folds_makes_one_run_a_fold(cli, fakes, small_study, tmp_
     fakes.put(
         "eegprompt.training",
         "train",
-        lambda study, out, config, progress=None: types.SimpleNamespace(path=out),
+        lambda study, out, config, *, overwrite, progress: types.SimpleNamespace(path=out),
     )
     answer = cli(
         "train", small_study, "--out", tmp_path / "r", "--split", "two", "--all-folds", "--json"

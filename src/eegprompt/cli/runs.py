@@ -31,6 +31,9 @@ def train(
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="One run a fold: OUT/fold-0, OUT/fold-1, …")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete a run in OUT that was made otherwise.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Train an EEG encoder on the training side of one fold, or of each.
@@ -60,9 +63,8 @@ def train(
         place = out / f"fold-{index}" if all_folds else out
         title = f"train fold-{index} ({index + 1} of {n_folds})" if all_folds else "train"
         with console.step(title) as progress:
-            runs.append(
-                fit(opened, place, resolved.model_copy(update={"fold": index}), progress=progress)
-            )
+            one = resolved.model_copy(update={"fold": index})
+            runs.append(fit(opened, place, one, overwrite=overwrite, progress=progress))
     _say([run.path for run in runs], json)
 
 
