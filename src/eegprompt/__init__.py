@@ -16,6 +16,8 @@ _PUBLIC = {
     "decode": "eegprompt.decoder",
     "draw": "eegprompt.drawing",
     "evaluate": "eegprompt.evaluation",
+    "load_config": "eegprompt.experiment",
+    "run_experiment": "eegprompt.pipeline",
     "simulate": "eegprompt.builtin_study",
     "train": "eegprompt.training",
     "write_report": "eegprompt.report",
