@@ -280,7 +280,7 @@ def _files(source: str | Path | Iterable[str | Path], opts: ContinuousOptions) -
 
 _ENTITY = {
     "subject": re.compile(
-        r"(?:^|[/_])(?:sub-([A-Za-z0-9]+)|(?:subject|subj|sub)[-_ ]?(\d+))(?=[/_.]|$)", re.I
+        r"(?:^|/)(?:sub-([A-Za-z0-9]+)|(?:subject|subj|sub)[-_ ]?(\d+))(?=[/_.]|$)", re.I
     ),
     "session": re.compile(
         r"(?:^|[/_])(?:ses-([A-Za-z0-9]+)|(?:session|sess|ses)[-_ ]?(\d+))(?=[/_.]|$)", re.I
@@ -569,7 +569,7 @@ class _Import:
                 )
         before, after = self.edges
         bad = [
-            (recording.sample_at(onset) or 0, onset, onset + duration)
+            (onset, onset + duration)
             for onset, duration, text in recording.annotations
             if text.upper().startswith("BAD")
         ]
@@ -594,7 +594,7 @@ class _Import:
                     continue
                 begin = start + (samples[row] - first) / recording.sfreq + before / rate
                 end = begin + (b - a) / rate
-                if any(begin < until and end > since for _, since, until in bad):
+                if any(begin < until and end > since for since, until in bad):
                     dropped["marked bad"] += 1
                     continue
                 trial = signal[:, a:b]

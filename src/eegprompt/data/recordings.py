@@ -591,6 +591,8 @@ def _read_with_mne(
         _check_edf_size(path, 3 if suffix == ".bdf" else 2)
     if suffix == ".vhdr":
         _check_brainvision_size(path)
+    if suffix == ".fif":
+        _check_fif_end(path)
     with _as_recording_errors(path, notes):
         options: dict[str, Any] = {"preload": False}
         if suffix == ".fif":
@@ -613,8 +615,8 @@ def _read_with_mne(
         data = np.asarray(raw.get_data(picks=chosen), dtype=np.float64)
         values = None
         if marker is not None:
-            numbers = raw.get_data(picks=[marker])[0]
-            values = np.array([code_of(v) for v in np.round(numbers, 6)], dtype=object)
+            numbers = raw.get_data(picks=[marker])[0] / _marker_unit(raw, marker)
+            values = np.array([code_of(v) for v in np.round(numbers, 3)], dtype=object)
         positions = _digitized(raw, chosen)
         bads = [name for name in raw.info["bads"] if name in chosen]
         facts: dict[str, Any] = {
@@ -647,9 +649,17 @@ def _read_with_mne(
     )
 
 
+def _marker_unit(raw: Any, marker: str) -> float:
+    """What MNE multiplied a marker channel by: one that is stored as microvolts came out in volts."""
+    if raw.get_channel_types(picks=[marker])[0] == "stim":
+        return 1.0
+    stored = str((getattr(raw, "_orig_units", None) or {}).get(marker, ""))
+    return {"µV": 1e-6, "uV": 1e-6, "μV": 1e-6, "mV": 1e-3, "nV": 1e-9}.get(stored, 1.0)
+
+
 def _first_time(raw: Any) -> float:
     """What annotation onsets count from, less the first sample: FIF files may begin late."""
-    return float(raw.first_time) if raw.info["meas_date"] is not None else 0.0
+    return float(raw.first_time)
 
 
 def _digitized(raw: Any, chosen: Sequence[str]) -> dict[str, list[float]]:
@@ -714,6 +724,33 @@ def _check_edf_size(path: Path, sample_bytes: int) -> None:
             f"{path} is cut off: its header promises {promised} bytes, the file holds {size}; copy "
             "it again, or leave it out"
         )
+
+
+def _check_fif_end(path: Path) -> None:
+    """Walk the chain of tags to the one that closes the file: MNE reads a cut-off file silently."""
+    size = path.stat().st_size
+    place = 0
+    with open(path, "rb") as stream:
+        while True:
+            stream.seek(place)
+            head = stream.read(16)
+            if len(head) < 16:
+                break
+            _, _, length, following = (
+                int.from_bytes(head[i : i + 4], "big", signed=True) for i in (0, 4, 8, 12)
+            )
+            end = place + 16 + length
+            if length < 0 or end > size:
+                break
+            if following == -1:
+                return
+            if following < 0 or 0 < following <= place:
+                break  # a chain that runs in a circle
+            place = following or end
+    raise RecordingError(
+        f"{path} is cut off or damaged: its chain of tags breaks off at byte {place} of {size}; copy "
+        "it again, or leave it out"
+    )
 
 
 def _brainvision_fields(path: Path) -> dict[str, str]:
