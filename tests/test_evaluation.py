@@ -405,6 +405,10 @@ def test_only_the_category_known(tmp_path):
     assert auc["n"] == auc["n_trials"] == 40
     assert auc["value"] == pytest.approx(np.mean(auc["folds"]))
     assert auc["lo"] < auc["value"] < auc["hi"]
+    assert (auc["floor"], auc["ceiling"]) == (0.5, 1)
+    macro = find(rows, "class_accuracy_macro")
+    assert macro["floor"] == pytest.approx(0.5)
+    assert macro["ceiling"] == 1
     retrieval = find(rows, "caption_retrieval_class_top1", head="ObjectSnap")
     assert retrieval["chance"] == pytest.approx(0.5)
     assert find(rows, "class_auc_lda")["value"] > 0.5

@@ -80,7 +80,7 @@ class EvaluationConfig(_Settings):
 
     features: str = "builtin"
     protocol: Literal["mindeye", "brain-diffuser"] = "mindeye"
-    permutations: int = Field(1000, ge=19)
+    permutations: int = Field(2000, ge=19)
     resamples: int = Field(1000, ge=100)
 
 

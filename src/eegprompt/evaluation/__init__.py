@@ -99,7 +99,7 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
         )
     by_key: dict[tuple[Any, ...], list[Score]] = {}
     notes: list[str] = [f"Each value is the mean over {len(folders)} folds."]
-    missing: list[str] = []
+    folds_lacking: dict[str, list[str]] = {}
     for i, folder in enumerate(folders):
 
         def of_fold(done: int, total: int, label: str, i: int = i) -> None:
@@ -110,9 +110,14 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
         scores, said, lacking = _scored(run, of_fold)
         _write(run.path, scores, said, lacking, run)
         notes += [n for n in said if n not in notes]
-        missing += [f"{folder.name}: {m}" for m in lacking]
+        for sentence in lacking:
+            folds_lacking.setdefault(sentence, []).append(folder.name)
         for score in scores:
             by_key.setdefault(identity(score.row), []).append(score)
+    missing = [
+        sentence if len(where) == len(folders) else f"{', '.join(where)}: {sentence}"
+        for sentence, where in folds_lacking.items()
+    ]
     means = []
     for group in by_key.values():
         if len(group) < len(folders):

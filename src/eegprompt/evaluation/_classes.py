@@ -118,7 +118,12 @@ def class_scores(work: Material) -> list[Score]:
     scores = [
         score("class_accuracy", "ensemble", credit, decision_credit(mean_truth), ensemble),
         work.test_macro(
-            _row("class_accuracy_macro", "ensemble"), units, labels, credit, family=ensemble
+            _row("class_accuracy_macro", "ensemble"),
+            units,
+            labels,
+            credit,
+            family=ensemble,
+            truth=decision_credit(mean_truth),
         ),
         score("class_accuracy_weighted", "ensemble", weighted, weighted_truth, ensemble),
         score(
@@ -136,7 +141,15 @@ def class_scores(work: Material) -> list[Score]:
             f"than a trial of '{work.class_names[0]}'."
         )
         scores.append(
-            work.test_auc("class_auc", "ensemble", units, labels, margin(mean), family=ensemble)
+            work.test_auc(
+                "class_auc",
+                "ensemble",
+                units,
+                labels,
+                margin(mean),
+                family=ensemble,
+                truth=margin(mean_truth),
+            )
         )
     for head, on_test, on_truth in zip(by_head.heads, by_head.test, by_head.truth):
         scores.append(
@@ -151,7 +164,13 @@ def class_scores(work: Material) -> list[Score]:
         if two:
             scores.append(
                 work.test_auc(
-                    "class_auc", head, units, labels, margin(on_test), family="class_auc heads"
+                    "class_auc",
+                    head,
+                    units,
+                    labels,
+                    margin(on_test),
+                    family="class_auc heads",
+                    truth=margin(on_truth),
                 )
             )
     return scores + _by_subject(work, trials, target, credit)

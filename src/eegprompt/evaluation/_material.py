@@ -13,7 +13,7 @@ from eegprompt.artifacts import content_key
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
 from eegprompt.controls.permutation import permutation_test, table_chance, table_statistic
 from eegprompt.errors import RunError
-from eegprompt.evaluation._rows import Score, Units, number, row_of
+from eegprompt.evaluation._rows import Score, Units, floor_and_ceiling, number, row_of
 from eegprompt.experiment import load_config
 from eegprompt.metrics.classification import weighted_auc
 from eegprompt.run import Run
@@ -166,10 +166,14 @@ class Material:
         credit: np.ndarray,
         *,
         family: str,
+        truth: np.ndarray,
     ) -> Score:
-        """Surround a mean over classes of their accuracies."""
+        """Surround a mean over classes of their accuracies; `truth` as for floor_and_ceiling."""
         totals, counts = units.totals(credit), units.counts
         classes = np.unique(labels)
+        equal = counts / np.bincount(labels, weights=counts)[labels]  # classes weigh the same
+        floor, ceiling = floor_and_ceiling(truth, labels, equal, queries=units.images)
+        row = {**row, "floor": floor, "ceiling": ceiling}
 
         def permuted(sets: np.ndarray) -> np.ndarray:
             parts = []
@@ -200,19 +204,25 @@ class Material:
         scores: np.ndarray,
         *,
         family: str,
+        truth: np.ndarray | None = None,
     ) -> Score:
-        """Surround an AUC; label 1 is positive."""
+        """Surround an AUC; label 1 is positive; `truth` are the scores of each image's captions."""
         from scipy.stats import rankdata
 
-        row = {
+        row: dict[str, Any] = {
             "metric": metric,
             "head": head,
             "scope": "all",
             "unit": "AUC",
             "higher_is_better": True,
         }
-        by_trial = weighted_auc(scores, labels[units.index] == 1)
+        positive_trials = labels[units.index] == 1
+        by_trial = weighted_auc(scores, positive_trials)
         every = np.ones((1, len(scores)))
+        if truth is not None:  # captions of a random image know nothing of the class
+            of_trials = truth[units.images][units.index]
+            ceiling = weighted_auc(of_trials, positive_trials)(every)[0]
+            row |= {"floor": 0.5, "ceiling": number(ceiling)}
 
         def permuted(sets: np.ndarray) -> np.ndarray:
             # one pass of ranks serves all labels, unless a NaN ranks by its label
