@@ -283,13 +283,17 @@ def line_chart(
     unit : str, optional
         Unit of the ticks of the y axis.
     marked_x : float, optional
-        Where a vertical line is drawn, with `marked_label` at its head.
+        Where a vertical line is drawn.
+    marked_label : str
+        What is written at its head.
     zero : bool
         Begin the y axis at 0.
     whole : bool
         Only whole numbers on the x axis.
     label_room : int
         Pixels kept at the right for the names.
+    css : str
+        Further classes of the chart.
     """
     left, right, top, bottom = 52, label_room, 22, 42
     xs = [float(x) for line in lines for x in line.x]
@@ -412,6 +416,8 @@ def butterfly(
         Unit of `eeg`.
     width, height : int
         Coordinate frame in pixels.
+    css : str
+        Further classes of the chart.
     """
     chosen = np.unique(np.linspace(0, len(eeg) - 1, min(len(eeg), 20)).astype(int))
     step = max(1, len(times) // 130)

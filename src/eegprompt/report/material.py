@@ -44,6 +44,8 @@ class RunMaterial:
         The run.
     label : str
         How it is called among its siblings, e.g. ``"fold 2"``; empty if it stands alone.
+    missing : list of Missing
+        What is not there; filled in while reading.
     """
 
     run: Run
@@ -222,6 +224,8 @@ class Material:
         The run's folder, or the parent folder of the folds.
     runs : list of RunMaterial
         One, or one a fold.
+    over_folds : bool
+        Whether the runs are folds of one run.
     """
 
     path: Path
