@@ -1,0 +1,275 @@
+"""Drawing: only what is missing, the same picture however it comes about, nothing lost."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny_models
+from eegprompt.artifacts import read_json, write_table
+from eegprompt.decoder import decode, image_seed
+from eegprompt.drawing import draw, drawn, picture_facts, prompts_for, select_trials
+from eegprompt.errors import InputError, RunError, StorageError, UnknownNameError
+from eegprompt.run import Run
+
+RUNGS = ("eeg", "floor", "ceiling")
+
+
+class Painter:
+    """A generator that paints a color of its prompt and seed, and notes what it was asked for."""
+
+    name, revision, max_tokens = "painter", "1", 77
+
+    def __init__(self, fail_at: int | None = None):
+        self.asked: list[tuple[str, int]] = []
+        self.calls = 0
+        self.fail_at = fail_at
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+    def generate(self, prompts, seeds):
+        self.calls += 1
+        if self.calls == self.fail_at:
+            raise KeyboardInterrupt
+        self.asked += list(zip(prompts, seeds))
+        keys = [hashlib.sha256(f"{p}{s}".encode()).digest()[:3] for p, s in zip(prompts, seeds)]
+        return np.array([np.full((4, 4, 3), list(key), np.uint8) for key in keys])
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("drawing")
+    clip = tiny_models.save_clip(place / "clip")
+    pipeline = tiny_models.save_pipeline(place / "pipeline")
+    study = tiny_models.save_study(place / "study", clip)
+    return decode(tiny_models.save_run(place / "run", study, clip, pipeline)).path
+
+
+@pytest.fixture
+def run(decoded, tmp_path) -> Run:
+    """A decoded run of a test's own, without pictures."""
+    import shutil
+
+    return Run(shutil.copytree(decoded, tmp_path / "run"))
+
+
+def files(run: Run) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(run.path)): p.read_bytes()
+        for p in sorted((run.path / "images").rglob("*.png"))
+    }
+
+
+# -- which trials ---------------------------------------------------------------------------------
+def test_as_many_trials_of_each_image_are_chosen_and_more_only_add():
+    images = [f"i{t % 5}" for t in range(60)]
+    ids = np.arange(10, 50)
+    chosen = [select_trials(images, ids, k, 3) for k in (1, 2, 5, 8, 100)]
+    for k, some in zip((1, 2, 5, 8, 8), chosen):
+        assert np.bincount([int(images[t][1]) for t in some]).tolist() == [k] * 5
+        assert set(some) <= set(ids) and (np.diff(some) > 0).all()
+    for fewer, more in itertools.pairwise(chosen):
+        assert set(fewer) <= set(more)
+    assert np.array_equal(select_trials(images, ids[::-1], 1, 3), chosen[0])
+    assert not np.array_equal(select_trials(images, ids, 1, 4), chosen[0])
+    assert np.array_equal(select_trials(images, ids, None, 3), ids)
+
+
+# -- what is drawn --------------------------------------------------------------------------------
+def test_every_picture_says_where_it_came_from(run):
+    draw(run, generator=Painter())
+    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    (name, entry), *_ = drawn(run)
+    assert name == "painter" and len(entry["trial_ids"]) == 6
+    for trial in entry["trial_ids"]:
+        for rung in RUNGS:
+            facts = picture_facts(run.image_path("painter", rung, trial))
+            assert facts is not None
+            assert facts["prompt"] == prompts[trial, rung]
+            assert facts["seed"] == str(image_seed(0, trial, 0))
+            assert (facts["model"], facts["revision"]) == ("painter", "1")
+            assert (facts["trial_id"], facts["sample"], facts["rung"]) == (str(trial), "0", rung)
+    assert len(files(run)) == 18
+    assert entry["rungs"] == dict.fromkeys(RUNGS, True) and "provenance" in entry
+    assert read_json(run.path / "provenance.json")["generate"]["rungs"] == list(RUNGS)
+
+
+def test_only_what_is_missing_is_drawn(run):
+    draw(run, rungs=["eeg"], generator=Painter())
+    second = Painter()
+    draw(run, generator=second)
+    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    there = {(prompts[t, "eeg"], image_seed(0, t)) for t in next(drawn(run))[1]["trial_ids"]}
+    assert second.asked and not there & set(second.asked)
+    before = files(run)
+    third = Painter()
+    draw(run, generator=third)
+    assert not third.asked and files(run) == before
+    victim = run.path / next(iter(before))
+    victim.unlink()
+    draw(run, generator=third)
+    assert files(run) == before
+
+
+def test_equal_prompt_and_seed_are_drawn_once_for_all_rungs(run):
+    painter = Painter()
+    draw(run, generator=painter)
+    assert len(set(painter.asked)) == len(painter.asked) < 18
+    # Decoded perfectly, a trial's eeg picture is its ceiling: copied, also in a later call.
+    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    trial = next(
+        t for t in next(drawn(run))[1]["trial_ids"] if prompts[t, "eeg"] == prompts[t, "ceiling"]
+    )
+    a, b = (run.image_path("painter", rung, trial) for rung in ("eeg", "ceiling"))
+    assert np.array_equal(np.asarray(Image.open(a)), np.asarray(Image.open(b)))
+    pixels = np.asarray(Image.open(b))
+    b.unlink()
+    later = Painter()
+    draw(run, generator=later)
+    assert not later.asked and np.array_equal(np.asarray(Image.open(b)), pixels)
+    assert picture_facts(b)["rung"] == "ceiling"
+
+
+def test_a_half_written_picture_is_drawn_again(run):
+    draw(run, generator=Painter())
+    before = files(run)
+    for i, (name, content) in enumerate(list(before.items())[:3]):
+        (run.path / name).write_bytes(content[: len(content) // 2] if i else b"")
+    assert files(run) != before
+    draw(run, generator=Painter())
+    assert files(run) == before
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_pictures_do_not_depend_on_the_batch(run, batch_size):
+    run.config["drawing"]["batch_size"] = batch_size
+    painter = Painter()
+    draw(run, generator=painter)
+    assert painter.calls == -(-len(painter.asked) // batch_size)
+    digest = hashlib.sha256(b"".join(files(run).values())).hexdigest()
+    known = test_pictures_do_not_depend_on_the_batch.__dict__.setdefault("digest", digest)
+    assert digest == known
+
+
+def test_samples_and_trials_per_image_are_asked_for(run):
+    draw(run, rungs=["eeg"], generator=Painter(), samples=3, trials_per_image=2)
+    assert len(files(run)) == 3 * 12
+    seeds = {picture_facts(run.path / name)["seed"] for name in files(run)}
+    assert len(seeds) == 36
+    fewer = Painter()
+    draw(run, rungs=["eeg"], generator=fewer)
+    assert not fewer.asked  # the fewer are among the more
+
+
+def test_progress_counts_what_was_there(run):
+    draw(run, rungs=["eeg"], generator=Painter())
+    told = []
+    draw(run, generator=Painter(), progress=lambda *step: told.append(step))
+    assert told[0] == (6, 18, "drawing with painter") and told[-1][:2] == (18, 18)
+
+
+# -- what can go wrong ----------------------------------------------------------------------------
+def test_an_interruption_keeps_what_was_finished(run):
+    run.config["drawing"]["batch_size"] = 4
+    with pytest.raises(KeyboardInterrupt):
+        draw(run, generator=Painter(fail_at=3))
+    kept = files(run)
+    assert len(kept) >= 8
+    assert set(next(drawn(run))[1]["rungs"].values()) == {False}
+    rest = Painter()
+    draw(run, generator=rest)
+    assert len(files(run)) == 18 and set(kept.items()) <= set(files(run).items())
+    assert len(rest.asked) <= 18 - len(kept)
+    assert set(next(drawn(run))[1]["rungs"].values()) == {True}
+
+
+def test_a_full_disk_is_said_and_loses_nothing(run, monkeypatch):
+    real, written = Path.write_bytes, []
+
+    def full(self, data):
+        if self.suffix == ".png":
+            if len(written) == 5:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            written.append(self)
+        return real(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(StorageError, match="no space left on the disk"):
+        draw(run, generator=Painter())
+    assert len(files(run)) == 5 and not list(run.path.rglob("*.partial*"))
+    monkeypatch.undo()
+    draw(run, generator=Painter())
+    assert len(files(run)) == 18
+
+
+def test_pictures_of_an_older_prompt_are_never_left_among_the_new(run):
+    draw(run, generator=Painter(), trials_per_image=2)
+    prompts = run.prompts()
+    shown = next(drawn(run))[1]["trial_ids"]
+    changed = shown[:5]
+    prompts.loc[prompts["trial_id"].isin(changed) & (prompts["rung"] == "eeg"), "text"] = "a dog"
+    write_table(run.prompts_path, prompts)
+    painter = Painter()
+    draw(run, generator=painter)
+    texts = prompts.set_index(["trial_id", "rung"])["text"]
+    for name in files(run):
+        facts = picture_facts(run.path / name)
+        assert facts["prompt"] == texts[int(facts["trial_id"]), facts["rung"]]
+    assert {p for p, _ in painter.asked} == {"a dog"} and 0 < len(painter.asked) < 5
+
+
+def test_another_revision_is_drawn_anew(run):
+    draw(run, rungs=["eeg"], generator=Painter())
+    newer = Painter()
+    newer.revision = "2"
+    draw(run, rungs=["eeg"], generator=newer)
+    assert len(newer.asked) == 6
+    assert {picture_facts(run.path / name)["revision"] for name in files(run)} == {"2"}
+
+
+def test_a_generator_that_reads_less_gets_prompts_of_its_own(run):
+    small = Painter()
+    small.name, small.max_tokens = "small", 4
+    assert prompts_for(run, Painter()).equals(run.prompts())
+    draw(run, generator=small)
+    own = run.path / "images" / "small" / "prompts.parquet"
+    assert own.exists()
+    assert all(len(p.split()) <= 4 for p, _ in small.asked)
+    again = Painter()
+    again.name, again.max_tokens = "small", 4
+    draw(run, generator=again)
+    assert not again.asked
+
+
+def test_names_and_numbers_that_do_not_exist_are_refused(run, tmp_path):
+    with pytest.raises(UnknownNameError, match="unknown rung 'flor'; did you mean 'floor'"):
+        draw(run, rungs=["flor"], generator=Painter())
+    with pytest.raises(UnknownNameError, match="unknown generator"):
+        draw(run, generator="bultin")
+    with pytest.raises(InputError, match="at least 1, got 0"):
+        draw(run, generator=Painter(), samples=0)
+    run.prompts_path.unlink()
+    with pytest.raises(RunError, match=r"prompts.parquet is missing"):
+        draw(run, generator=Painter())
+
+
+# -- with a real pipeline -------------------------------------------------------------------------
+def test_the_runs_own_pipeline_draws_the_same_from_any_batch(run):
+    draw(run, rungs=["eeg"])
+    folder = next((run.path / "images").iterdir())
+    pictures = files(run)
+    assert len(pictures) == 6 and Image.open(run.path / next(iter(pictures))).size == (16, 16)
+    some = list(pictures)[::2]
+    for name in some:
+        (run.path / name).unlink()
+    run.config["drawing"]["batch_size"] = 2
+    draw(run, rungs=["eeg"])
+    assert files(run) == pictures
+    assert read_json(run.path / "drawing.json")["generators"][folder.name]["settings"]["steps"] == 2
