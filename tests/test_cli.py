@@ -455,6 +455,8 @@ def journey(fakes, small_study):
         return Study(out)
 
     def train(study, out, config, *, resume=True, progress=None):
+        # As the real one does, this refuses a folder with something else in it.
+        assert not out.exists() or not any(out.iterdir()) or (out / "config.yaml").exists()
         out.mkdir(parents=True, exist_ok=True)
         config.save(out / "config.yaml")
         return Run(out)
@@ -518,6 +520,14 @@ def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
     sys.modules["eegprompt.decoder"].decode = decode
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 0
     assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 1, "evaluate": 1}
+
+
+def test_demo_keeps_out_of_a_folder_with_something_else_in_it(cli, journey, tmp_path):
+    (tmp_path / "thesis.txt").write_text("x")
+    answer = cli("demo", "--out", tmp_path)
+    assert answer.exit_code == 2
+    assert "is no run" in answer.stderr
+    assert not journey.calls
 
 
 def test_new_pictures_captions_or_settings_are_scored_anew(cli, journey, tmp_path):

@@ -160,6 +160,7 @@ def demo_recipe(
     )
 
 
+_STUDY = "study"  # where a recipe makes its study, in the run's folder
 _QUICK_STUDY: dict[str, Any] = {"subjects": 1, "images": 200}
 _QUICK_SETTINGS: dict[str, Any] = {"training": {"epochs": 5}}
 
@@ -351,8 +352,12 @@ def run_recipe(
     out = Path(out)
     step = step or _silent(progress)
     settings = dict(recipe.settings)
+    ours = ("config.yaml", f"{_STUDY}.json", "fold-0")
+    filled = out.exists() and (not out.is_dir() or any(out.iterdir()))
+    if filled and not any((out / name).exists() for name in ours):
+        raise InputError(f"{out} exists and is no run; choose another folder for the run")
     if recipe.make is not None:
-        place = out / "study"
+        place = out / _STUDY
         with step("study") as report:
             study = make_study(recipe.make, place, progress=report)
     else:
@@ -365,7 +370,7 @@ def run_recipe(
         if recipe.make is None:
             where = str(place.resolve())
         else:
-            where = "study" if recipe.folds == "one" else "../study"
+            where = _STUDY if recipe.folds == "one" else f"../{_STUDY}"
         chosen = {} if fold is None else {"fold": fold}
         return load_config({**settings, "study": where, **chosen})
 
@@ -466,6 +471,8 @@ def _up_to_pictures(config: ExperimentConfig, out: Path, step: Step) -> Run:
 
     beside = (out / config.study).resolve()  # `out` need not be there yet to lie beside it
     study = Study(beside if beside.exists() else config.study)
+    if out.exists() and {p.name for p in out.iterdir()} <= {_STUDY, f"{_STUDY}.json"}:
+        config.save(out / "config.yaml")  # a run around its own study, not a stranger's folder
     with step("train") as report:
         run = train(study, out, config, resume=True, progress=report)
     with step("decode") as report:

@@ -10,8 +10,16 @@ from eegprompt.cli import console
 __all__ = ["print_scores"]
 
 
-def print_scores(folder: Path) -> None:
-    """Print the scores of a run, or of a run over folds, with the notes that belong to them."""
+def print_scores(folder: Path, *, notes: bool = True) -> None:
+    """Print the scores of a run, or of a run over folds, and name those that are missing.
+
+    Parameters
+    ----------
+    folder : path-like
+        Holds ``scores.json``.
+    notes : bool
+        Also print how the scores are computed; the report says it too.
+    """
     from eegprompt.report import summary_table
 
     rows = summary_table(folder)
@@ -19,7 +27,7 @@ def print_scores(folder: Path) -> None:
         columns = list(rows[0])
         console.print_table(columns, [[row[c] for c in columns] for row in rows])
     stored = read_json(folder / "scores.json")
-    for text in stored.get("notes", []):
+    for text in stored.get("notes", []) if notes else []:
         console.out().print(f"Note: {text}", markup=False)
     for text in stored.get("missing", []):
         console.out().print(f"Missing: {text}", markup=False)

@@ -80,5 +80,5 @@ def _carry_out(recipe: Any, out: Path, json: bool) -> None:
         scores = read_json(folder / "scores.json")
         console.print_json({"run": str(folder), "report": str(path), **scores})
         return
-    print_scores(folder)
+    print_scores(folder, notes=False)
     console.out().print(f"Report: {path}", markup=False)
