@@ -121,8 +121,10 @@ def test_the_calibration_sees_the_validation_side_only(run, fresh, study, tmp_pa
 
     (fresh.path / "config.yaml").write_text(yaml.safe_dump(config))
     noisy = decode(Run(fresh.path))
-    for name in ("calibration.json", "candidates.safetensors"):
-        assert (noisy.encoder_dir / name).read_bytes() == (run.encoder_dir / name).read_bytes()
+    pools = "candidates.safetensors"
+    assert (noisy.encoder_dir / pools).read_bytes() == (run.encoder_dir / pools).read_bytes()
+    calibrations = [read_json(r.encoder_dir / "calibration.json") for r in (noisy, run)]
+    assert calibrations[0] == calibrations[1]
     assert not noisy.decodings().equals(run.decodings())
     stored = read_json(run.encoder_dir / "calibration.json")
     assert {head: c["n"] for head, c in stored["heads"].items()} == dict.fromkeys(HEADS, 12)

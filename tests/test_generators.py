@@ -215,6 +215,42 @@ def test_half_a_pipeline_is_refused(tmp_path, plain):
         DiffusersGenerator(str(folder), **SMALL).generate(["a cat"], [0])
 
 
+def test_a_pipeline_on_the_hub_is_downloaded_at_the_pinned_commit(monkeypatch, plain):
+    import diffusers
+
+    from eegprompt.pretrained import Source
+
+    monkeypatch.setattr(
+        "eegprompt.generators.diffusion.fetch",
+        lambda source, what, patterns: Source(source.name, plain, "c0ffee"),
+    )
+    asked = []
+
+    def download(name, *, revision, variant):
+        asked.append((name, revision, variant))
+        if variant == "fp16":
+            raise ValueError("no such variant")
+        return str(plain)
+
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "download", download)
+    generator = DiffusersGenerator("owner/name", **SMALL)
+    generator.load()
+    assert asked == [("owner/name", "c0ffee", None)] and generator.revision == "c0ffee"
+    asked.clear()
+    DiffusersGenerator("owner/name", **SMALL, dtype="float16").load()
+    assert asked == [("owner/name", "c0ffee", "fp16"), ("owner/name", "c0ffee", None)]
+
+
+def test_files_in_half_precision_are_read_where_there_are_no_others(tmp_path, plain):
+    import shutil
+
+    folder = shutil.copytree(plain, tmp_path / "half")
+    for path in folder.rglob("*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    ours = DiffusersGenerator(str(folder), **SMALL).generate(["a cat"], [0])
+    assert levels(ours, DiffusersGenerator(str(plain), **SMALL).generate(["a cat"], [0])) == 0
+
+
 # -- the built-in one -----------------------------------------------------------------------------
 def test_the_builtin_defaults_are_those_it_was_made_for():
     from eegprompt.builtin.paths import GENERATION_DEFAULTS as made_for

@@ -234,3 +234,36 @@ def test_the_builtin_text_encoder_tells_captions_apart():
     encoder = builtin_text_encoder(device="cpu")
     rows = encoder.embed(["a cat", "a picture of a cat", "a house"])
     assert encoder.name == "builtin" and rows[0] @ rows[1] > rows[0] @ rows[2]
+
+
+# -- the hub, played ------------------------------------------------------------------------------
+def test_a_model_on_the_hub_is_pinned_to_its_commit_and_found_again_without_network(
+    monkeypatch, clip
+):
+    import types
+
+    import huggingface_hub
+
+    asked = []
+
+    def download(name, *, revision, allow_patterns, local_files_only):
+        asked.append((name, revision, local_files_only))
+        assert "model*.safetensors*" in allow_patterns or "pytorch_model*.bin*" in allow_patterns
+        return str(clip)
+
+    def info(self, name, *, revision, timeout):
+        return types.SimpleNamespace(sha="c0ffee")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", info)
+    encoder = load("clip:owner/name", device="cpu")
+    assert encoder.revision == "c0ffee" and encoder.name == "clip:owner/name"
+    assert asked == [("owner/name", "c0ffee", False)]
+
+    def offline(self, name, *, revision, timeout):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", offline)
+    asked.clear()
+    encoder = ClipTextEncoder("owner/name", "v1", device="cpu")
+    assert asked == [("owner/name", "v1", True)] and encoder.revision == clip.name

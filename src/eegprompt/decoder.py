@@ -155,6 +155,7 @@ class Decoder:
         self.calibrations = dict(calibrations or {})
         self.settings = dict(settings or {})
         self.device = device if device is not None else choose_device("cpu")
+        self._generators: dict[str, Generator] = {}
 
     def __repr__(self) -> str:
         return f"Decoder({len(self.heads)} heads, {len(self.ch_names)} channels, {self.device})"
@@ -501,14 +502,14 @@ class Decoder:
         return self._generator(generator).generate(texts, seeds)
 
     def _generator(self, generator: str | Generator | None) -> Generator:
-        if generator is None:
-            generator = self.settings.get("generator", "builtin")
-        if not isinstance(generator, str):
+        if generator is not None and not isinstance(generator, str):
             return generator
-        cache = self.__dict__.setdefault("_generators", {})
-        if generator not in cache:
-            cache[generator] = load_generator(generator)
-        return cache[generator]
+        own = self.settings.get("generator", "builtin")
+        spec = own if generator is None else generator
+        if spec not in self._generators:
+            options = self.settings.get("generator_options", {}) if spec == own else {}
+            self._generators[spec] = load_generator(spec, **options)
+        return self._generators[spec]
 
 
 # -- a run ---------------------------------------------------------------------------------------
@@ -584,6 +585,7 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
         "pool": config.decoding.pool,
         "per_head": config.decoding.per_head,
         "generator": config.drawing.generator,
+        "generator_options": config.drawing.options,
         "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
         "eeg_std": _typical_std(study, fold.val),
     }

@@ -72,17 +72,33 @@ def locate(model: str, what: str, revision: str | None = None) -> Source:
     return Source(model, None, revision)
 
 
-def fetch(source: Source, what: str, patterns: Sequence[str]) -> Source:
+def fetch(source: Source, what: str, patterns: Sequence[str], *, again: bool = False) -> Source:
     """Download what `patterns` name, unless the model is a folder, and pin the revision.
 
     Without network, what an earlier download left in the cache is used.
+
+    Parameters
+    ----------
+    source : Source
+        From :func:`locate`.
+    what : str
+        For messages, e.g. ``"generator"``.
+    patterns : sequence of str
+        Files, with wildcards.
+    again : bool, default False
+        More files of a model that was fetched already.
+
+    Returns
+    -------
+    Source
+        With folder and revision.
 
     Raises
     ------
     ModelLoadError
         If the model does not exist, needs a token or an agreement, or cannot be reached.
     """
-    if source.folder is not None:
+    if source.folder is not None and not again:
         return source
     import huggingface_hub
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled

@@ -78,11 +78,11 @@ class ClipTextEncoder:
             )
         what = "text encoder"
         self.name = f"clip:{model}"
-        source = fetch(
-            locate(model, what, revision),
-            what,
-            [*_TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json"],
-        )
+        source = locate(model, what, revision)
+        found = fetch(source, what, [*_TOKENIZER_FILES, "model*.safetensors*"])
+        if source.folder is None and not any(Path(found.folder or "").glob("*.safetensors")):
+            found = fetch(found, what, ["pytorch_model*.bin*"], again=True)
+        source = found
         assert source.folder is not None and source.revision is not None
         self.revision = source.revision
         self._device = choose_device(device)

@@ -389,10 +389,11 @@ def _load_pipeline(source: Source, index: dict[str, Any], model: str, dtype: str
             options |= {"safety_checker": None, "feature_extractor": None}
             options["requires_safety_checker"] = False
         folder = source.folder
-        if source.name != str(folder) and not Path(source.name).expanduser().is_dir():
+        assert folder is not None
+        if not Path(source.name).expanduser().is_dir():
             folder = _download(source, dtype)
-            if dtype == "float16" and any(folder.rglob("*.fp16.safetensors")):
-                options["variant"] = "fp16"
+        if _takes_half(folder, dtype):
+            options["variant"] = "fp16"
         try:
             pipeline = AutoPipelineForText2Image.from_pretrained(folder, **options)
         except ValueError as problem:
@@ -426,6 +427,13 @@ def _download(source: Source, dtype: str) -> Path:
             if variant is None:
                 raise
     raise AssertionError("unreachable")
+
+
+def _takes_half(folder: Path, dtype: str) -> bool:
+    """Whether to read the files named ``.fp16.``: as asked for, or as there are no others."""
+    weights = [path.name for path in folder.rglob("*.safetensors")]
+    half = [name for name in weights if ".fp16." in name]
+    return bool(half) and (dtype == "float16" or len(half) == len(weights))
 
 
 def _to_device(pipeline: Any, device: torch.device, model: str) -> None:
