@@ -503,7 +503,13 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
             assert h.same == expected
             assert h.in_prompt == (list(KINDS).index(h.head) < 8)
             right += expected
-        assert view.right["eeg"] == (right, 10)
+        assert view.right == (right, 10)
+        train = captions.reset_index()
+        train = train[train["image_id"].isin(study.trials["image_id"][run.fold().train])]
+        by_chance = 0.0
+        for kind, mine in train.drop_duplicates(["kind", "text"]).groupby("kind"):
+            by_chance += (mine["meaning"] == captions.loc[(image, kind), "meaning"]).mean()
+        assert view.by_chance == pytest.approx(by_chance)
         assert [h.head for h in view.heads] == list(KINDS)
 
 

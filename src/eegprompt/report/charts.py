@@ -134,6 +134,7 @@ def forest(
     title: str = "",
     css: str = "eeg",
     shape: str = "circle",
+    hollow: bool = False,
     height: int = 26,
 ) -> Markup:
     """One value with its interval, and what it must be read beside, on one line.
@@ -154,6 +155,8 @@ def forest(
         Class of the mark, which gives its color.
     shape : str
         ``circle``, ``square`` or ``diamond``.
+    hollow : bool
+        Draw the mark as an outline: the value is not clearly above chance.
     height : int
         In pixels.
 
@@ -189,7 +192,7 @@ def forest(
             for x in (a, b)
         )
     if value is not None:
-        body.append(_mark(shape, scale.percent(value), y, css))
+        body.append(_mark(shape, scale.percent(value), y, f"{css} hollow" if hollow else css))
     return _svg("".join(body), title, "forest", height=height)
 
 

@@ -213,6 +213,25 @@ class RunMaterial:
             for own, own_meaning in truth
         )
 
+    @cached_property
+    def _candidates(self) -> dict[str, list[str]]:
+        """Distinct captions of each kind in the pool that prompts are made from."""
+        if self.captions is None or self.study is None or self.fold is None:
+            return {}
+        table = self.captions
+        pool = str(self.setting("decoding.pool", "train"))
+        if pool in ("train", "test"):
+            images = self.study.trials["image_id"].to_numpy()[getattr(self.fold, pool)]
+            table = table[table["image_id"].isin(set(images))]
+        return {str(kind): sorted(set(t)) for kind, t in table.groupby("kind")["text"]}
+
+    def share_right(self, image_id: str, kind: str) -> float | None:
+        """Share of the pool's captions of a kind that say the same as the image's own."""
+        texts = self._candidates.get(kind)
+        if not texts:
+            return None
+        return sum(bool(self.same_meaning(image_id, kind, t)) for t in texts) / len(texts)
+
 
 @dataclass
 class Material:

@@ -68,6 +68,7 @@ def render(material: Material) -> str:
         forest=charts.forest,
         axis=charts.axis,
         number=words.number,
+        fixed=words.fixed,
         p_value=words.p_value,
         plural=words.plural,
     )

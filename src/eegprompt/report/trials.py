@@ -44,7 +44,8 @@ class TrialView:
     tokens: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     heads: list[HeadView] = field(default_factory=list)
-    right: dict[str, tuple[int, int]] = field(default_factory=dict)
+    right: tuple[int, int] | None = None
+    by_chance: float | None = None
 
 
 def sample_trials(material: Material, count: int = 12) -> tuple[list[tuple[RunMaterial, int]], int]:
@@ -120,7 +121,7 @@ def view_trial(run: RunMaterial, trial_id: int, *, others: int = 0) -> TrialView
         view.pictures[rung] = data_uri(path) if path else None
     kept = _prompts(run, view)
     view.heads = _heads(run, view, kept, others)
-    _count_right(run, view, kept)
+    _count_right(run, view)
     return view
 
 
@@ -181,18 +182,15 @@ def _heads(
     return views
 
 
-def _count_right(run: RunMaterial, view: TrialView, kept: dict[str, list[dict[str, Any]]]) -> None:
-    """Count captions that say the same as the image's own, decoded and in the floor's prompt."""
-    known = [h.same for h in view.heads if h.same is not None]
-    if known:
-        view.right["eeg"] = (sum(known), len(known))
-    floor = [
-        run.same_meaning(view.image_id, str(k.get("head")), str(k.get("text")))
-        for k in kept.get("floor", [])
-    ]
-    floor_known = [s for s in floor if s is not None]
-    if floor_known:
-        view.right["floor"] = (sum(floor_known), len(floor_known))
+def _count_right(run: RunMaterial, view: TrialView) -> None:
+    """Count captions that say the same as the image's own, and how many would by chance."""
+    known = [h for h in view.heads if h.same is not None]
+    if not known:
+        return
+    view.right = (sum(bool(h.same) for h in known), len(known))
+    shares = [run.share_right(view.image_id, h.head) for h in known]
+    if all(share is not None for share in shares):
+        view.by_chance = float(sum(share for share in shares if share is not None))
 
 
 def _place(head: str) -> tuple[int, str]:

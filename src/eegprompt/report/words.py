@@ -7,7 +7,17 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["GLOSSARY", "Metric", "describe", "interval", "number", "p_value", "plural", "spelled"]
+__all__ = [
+    "GLOSSARY",
+    "Metric",
+    "describe",
+    "fixed",
+    "interval",
+    "number",
+    "p_value",
+    "plural",
+    "spelled",
+]
 
 NBSP = "\u00a0"
 DASH = "–"
@@ -132,7 +142,7 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             r"(class|category|object).*(accuracy|acc\b|top_?1)|accuracy.*(class|category)",
             "class_accuracy",
             "Category, by all heads together",
-            "How often the category with the highest mean probability over heads is the right one.",
+            "How often the category of the highest probability, averaged over heads, is the right one.",
             "category",
             "trials right",
         ),
@@ -296,6 +306,17 @@ def number(value: float | None, unit: str | None = None) -> str:
     size = abs(value)
     digits = 3 if size < 10 else 2 if size < 100 else 1
     return f"{value:.{digits}f}".replace("-", "−")
+
+
+def fixed(value: float | None, digits: int = 2) -> str:
+    """A value with so many decimals and a proper minus sign.
+
+    Examples
+    --------
+    >>> fixed(-0.216), fixed(None)
+    ('−0.22', '–')
+    """
+    return DASH if value is None or is_missing(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
 def interval(lo: float | None, hi: float | None, unit: str | None = None) -> str:

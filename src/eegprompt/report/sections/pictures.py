@@ -31,7 +31,9 @@ def build(material: Material) -> Section | None:
         ("floor", "Floor", "drawn from random captions"),
         ("ceiling", "Ceiling", "drawn from the true captions"),
     ]
-    generators = sorted({r.generator for r in material.runs if r.generator})
+    generators = sorted(
+        {str(r.drawing.get("name") or r.generator) for r in material.runs if r.generator}
+    )
     return Section(
         "pictures",
         "Shown and drawn" if rungs else "Shown and decoded",

@@ -12,7 +12,10 @@ from eegprompt.report.scores import Score, is_main
 from eegprompt.report.sections import Section
 from eegprompt.report.words import RUNGS, plural
 
-__all__ = ["Block", "Row", "blocks", "build"]
+__all__ = ["ALPHA", "Block", "Row", "blocks", "build"]
+
+ALPHA = 0.01
+"""A score counts as above chance below this p, corrected where a corrected one exists."""
 
 _GROUPS = (
     ("within", "Within class", "Compared only with images of the same category: what knowing the "
@@ -23,6 +26,10 @@ _GROUPS = (
     ("other", "Other scores", ""),
 )  # fmt: skip
 
+_ALONE = {
+    "class_accuracy": "Category, by each head alone",
+    "auc": "Telling the categories apart (AUC), each head alone",
+}
 _SHAPES = {"low": "circle", "mid": "square", "high": "diamond", "other": "circle"}
 
 
@@ -60,6 +67,11 @@ class Row:
     def further(self) -> list[Score]:
         """Rungs beyond floor and ceiling."""
         return [s for s in self.rungs if s.rung not in ("floor", "ceiling")]
+
+    @property
+    def hollow(self) -> bool:
+        """Whether a test did not find it above chance."""
+        return self.score.best_p is not None and self.score.best_p >= ALPHA
 
     @property
     def count(self) -> str:
@@ -104,13 +116,21 @@ class Block:
     lower_is_better: bool = False
 
     @property
+    def count(self) -> str:
+        """n of all rows: one number, or from the smallest to the largest."""
+        known = sorted({r.score.n for r in self.rows if r.score.n is not None})
+        if len(known) < 2:
+            return self.rows[0].count
+        return f"{known[0]:,} to {known[-1]:,}"
+
+    @property
     def above(self) -> str:
         """How many rows are above chance, in words; empty where none was tested."""
         tested = [r for r in self.rows if r.score.best_p is not None]
         if not tested:
             return ""
         corrected = all(r.score.p_holm is not None for r in tested)
-        hits = sum(1 for r in tested if (r.score.best_p or 0) < 0.01)
+        hits = sum(1 for r in tested if not r.hollow)
         kind = "Holm-corrected p" if corrected else "p, not corrected,"
         return f"{hits} of {len(tested)} above chance ({kind} < 0.01)"
 
@@ -194,9 +214,14 @@ def _block(rows: list[Row]) -> Block:
     rows.sort(key=lambda r: KINDS[r.score.head].prompt_order if r.score.head in KINDS else -1)
     first = rows[0].score
     values = [v for r in rows for s in (r.score, *r.rungs) for v in s.extent]
+    title, says = first.label, first.what.says
+    if _several(first) == "head" and first.what.key in _ALONE:
+        title, says = _ALONE[first.what.key], "By each head's own probabilities. " + says
+    elif _several(first) == "subject":
+        title += ", by subject"
     return Block(
-        title=first.label,
-        says=first.what.says,
+        title=title,
+        says=says,
         meta=rows[0].meta,
         rows=rows,
         scale=Scale.of(values, first.unit, zero=first.what.key.startswith("retrieval_top")),

@@ -11,12 +11,11 @@ from markupsafe import Markup
 from eegprompt.report.charts import Scale, axis, dot_strip, forest
 from eegprompt.report.material import Material
 from eegprompt.report.sections import Section
-from eegprompt.report.sections.scores import Block, Row, blocks
+from eegprompt.report.sections.scores import ALPHA, Block, Row, blocks
 from eegprompt.report.words import p_value, plural, spelled
 
 __all__ = ["Tile", "build"]
 
-ALPHA = 0.01
 SHOWN = (None, "", "eeg", "floor", "ceiling")
 POOLS = {"train": "the training pictures", "test": "the test pictures", "all": "all pictures"}
 
@@ -133,7 +132,12 @@ def _heads_tile(found: list[Block], key: str, *, within: bool) -> Tile | None:
     corrected = bool(tested) and all(r.score.p_holm is not None for r in tested)
     scope = ", within class" if within else ""
     dots = [
-        (ratio, r.css, r.shape, f"{r.label}: {ratio:.1f} × chance")
+        (
+            ratio,
+            f"{r.css} hollow" if r.hollow else r.css,
+            r.shape,
+            f"{r.label}: {ratio:.1f} × chance",
+        )
         for ratio, r in zip(ratios, rows)
     ]
     scale = Scale.of([*ratios, 1.0], zero=True)
@@ -173,7 +177,7 @@ def _heads_tile(found: list[Block], key: str, *, within: bool) -> Tile | None:
         beside=[
             ("median head", f"{middle:.1f} × chance"),
             ("pool", str(rows[0].score.pool or "–")),
-            ("n", rows[0].count),
+            ("n", block.count),
         ],
     )
 
