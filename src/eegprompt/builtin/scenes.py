@@ -107,8 +107,9 @@ class Scene:
 
     Examples
     --------
-    >>> scene = Scene("cat", "red", "snow", "left", "one", "close", "day", "sharp",
-    ...               "joyful", "play", "race")
+    >>> scene = Scene(
+    ...     "cat", "red", "snow", "left", "one", "close", "day", "sharp", "joyful", "play", "race"
+    ... )
     >>> draw(scene).shape
     (64, 64, 3)
     """
@@ -156,8 +157,9 @@ def meaning(scene: Scene, kind: str) -> str:
 
     Examples
     --------
-    >>> scene = Scene("cat", "red", "snow", "left", "one", "close", "dusk", "soft",
-    ...               "joyful", "play", "race")
+    >>> scene = Scene(
+    ...     "cat", "red", "snow", "left", "one", "close", "dusk", "soft", "joyful", "play", "race"
+    ... )
     >>> meaning(scene, "ClarityCue")
     'clarity=soft;light=dusk'
     """
@@ -369,9 +371,7 @@ def tendency(attribute: str, scene: dict[str, str]) -> str:
     if attribute == "theme":
         return _THEME_OF_OBJECT[scene["object"]]
     if attribute == "story":
-        return _STORIES_OF_COUNT[scene["count"]][
-            ATTRIBUTES["setting"].index(scene["setting"])
-        ]
+        return _STORIES_OF_COUNT[scene["count"]][ATTRIBUTES["setting"].index(scene["setting"])]
     raise UnknownNameError("attribute with a tendency", attribute, ("mood", "theme", "story"))
 
 
@@ -507,9 +507,11 @@ def _lab(rgb: RGB) -> tuple[float, float, float]:
     """CIELAB (D65) of an sRGB color, divided by 100."""
     c = np.asarray(rgb) / 255.0
     c = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-    xyz = np.array(
-        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
-    ) @ c / np.array([0.95047, 1.0, 1.08883])
+    xyz = (
+        np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+        @ c
+        / np.array([0.95047, 1.0, 1.08883])
+    )
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     lab = (116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2]))
     return (float(lab[0]) / 100, float(lab[1]) / 100, float(lab[2]) / 100)
@@ -556,18 +558,25 @@ class _Pen:
         at = self._points(points)
         self.canvas.polygon(at, fill=fill or self.color)
         if outline:
-            self.canvas.line([*at, at[0], at[1]], fill=self.line_color, width=self.width,
-                             joint="curve")
+            self.canvas.line(
+                [*at, at[0], at[1]], fill=self.line_color, width=self.width, joint="curve"
+            )
 
     def ellipse(
-        self, x: float, y: float, rx: float, ry: float, fill: RGB | None = None,
+        self,
+        x: float,
+        y: float,
+        rx: float,
+        ry: float,
+        fill: RGB | None = None,
         outline: bool = True,
     ) -> None:
         """Fill an ellipse, with a dark line around it."""
         (x0, y0), (x1, y1) = self._points([(x - rx, y - ry), (x + rx, y + ry)])
         if outline:
-            self.canvas.ellipse((x0, y0, x1, y1), fill=fill or self.color,
-                                outline=self.line_color, width=self.width)
+            self.canvas.ellipse(
+                (x0, y0, x1, y1), fill=fill or self.color, outline=self.line_color, width=self.width
+            )
         else:
             self.canvas.ellipse((x0, y0, x1, y1), fill=fill or self.color)
 
@@ -575,8 +584,12 @@ class _Pen:
         self, points: list[tuple[float, float]], fill: RGB | None = None, width: float = 0.075
     ) -> None:
         """Draw an open line of a width in object units."""
-        self.canvas.line(self._points(points), fill=fill or self.line_color,
-                         width=max(2, round(width * self.scale[0])), joint="curve")
+        self.canvas.line(
+            self._points(points),
+            fill=fill or self.line_color,
+            width=max(2, round(width * self.scale[0])),
+            joint="curve",
+        )
 
 
 def _arc(
@@ -612,8 +625,10 @@ def _house(p: _Pen) -> None:
     p.poly([(-1.0, -0.08), (0, -0.92), (1.0, -0.08)], fill=p.shade)
     p.poly([(-0.18, 0.3), (0.18, 0.3), (0.18, 0.92), (-0.18, 0.92)], fill=_WOOD)
     for x in (-0.48, 0.48):
-        p.poly([(x - 0.17, 0.12), (x + 0.17, 0.12), (x + 0.17, 0.46), (x - 0.17, 0.46)],
-               fill=(255, 236, 150))
+        p.poly(
+            [(x - 0.17, 0.12), (x + 0.17, 0.12), (x + 0.17, 0.46), (x - 0.17, 0.46)],
+            fill=(255, 236, 150),
+        )
 
 
 def _apple(p: _Pen) -> None:
@@ -621,8 +636,15 @@ def _apple(p: _Pen) -> None:
     p.poly([(0.1, -0.7), (0.34, -0.98), (0.72, -0.92), (0.46, -0.64)], fill=(96, 180, 60))
     left = _arc(-0.34, 0.0, 0.56, 0.6, 180, 300)
     right = _arc(0.34, 0.0, 0.56, 0.6, 240, 360)
-    bottom = [(0.84, 0.35), (0.58, 0.8), (0.26, 0.95), (0, 0.86), (-0.26, 0.95), (-0.58, 0.8),
-              (-0.84, 0.35)]
+    bottom = [
+        (0.84, 0.35),
+        (0.58, 0.8),
+        (0.26, 0.95),
+        (0, 0.86),
+        (-0.26, 0.95),
+        (-0.58, 0.8),
+        (-0.84, 0.35),
+    ]
     p.poly([*left, (0, -0.38), *right, *bottom])
     p.ellipse(-0.42, -0.1, 0.16, 0.24, fill=p.tint, outline=False)
 
@@ -671,8 +693,10 @@ def _dog(p: _Pen) -> None:
     p.line([(-0.7, 0.0), (-0.94, -0.44)], fill=p.line_color, width=0.24)
     p.line([(-0.7, 0.0), (-0.93, -0.42)], fill=p.color, width=0.12)
     for x in (-0.64, -0.36, 0.2, 0.46):
-        p.poly([(x - 0.11, 0.3), (x + 0.11, 0.3), (x + 0.11, 0.92), (x - 0.11, 0.92)],
-               fill=p.shade if x in (-0.36, 0.2) else None)
+        p.poly(
+            [(x - 0.11, 0.3), (x + 0.11, 0.3), (x + 0.11, 0.92), (x - 0.11, 0.92)],
+            fill=p.shade if x in (-0.36, 0.2) else None,
+        )
     p.poly([*_arc(-0.5, 0.16, 0.3, 0.3, 90, 270), *_arc(0.34, 0.16, 0.3, 0.32, -90, 90)])
     p.poly([(0.12, 0.0), (0.3, -0.6), (0.7, -0.62), (0.62, 0.1)], outline=False)
     p.ellipse(0.5, -0.48, 0.36, 0.34)
@@ -731,8 +755,11 @@ def _cup(p: _Pen) -> None:
     p.ellipse(-0.06, -0.46, 0.66, 0.2, fill=p.tint)
     p.ellipse(-0.06, -0.42, 0.5, 0.12, fill=(88, 52, 30), outline=False)
     for x in (-0.26, 0.14):
-        p.line([(x, -0.66), (x + 0.1, -0.78), (x, -0.88), (x + 0.08, -1.0)],
-               fill=(236, 236, 240), width=0.07)
+        p.line(
+            [(x, -0.66), (x + 0.1, -0.78), (x, -0.88), (x + 0.08, -1.0)],
+            fill=(236, 236, 240),
+            width=0.07,
+        )
 
 
 def _chair(p: _Pen) -> None:
@@ -753,8 +780,9 @@ def _clock(p: _Pen) -> None:
     p.ellipse(0, 0.08, 0.56, 0.56, fill=_CREAM)
     for i in range(4):
         a = math.radians(90 * i)
-        p.ellipse(0.44 * math.cos(a), 0.08 + 0.44 * math.sin(a), 0.06, 0.06, fill=_BLACK,
-                  outline=False)
+        p.ellipse(
+            0.44 * math.cos(a), 0.08 + 0.44 * math.sin(a), 0.06, 0.06, fill=_BLACK, outline=False
+        )
     p.line([(0.26, -0.14), (0, 0.08), (-0.02, -0.34)], fill=_BLACK, width=0.11)
 
 
@@ -769,8 +797,17 @@ def _airplane(p: _Pen) -> None:
 
 
 def _shoe(p: _Pen) -> None:
-    p.poly([(-0.92, -0.5), (-0.24, -0.5), (-0.06, -0.16), (0.4, 0.06),
-            *_arc(0.6, 0.36, 0.36, 0.3, -80, 0), (0.96, 0.5), (-0.96, 0.5)])
+    p.poly(
+        [
+            (-0.92, -0.5),
+            (-0.24, -0.5),
+            (-0.06, -0.16),
+            (0.4, 0.06),
+            *_arc(0.6, 0.36, 0.36, 0.3, -80, 0),
+            (0.96, 0.5),
+            (-0.96, 0.5),
+        ]
+    )
     p.poly([(-0.98, 0.44), (0.98, 0.44), (0.92, 0.7), (-0.94, 0.7)], fill=_WHITE)
     p.ellipse(-0.58, -0.5, 0.34, 0.12, fill=p.shade)
     for i in range(3):
@@ -835,13 +872,16 @@ def _background(setting: str, above: bool, jitter: int) -> PILImage.Image:
             box(x - 1.2, -h, x + 1.2, 3, (62, 46, 32))
             for k in range(3):
                 y = -h + 2 + 7 * k
-                shape([(x - 5 - k, y + 8), (x, y - 3), (x + 5 + k, y + 8)],
-                      (30 + 8 * (i % 2), 78 + 8 * (i % 2), 40))
+                shape(
+                    [(x - 5 - k, y + 8), (x, y - 3), (x + 5 + k, y + 8)],
+                    (30 + 8 * (i % 2), 78 + 8 * (i % 2), 40),
+                )
         for x in range(2, 64, 6):
             shape([(x, 10 + x % 9), (x + 1, 6 + x % 9), (x + 2, 10 + x % 9)], (84, 120, 58))
     elif setting == "city":
-        for i, (x, w, h) in enumerate(((0, 10, 22), (11, 8, 30), (20, 11, 17), (32, 9, 27),
-                                       (42, 10, 20), (53, 11, 31))):
+        for i, (x, w, h) in enumerate(
+            ((0, 10, 22), (11, 8, 30), (20, 11, 17), (32, 9, 27), (42, 10, 20), (53, 11, 31))
+        ):
             box(x, -h, x + w, 0, ((92, 100, 118), (118, 112, 116), (78, 88, 106))[i % 3])
             for wy in range(-h + 2, -2, 5):
                 for wx in range(x + 2, x + w - 1, 4):
@@ -870,9 +910,8 @@ def _background(setting: str, above: bool, jitter: int) -> PILImage.Image:
             dot((i * 23.7) % 64, (i * 37.3 + 5) % 62, 0.9, 0.9, (255, 255, 255))
     else:
         for i in range(26):
-            y = (i * 29.3 + 3) % (horizon / u)
-            dot((i * 41.9 + 2) % 64, y, 0.55 + 0.3 * (i % 2), 0.55 + 0.3 * (i % 2),
-                (240, 240, 210))
+            up = (i * 29.3 + 3) % (horizon / u)
+            dot((i * 41.9 + 2) % 64, up, 0.55 + 0.3 * (i % 2), 0.55 + 0.3 * (i % 2), (240, 240, 210))
         dot(11, 9, 6, 6, (246, 240, 200))
         dot(14, 7.6, 5, 5, (14, 16, 50))
         shape([(-2, 0), (10, -5), (26, 0)], (20, 26, 40))
@@ -962,30 +1001,39 @@ def _draw(scene: Scene, size: int, *, with_object: bool) -> NDArray[np.uint8]:
     room_x, room_y = max(6.0, 30.5 - half_width), max(6.0, 30.5 - half_height)
     if tilted:
         room_x, room_y = room_x * 0.82, room_y * 0.82
-    dx, dy = {"left": (-1, 0), "center": (0, 0), "right": (1, 0), "top": (0, -1),
-              "bottom": (0, 1)}[scene.place]
+    dx, dy = {"left": (-1, 0), "center": (0, 0), "right": (1, 0), "top": (0, -1), "bottom": (0, 1)}[
+        scene.place
+    ]
     cx = 32 + dx * min(room_x, 13.5) + 1.2 * jitter[1]
     cy = 33 + dy * min(room_y, 13.5) + 1.2 * jitter[2]
 
     base = np.asarray(_COLORS[scene.color], dtype=float) + 9 * jitter[3:6]
     color: RGB = tuple(int(c) for c in np.clip(base, 0, 255))  # type: ignore[assignment]
     z = _ZOOM
-    for ox, oy in offsets if with_object else []:  # soft shadow on the ground first, so that no object is covered
+    if not with_object:
+        offsets = []
+    for ox, oy in offsets:  # shadows on the ground first, so that no object is covered
         x, y = (cx + ox) * z, (cy + oy * flat + 0.95 * radius * flat) * z
-        at = (x - 0.8 * radius * z, y - 0.13 * radius * z, x + 0.8 * radius * z,
-              y + 0.15 * radius * z)
+        at = (
+            x - 0.8 * radius * z,
+            y - 0.13 * radius * z,
+            x + 0.8 * radius * z,
+            y + 0.15 * radius * z,
+        )
         under = image.getpixel((min(max(int(x), 0), 255), min(max(int(y), 0), 255)))
         canvas.ellipse(at, fill=_mix(under, _BLACK, 0.3))  # type: ignore[arg-type]
-    for ox, oy in offsets if with_object else []:
-        pen = _Pen(canvas, ((cx + ox) * z, (cy + oy * flat) * z),
-                   (radius * z, radius * flat * z), color)
+    for ox, oy in offsets:
+        pen = _Pen(
+            canvas, ((cx + ox) * z, (cy + oy * flat) * z), (radius * z, radius * flat * z), color
+        )
         _OBJECTS[scene.object](pen)
 
     if tilted:
         angle, zoom = math.radians(15.0), 0.8
         c, s, h = zoom * math.cos(angle), zoom * math.sin(angle), _SIZE * _ZOOM / 2
         image = image.transform(
-            image.size, Image.Transform.AFFINE,
+            image.size,
+            Image.Transform.AFFINE,
             (c, s, h - c * h - s * h, -s, c, h + s * h - c * h),
             resample=Image.Resampling.BILINEAR,
         )
