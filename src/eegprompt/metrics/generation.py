@@ -1,0 +1,92 @@
+"""Does a classifier name the same thing in the drawn picture as in the reference?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from eegprompt.errors import InputError
+
+__all__ = ["n_way_accuracy", "same_class"]
+
+
+def _checked(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
+    if scores.ndim != 2 or targets.shape != (len(scores),):
+        raise InputError(
+            f"each picture needs one target class, got shapes {scores.shape} and {targets.shape}"
+        )
+    if len(targets) and (targets.min() < 0 or targets.max() >= scores.shape[1]):
+        raise InputError(
+            f"a target class must lie in [0, {scores.shape[1] - 1}], got {targets.min()} to "
+            f"{targets.max()}"
+        )
+    return scores, targets
+
+
+def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int = 1) -> np.ndarray:
+    """n-way top-k accuracy of each picture, exactly.
+
+    Higher is better; in [0, 1]; chance is k / n. It is how often the target class is among the `k`
+    highest of itself and ``n - 1`` other classes drawn at random: with R classes above the target,
+    ``hypergeom.cdf(k - 1, C - 1, R, n - 1)``. It is lenient: rank 20 of 1,000 still gives .38 at
+    50-way top-1. Ties share their ranks evenly; a NaN is wrong.
+
+    Parameters
+    ----------
+    scores : array of shape (n_pictures, n_classes)
+        A classifier's logits or probabilities of the drawn pictures.
+    targets : array of int, shape (n_pictures,)
+        The classifier's decision on each reference (its argmax).
+    n : int
+        Classes compared, in [2, n_classes].
+    k : int
+        In [1, n).
+
+    Returns
+    -------
+    array of float, shape (n_pictures,)
+
+    Examples
+    --------
+    >>> n_way_accuracy(np.array([[0.1, 0.7, 0.2]]), np.array([2]), n=2).tolist()
+    [0.5]
+    """
+    from scipy.stats import hypergeom
+
+    scores, targets = _checked(scores, targets)
+    n_classes = scores.shape[1]
+    if not 2 <= n <= n_classes:
+        raise InputError(f"n must lie in [2, {n_classes}] (the classes), got {n}")
+    if not 1 <= k < n:
+        raise InputError(f"k must lie in [1, {n - 1}], got {k}")
+    own = scores[np.arange(len(targets)), targets][:, None]
+    above = (scores > own).sum(axis=1)
+    level = np.maximum((scores == own).sum(axis=1) - 1, 0)
+    # where others tie with the target, each number of them is as likely to be put above it
+    values = [
+        np.mean(hypergeom.cdf(k - 1, n_classes - 1, np.arange(a, a + t + 1), n - 1))
+        for a, t in zip(above, level)
+    ]
+    return np.where(np.isnan(scores).any(axis=1), 0.0, values)
+
+
+def same_class(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Strict accuracy: whether the highest score of all classes is the target's; ties share.
+
+    Higher is better; in [0, 1]; chance is 1 / n_classes for balanced targets. A NaN is wrong.
+
+    Parameters
+    ----------
+    scores : array of shape (n_pictures, n_classes)
+        Of the drawn pictures.
+    targets : array of int, shape (n_pictures,)
+        True class, or the classifier's decision on each reference.
+
+    Returns
+    -------
+    array of float, shape (n_pictures,)
+    """
+    scores, targets = _checked(scores, targets)
+    top = scores == scores.max(axis=1, keepdims=True)
+    own = top[np.arange(len(targets)), targets]
+    return np.where(np.isnan(scores).any(axis=1), 0.0, own / np.maximum(top.sum(axis=1), 1))
