@@ -62,6 +62,8 @@ def cosine_similarity(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray
         bad = int(np.flatnonzero(~np.isfinite(candidates).all(axis=1))[0])
         raise InputError(f"candidate {bad} has an embedding that is not finite; embed it again")
     unique, inverse = np.unique(candidates, axis=0, return_inverse=True)
+    if len(unique) == len(candidates):
+        return _unit_rows(queries) @ _unit_rows(candidates).T
     return (_unit_rows(queries) @ _unit_rows(unique).T)[:, inverse.ravel()]
 
 
@@ -194,8 +196,10 @@ def answer_ranks(similarity: np.ndarray, right: np.ndarray, *, chunk: int = 256)
     if not right.any(axis=1).all():
         raise InputError("an answer has no right candidate; every answer needs at least one")
     n_queries, n_candidates = similarity.shape
-    groups, inverse = np.unique(right, axis=0, return_inverse=True)
-    inverse = inverse.ravel()
+    _, first, inverse = np.unique(
+        np.packbits(right, axis=1), axis=0, return_index=True, return_inverse=True
+    )
+    groups, inverse = right[first], inverse.ravel()
     member_of, members = np.nonzero(groups)
     starts = np.searchsorted(member_of, np.arange(len(groups)))
     shape = (n_queries, len(groups))
