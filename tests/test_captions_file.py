@@ -208,8 +208,9 @@ class Scripted:
     model = "m1"
     prompt_version = "1"
 
-    def __init__(self, stop_after: int | None = None):
+    def __init__(self, stop_after: int | None = None, words: str = "of"):
         self.asked: list[str] = []
+        self.words = words
         self.stop_after = stop_after
 
     def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -218,7 +219,11 @@ class Scripted:
                 raise KeyboardInterrupt
             self.asked.append(image_id)
             for kind in ("ThemeTag", "ObjectSnap"):
-                yield {"image_id": image_id, "kind": kind, "text": f" {kind}  of\n{image_id} "}
+                yield {
+                    "image_id": image_id,
+                    "kind": kind,
+                    "text": f" {kind}  {self.words}\n{image_id} ",
+                }
 
 
 def test_a_stopped_call_goes_on_and_asks_nothing_twice(study: Study) -> None:
@@ -242,8 +247,10 @@ def test_a_stopped_call_goes_on_and_asks_nothing_twice(study: Study) -> None:
     assert table["text"].iloc[0] == "ObjectSnap of img-0" and table["kind"].iloc[1] == "ThemeTag"
     assert not journal.exists()
     third = Scripted()
+    before = {p.name: p.read_bytes() for p in journal.parent.iterdir()}
     write_captions(study, third)
     assert third.asked == []
+    assert {p.name: p.read_bytes() for p in journal.parent.iterdir()} == before
 
 
 def test_the_journal_survives_a_cut_at_any_byte(study: Study) -> None:
@@ -290,10 +297,12 @@ def test_a_changed_picture_is_captioned_anew(study: Study) -> None:
     store = CaptionStore(study, "scripted", Origin.of(Scripted()))
     assert store.done() == set(store.keys(ids(study)).values())
     study.images.loc[2, "sha256"] = "f" * 64
-    again = Scripted()
+    again = Scripted(words="changed")
     write_captions(study, again)
     assert again.asked == [ids(study)[2]]
-    assert len(study.captions("scripted")) == 16
+    table = study.captions("scripted")
+    assert len(table) == 16
+    assert table["text"].str.contains("changed").tolist() == (table["image_id"] == "img-2").tolist()
 
 
 def test_a_captioner_that_writes_nothing_or_emptiness(study: Study) -> None:

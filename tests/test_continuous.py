@@ -129,6 +129,7 @@ def test_rejection_is_by_peak_after_the_baseline(tmp_path: Path) -> None:
     made.data += 500  # an offset that the baseline removes
     made.data[2, made.samples[5] + 20] += 80
     made.data[2, made.samples[6] + 20] -= 70
+    made.data[2, made.samples[7] + 20] -= 80
     study = read(
         tiny.write_csv(tmp_path / "rec.csv", made),
         tmp_path / "study",
@@ -136,7 +137,7 @@ def test_rejection_is_by_peak_after_the_baseline(tmp_path: Path) -> None:
         baseline=(-0.1, 0),
         reject=75,
     )
-    assert set(range(40)) - set(study.trials["order"]) == {5}
+    assert set(range(40)) - set(study.trials["order"]) == {5, 7}
 
 
 def test_resampling_keeps_time(tmp_path: Path) -> None:
@@ -245,6 +246,28 @@ def test_windows_and_class_by_file(tmp_path: Path) -> None:
     assert study.categories == ["cat", "dog"]
     assert study.design == "block"
     assert study.trials.groupby("run")["category"].nunique().tolist() == [1, 1]
+
+
+def test_windows_with_the_class_in_the_path_are_split_by_run(tmp_path: Path) -> None:
+    from eegprompt.data.splits import by_run
+
+    for i, name in enumerate(("cat_1", "cat_2", "dog_1", "dog_2")):
+        tiny.write_csv(tmp_path / "rec" / f"{name}.csv", tiny.make(seed=i))
+    options: dict[str, Any] = {"unit": "uV", "exclude": ["Right AUX", "Marker0"]}
+    study = read(
+        tmp_path / "rec",
+        tmp_path / "study",
+        **options,
+        windows=(1.0, 0.25),
+        pattern="{category}_{_}.csv",
+    )
+    assert study.categories == ["cat", "dog"]
+    split = by_run(study)
+    assert len(split.folds) == 4
+    for fold in split.folds:
+        assert study.trials.loc[fold.train, "category"].nunique() == 2
+    # Four windows cover every moment: three are left out at each border of the validation side.
+    assert 3 * 3 <= split.how["left_out_for_overlap"][0]["train"] <= 3 * 6
 
 
 def test_annotations_marked_bad_and_interruptions(tmp_path: Path) -> None:

@@ -101,9 +101,10 @@ def write_captions(
             n_done += 1
             if progress is not None:
                 progress(n_done, len(image_ids), "captions")
-    if not store.rows():
-        raise CaptionError(f"the captioner '{captioner.name}' wrote no captions")
-    store.compact(image_ids, notes)
+    if todo or not store.table_path.exists() or store.journal_path.exists():
+        if not store.rows():
+            raise CaptionError(f"the captioner '{captioner.name}' wrote no captions")
+        store.compact(image_ids, notes)
     return store.table_path
 
 

@@ -276,7 +276,8 @@ def draw_study(study: Study, path: str | Path, max_trials: int = 4000) -> Path:
             f"a figure is written as {', '.join(FIGURE_SUFFIXES)}; got '{path.suffix}' in {path}"
         )
     figure = study_figure(study, max_trials)
-    settings: dict[Any, Any] = {"svg.hashsalt": "eegprompt", "svg.fonttype": "none"}  # same study, same bytes
+    # A fixed salt: the same study gives the same bytes.
+    settings: dict[Any, Any] = {"svg.hashsalt": "eegprompt", "svg.fonttype": "none"}
     with atomic_path(path) as partial, matplotlib.rc_context(settings):
         metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
         figure.savefig(partial, dpi=150, metadata=metadata)

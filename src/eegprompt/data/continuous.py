@@ -483,7 +483,8 @@ class _Import:
     def _like_the_first(self, recording: Recording) -> Recording:
         """Refuse what does not go with the recordings before; bring channels into their order."""
         if self.first is None:
-            self.first = recording
+            # Only its description is kept: the signal may fill most of the memory.
+            self.first = replace(recording, data=recording.data[:, :0].copy(), marker=None)
             self._plausible(recording)
             return recording
         first = self.first

@@ -326,6 +326,15 @@ def code_of(value: Any) -> str:
         return text
 
 
+def _codes(values: np.ndarray) -> np.ndarray:
+    """:func:`code_of` at every sample; a marker has few values, so each is converted once."""
+    import pandas as pd
+
+    place, distinct = pd.factorize(values)
+    texts = np.array([*(code_of(v) for v in distinct), ""], dtype=object)
+    return texts[place]  # what is missing has place -1, the last text
+
+
 # -- CSV -----------------------------------------------------------------------------------------
 def _read_csv(
     path: Path,
@@ -381,7 +390,7 @@ def _read_csv(
         )
     values = None
     if marker is not None:
-        values = np.array([code_of(v) for v in table[marker]], dtype=object)
+        values = _codes(table[marker].to_numpy())
     return Recording(
         path=path,
         ch_names=tuple(chosen),
@@ -616,7 +625,7 @@ def _read_with_mne(
         values = None
         if marker is not None:
             numbers = raw.get_data(picks=[marker])[0] / _marker_unit(raw, marker)
-            values = np.array([code_of(v) for v in np.round(numbers, 3)], dtype=object)
+            values = _codes(np.round(numbers, 3))
         positions = _digitized(raw, chosen)
         bads = [name for name in raw.info["bads"] if name in chosen]
         facts: dict[str, Any] = {
