@@ -29,7 +29,9 @@ def public(tree: ast.Module) -> Iterator[tuple[str, Node, ast.ClassDef | None]]:
             yield node.name, node, None
             if isinstance(node, ast.ClassDef):
                 for inner in node.body:
-                    if isinstance(inner, ast.FunctionDef) and not inner.name.startswith("_"):
+                    if not isinstance(inner, ast.FunctionDef) or inner.name.startswith("_"):
+                        continue
+                    if not any(ast.unparse(d).endswith("overload") for d in inner.decorator_list):
                         yield f"{node.name}.{inner.name}", inner, node
 
 

@@ -73,7 +73,7 @@ class FittedSteps:
     --------
     >>> eeg = np.random.default_rng(0).normal(3, 2, (50, 4, 20)).astype("float32")
     >>> steps = FittedSteps.fit(["standardize"], eeg, np.arange(50))
-    >>> steps.apply(eeg).std(axis=(0, 2)).round(2)
+    >>> steps.apply(eeg).std(axis=(0, 2)).round(1)
     array([1., 1., 1., 1.], dtype=float32)
     """
 
