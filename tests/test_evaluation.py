@@ -16,6 +16,7 @@ from eegprompt import registry
 from eegprompt.artifacts import content_key, write_json
 from eegprompt.errors import ModelLoadError, RunError, UnknownNameError
 from eegprompt.evaluation import evaluate, evaluate_folds
+from eegprompt.evaluation._rows import Score, mean_of_folds, row_of
 from eegprompt.experiment import load_config
 from eegprompt.run import Run
 from eegprompt.study import Study, StudyWriter
@@ -255,6 +256,8 @@ def test_within_class_rows_come_first_and_only_for_kinds_that_vary(planted):
     assert heads == {"ColorTone", "StoryHint"}
     story = find(rows, "caption_retrieval_top1", head="StoryHint", scope="within-class")
     assert story["chance"] == pytest.approx(1 / 3)  # three test images a class
+    assert story["floor"] == pytest.approx(1 / 3)
+    assert story["ceiling"] == 1
     said = json.loads(run.scores_path.read_text())
     assert any("ObjectSnap does not vary" in note for note in said["notes"])
     assert any("top5 within class" in m for m in said["missing"])
@@ -413,6 +416,22 @@ def test_only_the_category_known(tmp_path):
     assert retrieval["chance"] == pytest.approx(0.5)
     assert find(rows, "class_auc_lda")["value"] > 0.5
     assert find(rows, "ssim", rung="eeg")["note"].startswith("category-level")
+
+
+def test_folds_are_pooled_permutation_by_permutation():
+    rng = np.random.default_rng(0)
+    scores = []
+    for fold in range(3):
+        null, replicates = rng.normal(0.5, 0.1, 99), rng.normal(0.6, 0.1, 300)
+        row = row_of(metric="m", value=0.6, chance=0.5, n=4, n_trials=8, higher_is_better=True)
+        scores.append(Score(row, None, null, replicates, (f"a{fold}", "shared")))
+    pooled = mean_of_folds(scores).row
+    null = np.mean([s.null for s in scores], axis=0)
+    assert pooled["p"] == pytest.approx((1 + (null >= 0.6).sum()) / 100)
+    assert pooled["p"] < min((1 + (s.null >= 0.6).sum()) / 100 for s in scores)
+    lo, hi = np.quantile(np.mean([s.replicates for s in scores], axis=0), [0.025, 0.975])
+    assert (pooled["lo"], pooled["hi"]) == pytest.approx((lo, hi))
+    assert (pooled["n"], pooled["n_trials"], pooled["folds"]) == (4, 24, [0.6, 0.6, 0.6])
 
 
 def test_one_class_and_one_image(tmp_path):
