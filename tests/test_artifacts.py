@@ -36,6 +36,22 @@ def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1967744 vs 1967632"),
+        ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+    ids=["pyarrow", "torch", "safetensors"],
+)
+def test_a_full_disk_is_known_whichever_library_finds_out(tmp_path, error):
+    with pytest.raises(StorageError, match="no space left"), artifacts.atomic_path(tmp_path / "a"):
+        raise error
+    with pytest.raises(RuntimeError, match="something else"), artifacts.atomic_path(tmp_path / "a"):
+        raise RuntimeError("something else")
+
+
 def test_an_existing_folder_is_refused_unless_overwritten(tmp_path):
     out = tmp_path / "out"
     out.mkdir()

@@ -366,6 +366,8 @@ def test_train_over_all_folds_makes_one_run_a_fold(cli, fakes, small_study, tmp_
         (["training.epochs=0"], "training.epochs"),
         (["training.epochs"], "key=value"),
         (["kinds=Objectsnap"], "did you mean 'ObjectSnap'"),
+        (["text_encoder=buitlin"], "did you mean 'builtin'"),
+        (["drawing.generator=diffuser:x/y"], "did you mean 'diffusers'"),
         (["--split", "oficial"], "did you mean 'official'"),
         (["--fold", "3"], "folds 0 to 0"),
         (["--config", "no.yaml"], "does not exist"),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.errors import InputError, StorageError
+from eegprompt.errors import EegpromptError, InputError, StorageError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,19 +57,27 @@ def _disk_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one sentence with a remedy."""
     try:
         yield
-    except OSError as error:
-        if isinstance(error, StorageError):
-            raise
-        if error.errno == errno.ENOSPC:
+    except EegpromptError:
+        raise
+    except Exception as error:
+        if _says_full(error):
             raise StorageError(
                 f"no space left on the disk while writing {path}; free some space and run the same "
                 "command again: what was finished is kept"
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             raise StorageError(
                 f"{path} may not be written ({error.strerror}); choose a folder you may write to"
             ) from error
         raise
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether a write failed for want of space; torch and safetensors raise errors of their own."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOSPC
+    text = str(error)
+    return "No space left" in text or ("enforce fail" in text and "inline_container" in text)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eegprompt.artifacts import content_key, write_text
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.kinds import KINDS, parse_kinds
+from eegprompt.registry import names
 
 __all__ = [
     "DecodingConfig",
@@ -169,7 +170,8 @@ def load_config(
     Raises
     ------
     InputError
-        If the file is missing or a setting is unknown or out of range; all such are listed.
+        If the file is missing, a setting is unknown or out of range (all such are listed), or it
+        names an encoder, generator or the like that does not exist.
     """
     if isinstance(source, dict):
         settings = source
@@ -186,9 +188,25 @@ def load_config(
             raise InputError(f"{source} must hold settings, one a line as 'name: value'")
     settings = apply_overrides(settings, overrides or [])
     try:
-        return ExperimentConfig(**settings)
+        config = ExperimentConfig(**settings)
     except ValidationError as problem:
         raise InputError(_in_words(problem)) from None
+    _check_names(config)
+    return config
+
+
+def _check_names(config: ExperimentConfig) -> None:
+    """Refuse a name that is not in the registry before anything is made with the settings."""
+    for group, spec in (
+        ("encoder", config.encoder.name),
+        ("objective", config.training.objective),
+        ("text encoder", config.text_encoder),
+        ("generator", config.drawing.generator),
+        ("features", config.evaluation.features),
+    ):
+        name = spec.partition(":")[0]
+        if name not in names(group):
+            raise UnknownNameError(group, name, names(group))
 
 
 def _in_words(problem: ValidationError) -> str:
