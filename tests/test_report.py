@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import re
@@ -34,11 +35,12 @@ from eegprompt.report.scores import Score, mean_over_folds
 from eegprompt.report.sections import SECTIONS
 from eegprompt.report.sections.scores import blocks
 from eegprompt.report.trials import sample_trials, view_trial
-from eegprompt.report.words import describe, interval, number
+from eegprompt.report.words import describe, interval, number, p_value
 from eegprompt.run import Run
 from eegprompt.study import Study, StudyWriter
 from eegprompt.types import Fold, Split
 
+BESIDE = ("chance", "floor", "ceiling", "n", "p", "Holm p")
 COLORS = ("red", "green", "blue", "orange", "purple", "white")
 SHAPES = ("apple", "house", "car", "face")
 
@@ -378,13 +380,22 @@ def test_text_of_captions_models_and_studies_is_escaped(tmp_path: Path) -> None:
 
 # -- numbers -----------------------------------------------------------------------------------
 def test_no_number_stands_alone(page: str, run: Run) -> None:
-    text = Reader(page.split('id="scores"')[1].split("</section>")[0]).text
-    for row in run.scores():
-        unit = row["unit"]
-        shown = f"{number(row['value'], unit)} {interval(row['lo'], row['hi'], unit)}"
-        assert shown in text, row
-        for key in ("chance", "floor", "ceiling"):
-            assert row[key] is None or number(row[key], unit) in text
+    part = page.split('id="scores"')[1].split("</section>")[0]
+    rows = []
+    for row in re.findall(r"<tr[^>]*>\s*<th scope=\"row\">.*?</tr>", part, re.DOTALL):
+        bare = re.sub(r"<title>.*?</title>", "", row)
+        value = re.search(r'<td class="val"><b>(.*?)</b> <span>(.*?)</span>', bare)
+        cells = dict(re.findall(r'<td class="num[^>]*data-label="([^"]+)">([^<]*)', bare))
+        assert value
+        rows.append((*value.groups(), *(cells.get(k, "–").strip() for k in BESIDE)))
+    expected = []
+    for s in run.scores():
+        around = [number(s[k], s["unit"]) for k in ("chance", "floor", "ceiling")]
+        around += [f"{s['n']:,}", p_value(s["p"]), p_value(s["p_holm"])]
+        shown = number(s["value"], s["unit"]), interval(s["lo"], s["hi"], s["unit"])
+        expected.append((*shown, *(html.escape(a) for a in around)))
+    assert sorted(rows) == sorted(expected)
+    text = Reader(part).text
     assert "weights are not on this machine" in text
     assert "not comparable with published numbers" in text
 
