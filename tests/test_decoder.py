@@ -230,6 +230,11 @@ def test_prompts_stay_within_the_generators_budget(tmp_path, study, models):
             if caption["reason"] == "budget":
                 assert all(k["confidence"] >= caption["confidence"] for k in json.loads(said))
     assert eeg["reason"].str.contains("budget").any()
+    spoke = prompts.assign(heads=prompts["heads"].map(json.loads)).pivot(
+        index="trial_id", columns="rung", values="heads"
+    )
+    for row in spoke.itertuples():  # no rung speaks through a head that eeg had no room for
+        assert set(row.floor) <= set(row.eeg) and set(row.ceiling) <= set(row.eeg)
 
 
 def test_a_budget_too_small_for_one_caption_is_an_error(tmp_path, study, models):
