@@ -9,8 +9,8 @@ from eegprompt.errors import ModelLoadError
 __all__ = ["GENERATION_DEFAULTS", "clip_folder", "features_folder", "pipeline_folder"]
 
 GENERATION_DEFAULTS: dict[str, int | float] = {
-    "num_inference_steps": 16,
-    "guidance_scale": 3.0,
+    "num_inference_steps": 12,
+    "guidance_scale": 4.0,
     "height": 64,
     "width": 64,
 }
