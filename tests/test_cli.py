@@ -389,7 +389,7 @@ def test_later_steps_change_their_own_settings_only(cli, fakes, small_run):
     assert Run(small_run.path).config["decoding"]["per_head"] == 2
     answer = cli("decode", small_run.path, "training.epochs=2")
     assert answer.exit_code == 2
-    assert "only decoding.*" in answer.stderr
+    assert "only decoding.* and drawing.*" in answer.stderr
     assert Run(small_run.path).config["training"]["epochs"] != 2
 
 

@@ -72,7 +72,8 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
     """Retrieve captions for the test trials and join them into prompts.
 
     Reads a trained run; writes RUN/decodings.parquet and RUN/prompts.parquet, with prompts of the
-    rungs eeg, floor and ceiling. Settings under 'decoding' may be changed here.
+    rungs eeg, floor and ceiling, as long as the generator can read. Settings under 'decoding' and
+    'drawing' may be changed here.
 
     Example: [bold]eegprompt decode runs/a decoding.pool=train decoding.per_head=2[/bold]
     """
@@ -81,7 +82,7 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
 
     opened = _open(run)
     for one in opened:
-        one = change_settings(one, settings, groups=("decoding",))
+        one = change_settings(one, settings, groups=("decoding", "drawing"))
         with console.step(_title("decode", one, opened)) as progress:
             retrieve(one, progress=progress)
     _say([one.prompts_path for one in opened], json)
