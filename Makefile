@@ -10,7 +10,7 @@ demo: env
 	$(BIN)/eegprompt demo --out $(OUT)
 
 test: env $(VENV)/.dev-installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check src tests benchmarks

@@ -112,6 +112,22 @@ def test_every_registry_entry_leads_to_something_that_can_be_called(group, name)
         registry.resolve(group, f"{name}x")
 
 
+def test_every_file_of_the_package_is_installed_with_it():
+    import tomllib
+
+    source = ROOT.parents[1] / "pyproject.toml"
+    if not source.exists():
+        pytest.skip("runs in a source tree only")
+    patterns = tomllib.loads(source.read_text("utf-8"))["tool"]["setuptools"]["package-data"]
+    suffixes = {Path(p).suffix for p in patterns["eegprompt"]}
+    lost = [
+        str(p.relative_to(ROOT))
+        for p in ROOT.rglob("*")
+        if p.is_file() and p.suffix not in {*suffixes, ".py", ".pyc"}
+    ]
+    assert lost == []
+
+
 def test_the_default_settings_name_what_exists():
     from eegprompt.experiment import ExperimentConfig
 
