@@ -525,6 +525,32 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
         assert [h.head for h in view.heads] == list(KINDS)
 
 
+def test_right_captions_are_marked_in_the_prompt(run: Run, study: Study) -> None:
+    material = Material.gather(run).first
+    prompts = run.prompts().set_index(["trial_id", "rung"])
+    for trial in run.fold().test[:4]:
+        view = view_trial(material, int(trial))
+        for rung, pieces in view.prompts.items():
+            row = prompts.loc[(trial, rung)]
+            assert "".join(text for text, _ in pieces) == row["text"]
+            right = [k["text"] for k in json.loads(row["kept"]) if material.same_meaning(
+                study.trials["image_id"][trial], k["head"], k["text"])]  # fmt: skip
+            assert [text for text, same in pieces if same] == right
+        assert len([text for text, same in view.prompts["ceiling"] if same]) == 8
+
+
+def test_unfinished_drawing_is_named(run: Run, tmp_path: Path) -> None:
+    part = cut(run, tmp_path / "part")
+    trials = [int(t) for t in part.fold().test]
+    rungs = {"eeg": True, "floor": False}
+    noted = {"name": "builtin", "revision": "r", "trial_ids": trials, "rungs": rungs}
+    write_json(part.path / "drawing.json", {"generators": {"builtin": noted}})
+    part.image_path("builtin", "floor", trials[0]).unlink()
+    text = Reader(write_report(part).read_text("utf-8")).text
+    assert f"Pictures of rung floor: {len(trials) - 1} of {len(trials)} drawn so far" in text
+    assert "Pictures of rung eeg" not in text
+
+
 def test_without_meanings_only_the_same_words_count(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     run = build_run(tmp_path / "run", study)

@@ -91,6 +91,12 @@ class RunMaterial:
             self._miss("scores", "not computed yet", f"eegprompt evaluate {path}")
         if not self.drawn("eeg"):
             self._miss("pictures", "none drawn yet", f"eegprompt generate {path}")
+        wanted = set(self.drawing.get("trial_ids") or [])
+        for rung in self.drawing.get("rungs") or {}:
+            lacking = len(wanted - set(self.drawn(rung)))
+            if 0 < lacking < len(wanted) or (lacking and rung != "eeg"):
+                why = f"{len(wanted) - lacking} of {len(wanted)} drawn so far"
+                self._miss(f"pictures of rung {rung}", why, f"eegprompt generate {path}")
 
     def _miss(self, what: str, why: str, command: str = "") -> None:
         self.missing.append(Missing(what, why, command))

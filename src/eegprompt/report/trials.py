@@ -40,7 +40,7 @@ class TrialView:
     category: str
     image_id: str
     pictures: dict[str, str | None] = field(default_factory=dict)
-    prompts: dict[str, str] = field(default_factory=dict)
+    prompts: dict[str, list[tuple[str, bool]]] = field(default_factory=dict)
     tokens: dict[str, int] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
     heads: list[HeadView] = field(default_factory=list)
@@ -142,13 +142,34 @@ def _prompts(run: RunMaterial, view: TrialView) -> dict[str, list[dict[str, Any]
     rows = run.prompts[run.prompts["trial_id"] == view.trial_id]
     for row in rows.to_dict("records"):
         rung = str(row["rung"])
-        view.prompts[rung] = str(row["text"])
         if row.get("n_tokens") is not None and row["n_tokens"] == row["n_tokens"]:
             view.tokens[rung] = int(row["n_tokens"])
         reason = row.get("reason")
         view.reasons[rung] = reason if isinstance(reason, str) else ""
         kept[rung] = [k for k in json_list(row.get("kept")) if isinstance(k, dict)]
+        view.prompts[rung] = _pieces(run, view.image_id, str(row["text"]), kept[rung])
     return kept
+
+
+def _pieces(
+    run: RunMaterial, image_id: str, prompt: str, kept: list[dict[str, Any]]
+) -> list[tuple[str, bool]]:
+    """A prompt cut into its captions, each with whether it says the same as the image's own."""
+    pieces: list[tuple[str, bool]] = []
+    done = 0
+    for caption in kept:
+        said = str(caption.get("text"))
+        text = " ".join(said.split()).rstrip(".,;: ")  # as prompts are joined
+        place = prompt.find(text, done)
+        if place < 0:  # the prompt was put together otherwise: shown as it is
+            return [(prompt, False)]
+        if place > done:
+            pieces.append((prompt[done:place], False))
+        pieces.append((text, bool(run.same_meaning(image_id, str(caption.get("head")), said))))
+        done = place + len(text)
+    if done < len(prompt):
+        pieces.append((prompt[done:], False))
+    return pieces
 
 
 def _heads(
