@@ -26,14 +26,14 @@ def soft_targets(positives: Tensor, label_smoothing: float = 0.0) -> Tensor:
 
     Parameters
     ----------
-    positives : bool tensor (n_queries, n_candidates)
+    positives : bool tensor (..., n_queries, n_candidates)
         Which candidates are right answers; at least one in each row.
     label_smoothing : float
         Share of the target, in [0, 1), that is spread over all candidates instead.
 
     Returns
     -------
-    float tensor (n_queries, n_candidates)
+    float tensor (..., n_queries, n_candidates)
         Each row sums to one.
 
     Examples
@@ -42,8 +42,8 @@ def soft_targets(positives: Tensor, label_smoothing: float = 0.0) -> Tensor:
     tensor([[0.5000, 0.5000, 0.0000]])
     """
     weights = positives.to(torch.get_default_dtype())
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    return (1 - label_smoothing) * weights + label_smoothing / positives.shape[1]
+    weights = weights / weights.sum(dim=-1, keepdim=True)
+    return (1 - label_smoothing) * weights + label_smoothing / positives.shape[-1]
 
 
 class _Objective(nn.Module):
@@ -82,15 +82,15 @@ class _Objective(nn.Module):
         per_head : dict of head to float tensor, ()
             The loss of each head.
         """
-        losses = {}
-        for index, head in enumerate(self.heads):
-            query, target = F.normalize(eeg[head], dim=1), F.normalize(captions[head], dim=1)
-            losses[head] = self.one_head(index, query, target, positives[head])
-        return torch.stack(list(losses.values())).mean(), losses
+        query = F.normalize(torch.stack([eeg[head] for head in self.heads]), dim=2)
+        target = F.normalize(torch.stack([captions[head] for head in self.heads]), dim=2)
+        right = torch.stack([positives[head] for head in self.heads])
+        losses = self.compare(query, target, right)
+        return losses.mean(), dict(zip(self.heads, losses))
 
-    def one_head(self, index: int, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
-        """Loss of one head from unit vectors (n_trials, n_dims)."""
-        raise TypeError("an objective defines one_head")
+    def compare(self, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
+        """Loss of each head, (n_heads,), from unit vectors (n_heads, n_trials, n_dims)."""
+        raise TypeError("an objective defines compare")
 
     @property
     def scales(self) -> dict[str, float]:
@@ -131,14 +131,14 @@ class ClipObjective(_Objective):
             raise InputError(f"temperature must be positive, got {temperature}")
         self.log_scale = nn.Parameter(torch.full((len(self.heads),), -math.log(temperature)))
 
-    def one_head(self, index: int, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
-        """Loss of one head from unit vectors (n_trials, n_dims), in nats."""
-        scale = self.log_scale[index].exp().clamp(max=self.MAX_SCALE)
-        logits = scale * query @ target.T
+    def compare(self, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
+        """Loss of each head, (n_heads,), from unit vectors (n_heads, n_trials, n_dims), in nats."""
+        scale = self.log_scale.exp().clamp(max=self.MAX_SCALE)[:, None, None]
+        logits = scale * query @ target.mT
         to_caption = soft_targets(positives, self.label_smoothing)
-        to_trial = soft_targets(positives.T, self.label_smoothing)
-        forward = -(to_caption * F.log_softmax(logits, dim=1)).sum(dim=1).mean()
-        backward = -(to_trial * F.log_softmax(logits.T, dim=1)).sum(dim=1).mean()
+        to_trial = soft_targets(positives.mT, self.label_smoothing)
+        forward = -(to_caption * logits.log_softmax(dim=2)).sum(dim=2).mean(dim=1)
+        backward = -(to_trial * logits.mT.log_softmax(dim=2)).sum(dim=2).mean(dim=1)
         return (forward + backward) / 2
 
     @property
@@ -167,12 +167,13 @@ class SiglipObjective(_Objective):
         self.log_scale = nn.Parameter(torch.full((len(self.heads),), math.log(10.0)))
         self.bias = nn.Parameter(torch.full((len(self.heads),), -10.0))
 
-    def one_head(self, index: int, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
-        """Loss of one head from unit vectors (n_trials, n_dims), in nats."""
-        logits = self.log_scale[index].exp() * query @ target.T + self.bias[index]
+    def compare(self, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
+        """Loss of each head, (n_heads,), from unit vectors (n_heads, n_trials, n_dims), in nats."""
+        scale, bias = self.log_scale.exp()[:, None, None], self.bias[:, None, None]
+        logits = scale * query @ target.mT + bias
         labels = positives.to(logits.dtype) * (1 - self.label_smoothing) + self.label_smoothing / 2
         loss = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return loss.sum(dim=1).mean()
+        return loss.sum(dim=2).mean(dim=1)
 
     @property
     def scales(self) -> dict[str, float]:
@@ -195,9 +196,9 @@ class MseObjective(_Objective):
 
     SCALE = 1 / 0.07  # nothing is learned; CLIP's initial inverse temperature
 
-    def one_head(self, index: int, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
-        """Loss of one head from unit vectors (n_trials, n_dims), in [0, 4]."""
-        return (query - target).square().sum(dim=1).mean()
+    def compare(self, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
+        """Loss of each head, (n_heads,), from unit vectors (n_heads, n_trials, n_dims), in [0, 4]."""
+        return (query - target).square().sum(dim=2).mean(dim=1)
 
     @property
     def scales(self) -> dict[str, float]:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.artifacts import content_key
+from eegprompt.artifacts import atomic_path, content_key, read_json, write_json
 from eegprompt.errors import (
     CaptionError,
     InputError,
@@ -103,11 +103,12 @@ def train(
     fold = study.split(config.split).fold(config.fold)
     captions = study.captions(config.captions)
     inputs = _inputs_key(study, fold, captions)
-    if _open_folder(out, config, inputs, resume=resume, overwrite=overwrite):
+    if _is_finished(out, config, inputs, resume=resume, overwrite=overwrite):
+        config.save(out / "config.yaml")  # settings of later steps may have changed
         return Run(out)
-    run = Run(out)
+    _check_names(config)
     material = _collect(study, fold.train, fold.val, captions, config, progress, text_encoder)
-    _check_options(config, material)
+    run = _open_folder(out, config, inputs, resume=resume)
     module, best_pass, stopped = _fit(material, config, run.checkpoints_dir, progress)
     _save(run, module, material, config, inputs, study)
     n_distinct = {head: len(set(c.codes.tolist())) for head, c in material.captions.items()}
@@ -135,37 +136,38 @@ def _inputs_key(study: Study, fold: Fold, captions: pd.DataFrame) -> str:
     return content_key(study.key, fold.train, fold.val, fold.test, captions.to_json())
 
 
-def _open_folder(
+def _is_finished(
     out: Path, config: ExperimentConfig, inputs: str, *, resume: bool, overwrite: bool
 ) -> bool:
-    """Make or check the run's folder; True if its training is finished."""
-    if (out / "config.yaml").exists():
-        difference = _difference(Run(out), config, inputs)
-        if difference and not overwrite:
-            raise RunError(
-                f"{out} holds a run with another {difference}; choose another folder, or pass "
-                "--overwrite to delete that run"
-            )
-        if difference or overwrite:
-            shutil.rmtree(out)
-        elif (out / "encoder" / "config.json").exists() and resume:
-            config.save(out / "config.yaml")  # settings of later steps may have changed
-            return True
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists and is no run; choose another folder for the run")
+    """Whether `out` holds this very training, finished; refuses what it may not replace."""
+    if not (out / "config.yaml").exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(f"{out} exists and is no run; choose another folder for the run")
+        return False
+    difference = _difference(Run(out), config, inputs)
+    if difference and not overwrite:
+        raise RunError(
+            f"{out} holds a run with another {difference}; choose another folder, or pass "
+            "--overwrite to delete that run"
+        )
+    if difference or overwrite:
+        shutil.rmtree(out)
+        return False
+    return resume and (out / "encoder" / "config.json").exists()
+
+
+def _open_folder(out: Path, config: ExperimentConfig, inputs: str, *, resume: bool) -> Run:
+    """Make the run's folder, or open that of an interrupted training."""
     if not resume:
         for name in ("checkpoints", "encoder"):
             shutil.rmtree(out / name, ignore_errors=True)
-    from eegprompt.artifacts import write_json
-
     config.save(out / "config.yaml")
     write_json(out / "checkpoints" / "inputs.json", {"inputs": inputs})
-    return False
+    return Run(out)
 
 
 def _difference(run: Run, config: ExperimentConfig, inputs: str) -> str:
     """What of the settings or data decides training and differs from the run's; "" if nothing."""
-    from eegprompt.artifacts import read_json
     from eegprompt.experiment import load_config
 
     try:
@@ -179,9 +181,9 @@ def _difference(run: Run, config: ExperimentConfig, inputs: str) -> str:
         return "configuration (" + "; ".join(
             f"{n}: {old.get(n)} there, {new.get(n)} asked for" for n in names[:5]
         ) + ")"  # fmt: skip
-    note = run.checkpoints_dir / "inputs.json"
-    if note.exists() and read_json(note, error=RunError)["inputs"] != inputs:
-        return "state of the study, its split or its captions"
+    for note in (run.checkpoints_dir / "inputs.json", run.encoder_dir / "config.json"):
+        if note.exists() and read_json(note, error=RunError).get("inputs", inputs) != inputs:
+            return "state of the study, its split or its captions"
     return ""
 
 
@@ -207,6 +209,17 @@ class _Captions:
     embeddings: np.ndarray  # (n_texts, n_dims), unit length
     codes: np.ndarray  # (n_texts,): equal where the meaning is
     of_image: list[np.ndarray]  # rows of `texts`, by image number
+
+    def __post_init__(self) -> None:
+        self.counts = np.array([len(rows) for rows in self.of_image])
+        self.table = np.zeros((len(self.counts), max(self.counts)), dtype=np.int64)
+        for image, rows in enumerate(self.of_image):
+            self.table[image, : len(rows)] = rows
+
+    def choose(self, images: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
+        """One caption of each image: drawn by `rng`, or the first where that is None."""
+        draw = np.zeros(len(images)) if rng is None else rng.random(len(images))
+        return self.table[images, (draw * self.counts[images]).astype(np.int64)]
 
 
 @dataclass
@@ -382,8 +395,9 @@ def _embed_captions(
     return found, {"name": encoder.name, "revision": encoder.revision}
 
 
-def _check_options(config: ExperimentConfig, material: _Material) -> None:
-    """Refuse an encoder option that does not exist before anything is computed with it."""
+def _check_names(config: ExperimentConfig) -> None:
+    """Refuse a name that does not exist before anything is computed or written."""
+    resolve("objective", config.training.objective)
     make, _ = resolve("encoder", config.encoder.name)
     allowed = set(inspect.signature(make).parameters)
     sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects"}
@@ -416,18 +430,17 @@ class _Shuffled:
     """
 
     def __init__(self, n_trials: int, batch_size: int, seed: int):
-        self.n_trials, self.seed, self.epoch = n_trials, seed, 0
+        self.n_trials, self.seed = n_trials, seed
         self.n_batches = max(round(n_trials / batch_size), 1)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the trainer before each pass."""
-        self.epoch = epoch
+        # Asked when a pass begins, not told: Lightning tells a sampler the pass only after it has
+        # drawn the first batch where training is resumed.
+        self.epoch: Callable[[], int] = lambda: 0
 
     def __len__(self) -> int:
         return self.n_batches
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.n_trials)
+        order = np.random.default_rng([self.seed, self.epoch()]).permutation(self.n_trials)
         yield from np.array_split(order, self.n_batches)
 
 
@@ -480,23 +493,18 @@ def _module(material: _Material, config: ExperimentConfig) -> Any:
             embeddings, positives = {}, {}
             same_image = image[:, None] == image[None, :]
             for kind, captions in material.captions.items():
-                options = [captions.of_image[i] for i in image.tolist()]
-                chosen = [
-                    int(o[0] if rng is None or len(o) == 1 else rng.choice(o)) for o in options
-                ]
-                index = torch.tensor(chosen, device=image.device)
+                index = torch.from_numpy(captions.choose(image.cpu().numpy(), rng)).to(image.device)
                 embeddings[kind] = getattr(self, f"embeddings_{kind}")[index]
                 codes = getattr(self, f"codes_{kind}")[index]
                 positives[kind] = (codes[:, None] == codes[None, :]) | same_image
             return embeddings, positives
 
-        def on_train_epoch_start(self) -> None:
-            # Dropout depends on the seed and the pass alone: training that was resumed goes the
-            # same way as one that was not.
-            torch.manual_seed((config.seed + 1) * 1_000_003 + self.current_epoch)
-            self.train_losses = []
-
         def training_step(self, batch: dict[str, torch.Tensor], step: int) -> torch.Tensor:
+            # Dropout depends on the seed, the pass and the step alone: training that was resumed
+            # goes the same way as one that was not.
+            torch.manual_seed(int(content_key(config.seed, self.current_epoch, step, length=8), 16))
+            if step == 0:
+                self.train_losses = []
             embedded = self.encoder(batch["eeg"], self.positions, batch["subject"])
             rng = np.random.default_rng([config.seed, self.current_epoch, step])
             loss, _ = self.objective(embedded, *self.targets(batch["image"], rng))
@@ -568,13 +576,16 @@ def _module(material: _Material, config: ExperimentConfig) -> Any:
 
 
 def _top1(embedded: np.ndarray, image: np.ndarray, captions: _Captions) -> float:
-    """Share of trials whose nearest caption, among those of these trials' images, is right."""
-    of_image = captions.of_image
-    pool = np.unique(np.concatenate([of_image[i] for i in np.unique(image)]))
+    """Share of trials whose nearest caption, among those of these trials' images, is right.
+
+    Equally near captions share the credit; a NaN earns none.
+    """
+    shown, which = np.unique(image, return_inverse=True)
+    pool = np.unique(np.concatenate([captions.of_image[i] for i in shown]))
+    codes = captions.codes[pool]
+    right = np.stack([np.isin(codes, captions.codes[captions.of_image[i]]) for i in shown])[which]
     similarity = embedded @ captions.embeddings[pool].T  # length of the query does not matter
     best = similarity == similarity.max(axis=1, keepdims=True)
-    codes = captions.codes[pool]
-    right = np.stack([np.isin(codes, captions.codes[of_image[i]]) for i in image])
     return float(((best & right).sum(axis=1) / np.maximum(best.sum(axis=1), 1)).mean())
 
 
@@ -588,7 +599,6 @@ def _fit(
     from lightning.pytorch.plugins.io import TorchCheckpointIO
     from torch.utils.data import DataLoader
 
-    from eegprompt.artifacts import atomic_path
     from eegprompt.encoders.store import pick_device
 
     class WholeFiles(TorchCheckpointIO):
@@ -599,7 +609,10 @@ def _fit(
                 torch.save(checkpoint, partial)
 
     class Report(lightning.Callback):
-        """Tells `progress` after each pass."""
+        """Tells `progress` after each pass; ends at once where it had already stopped early."""
+
+        def on_train_start(self, trainer: Any, module: Any) -> None:
+            trainer.should_stop = bool(patience.stopped_epoch)
 
         def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
             if progress:
@@ -645,6 +658,7 @@ def _fit(
             logger=False,
             num_sanity_val_steps=0,
         )
+        batches.epoch = lambda: trainer.current_epoch
         last = folder / "last.ckpt"
         _run_interruptibly(trainer, module, train_loader, val_loader, last)
         path = folder / "best.ckpt"

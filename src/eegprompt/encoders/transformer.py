@@ -5,12 +5,11 @@
     eeg (trials, channels, samples)
       │  window means of about 20 ms                       Windows
       │  signed attention over electrode positions         SpatialAttention
-      ├──────────────┐
       │  convolution over time, patches                    stem
       │  self-attention over patches                       nn.TransformerEncoder
-      │              │
-      └── read-out of each head: patches + linear skip ──  FlatReadout / QueryReadout
-             one embedding (trials, dimensions) a head
+      │  read-out of each head                             FlatReadout / QueryReadout
+      │  projection of each head                           projections
+    one embedding (trials, dimensions) a head
 
 Space is filtered first: averaging over time commutes with it, and a few filtered signals are
 cheaper to carry through time than 128 channels.
@@ -38,8 +37,9 @@ MAX_UNPLACED = 256
 class SpatialAttention(nn.Module):
     """Spatial filters as functions of electrode position, so that any montage can be filtered.
 
-    Each filter is the difference of two attentions over the electrodes – what it adds and what it
-    subtracts, since a filter that can only average sees no dipole. Keys are Fourier features of
+    Each filter is the weighted difference of two attentions over the electrodes – what it adds and
+    what it subtracts, since a filter that can only average sees no dipole, and one whose weights
+    always sum to zero does not see what all electrodes share. Keys are Fourier features of
     position with random frequencies (Rahimi and Recht 2007): attention logits are then smooth
     functions on the scalp with a length scale of `length_scale`. An electrode without a position
     has a learned key by its place in the channel list.
@@ -78,6 +78,7 @@ class SpatialAttention(nn.Module):
         self.unplaced = nn.Parameter(
             torch.randn(MAX_UNPLACED, 2 * n_features) / math.sqrt(2 * n_features)
         )
+        self.balance = nn.Parameter(torch.rand(n_filters))
         self.gain = nn.Parameter(torch.ones(n_filters))
         self.adaptation = nn.Parameter(torch.zeros(n_subjects, n_filters, n_filters))
 
@@ -98,10 +99,10 @@ class SpatialAttention(nn.Module):
     def forward(self, positions: Tensor) -> Tensor:
         """Shared filters (n_filters, n_chans) for positions (n_chans, 3) in meters.
 
-        A filter's weights sum to zero over a montage, and their squares to its squared gain.
+        The squares of a filter's weights sum to its squared gain over any montage.
         """
         plus, minus = (self.queries @ self.keys(positions).T).softmax(dim=-1)
-        return self.gain[:, None] * F.normalize(plus - minus, dim=1)
+        return self.gain[:, None] * F.normalize(plus - self.balance[:, None] * minus, dim=1)
 
     def mix(self, subject: Tensor) -> Tensor:
         """How each trial's subject mixes the filters: (n_trials, n_filters, n_filters)."""
@@ -112,43 +113,39 @@ class SpatialAttention(nn.Module):
 
 
 class FlatReadout(nn.Module):
-    """One head: all patches side by side, plus a linear skip from the filtered windows.
+    """Every head reads all patches side by side.
 
-    The skip starts at zero and makes a linear decoder part of the encoder: on a few hundred
-    trials it is most of what can be learned.
+    It starts at zero, so that training begins as a linear regression on the patches and departs
+    from it as far as the data carry: on a few hundred trials a random start is noise to unlearn.
     """
 
-    def __init__(self, n_patches: int, n_inputs: int, width: int, hidden: int, n_dims: int,
-                 dropout: float):  # fmt: skip
+    def __init__(self, n_patches: int, width: int, hidden: int, n_heads: int, dropout: float):
         super().__init__()
+        self.n_heads = n_heads
         self.dropout = nn.Dropout(dropout)
-        self.patches = nn.Linear(n_patches * width, hidden)
-        self.skip = nn.Linear(n_inputs, hidden, bias=False)
-        self.project = nn.Linear(hidden, n_dims)
-        nn.init.zeros_(self.skip.weight)
+        self.read = nn.Linear(n_patches * width, n_heads * hidden)
+        nn.init.zeros_(self.read.weight)
+        nn.init.zeros_(self.read.bias)
 
-    def forward(self, patches: Tensor, windows: Tensor) -> Tensor:
-        """Map patches (n, n_patches, width) and windows (n, n_inputs) to (n, n_dims)."""
-        hidden = self.patches(self.dropout(patches.flatten(1)))
-        return self.project(hidden + self.skip(self.dropout(windows)))
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map patches (n, n_patches, width) to (n, n_heads, hidden)."""
+        return self.read(self.dropout(patches.flatten(1))).unflatten(1, (self.n_heads, -1))
 
 
 class QueryReadout(nn.Module):
-    """One head: a learned query that attends to the patches."""
+    """Every head has a learned query that attends to the patches."""
 
-    def __init__(self, width: int, n_heads: int, hidden: int, n_dims: int, dropout: float):
+    def __init__(self, width: int, attention_heads: int, hidden: int, n_heads: int, dropout: float):
         super().__init__()
-        self.query = nn.Parameter(torch.randn(1, 1, width))
-        self.attention = nn.MultiheadAttention(width, n_heads, dropout=dropout, batch_first=True)
-        self.norm = nn.LayerNorm(width)
-        self.expand = nn.Linear(width, hidden)
-        self.project = nn.Linear(hidden, n_dims)
+        self.queries = nn.Parameter(torch.randn(n_heads, width))
+        self.attention = nn.MultiheadAttention(width, attention_heads, dropout, batch_first=True)
+        self.expand = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, hidden), nn.GELU())
 
-    def forward(self, patches: Tensor, windows: Tensor) -> Tensor:
-        """Map patches (n, n_patches, width) to (n, n_dims); `windows` are not used."""
-        query = self.query.expand(len(patches), -1, -1)
-        read, _ = self.attention(query, patches, patches, need_weights=False)
-        return self.project(F.gelu(self.expand(self.norm(read[:, 0]))))
+    def forward(self, patches: Tensor) -> Tensor:
+        """Map patches (n, n_patches, width) to (n, n_heads, hidden)."""
+        queries = self.queries.expand(len(patches), -1, -1)
+        read, _ = self.attention(queries, patches, patches, need_weights=False)
+        return self.expand(read)
 
 
 class EEGTransformer(nn.Module):
@@ -179,7 +176,7 @@ class EEGTransformer(nn.Module):
     width, depth, attention_heads : int
         Size of a patch's vector, number of transformer layers, attention heads in each.
     readout : {"flatten", "queries"}
-        All patches side by side with a linear skip; or one learned query a head.
+        All patches side by side; or one learned query a head.
     hidden : int
         Dimensions between a head's read-out and its projection.
     dropout, attention_dropout : float
@@ -269,16 +266,18 @@ class EEGTransformer(nn.Module):
         self.transformer = nn.TransformerEncoder(
             layer, depth, norm=nn.LayerNorm(width), enable_nested_tensor=False
         )
-        self.readouts = nn.ModuleDict(
-            {
-                head: FlatReadout(
-                    n_patches, n_windows * n_filters, width, hidden, embedding_dim, dropout
-                )
-                if readout == "flatten"
-                else QueryReadout(width, attention_heads, hidden, embedding_dim, dropout)
-                for head in heads
-            }
+        self.heads = tuple(heads)
+        self.readout = (
+            FlatReadout(n_patches, width, hidden, len(heads), dropout)
+            if readout == "flatten"
+            else QueryReadout(width, attention_heads, hidden, len(heads), dropout)
         )
+        bound = 1 / math.sqrt(hidden)
+        self.projections = nn.Parameter(
+            torch.empty(len(heads), hidden, embedding_dim).uniform_(-bound, bound)
+        )
+        # Not zero: an embedding needs a direction before the read-out has learned one.
+        self.bias = nn.Parameter(0.1 * F.normalize(torch.randn(len(heads), embedding_dim), dim=1))
 
     clock: Tensor
 
@@ -317,14 +316,17 @@ class EEGTransformer(nn.Module):
                 f"positions must be ({eeg.shape[1]}, 3) for {eeg.shape[1]} channels, got "
                 f"{tuple(positions.shape)}"
             )
-        windows = F.avg_pool1d(eeg, self.samples)
+        windows = (
+            eeg[:, :, : self.n_windows * self.samples].unflatten(2, (-1, self.samples)).mean(3)
+        )
         windows = self.space(positions.to(eeg)) @ windows
         if subject is not None and len(self.space.adaptation):
             windows = self.space.mix(subject) @ windows
         patches = F.gelu(self.stem(windows)).transpose(1, 2)
         patches = self.transformer(patches + self.clock + self.time)
-        flat = windows.flatten(1)
-        return {head: readout(patches, flat) for head, readout in self.readouts.items()}
+        read = self.readout(patches)
+        embeddings = torch.einsum("nhk,hkd->hnd", read, self.projections) + self.bias[:, None]
+        return dict(zip(self.heads, embeddings))
 
     @torch.no_grad()
     def spatial_attention(self, positions: Tensor, subject: int | None = None) -> Tensor:

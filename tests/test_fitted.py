@@ -1,0 +1,189 @@
+"""Fitted steps and the shrinkage LDA."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.covariance import ledoit_wolf_shrinkage
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+from eegprompt.encoders.fitted import STEPS, FittedSteps
+from eegprompt.encoders.lda import ShrinkageLDA, bin_means
+from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
+
+
+def recording(n=400, n_chans=5, n_times=30, seed=0, scale=1e-5):
+    rng = np.random.default_rng(seed)
+    mixing = rng.normal(size=(n_chans, n_chans))
+    eeg = np.einsum("cd,ndt->nct", mixing, rng.normal(size=(n, n_chans, n_times)))
+    return (scale * (eeg + rng.normal(size=(n_chans, 1)))).astype(np.float32)
+
+
+def covariance(eeg):
+    centered = eeg - eeg.mean(axis=0)
+    flat = centered.transpose(1, 0, 2).reshape(eeg.shape[1], -1).astype(np.float64)
+    return flat @ flat.T / flat.shape[1]
+
+
+def test_whitening_makes_the_training_covariance_the_identity():
+    eeg = recording(n=3000)
+    steps = FittedSteps.fit(["whiten"], eeg, np.arange(3000))
+    np.testing.assert_allclose(covariance(steps.apply(eeg)), np.eye(5), atol=0.03)
+
+
+def test_whitening_keeps_channels_in_their_place():
+    eeg = recording(n=1000)
+    white = FittedSteps.fit(["whiten"], eeg, np.arange(1000)).apply(eeg)
+    a, b = (x.transpose(1, 0, 2).reshape(5, -1) for x in (eeg, white))
+    correlation = np.corrcoef(a, b)[:5, 5:]
+    assert (correlation.argmax(axis=1) == np.arange(5)).all() and (np.diag(correlation) > 0).all()
+
+
+def test_standardize():
+    eeg = recording()
+    done = FittedSteps.fit(["standardize"], eeg, np.arange(400)).apply(eeg)
+    np.testing.assert_allclose(done.mean(axis=(0, 2)), 0, atol=1e-3)
+    np.testing.assert_allclose(done.std(axis=(0, 2)), 1, atol=1e-2)
+
+
+@pytest.mark.parametrize("name", sorted(STEPS))
+def test_reads_no_trial_but_the_training_side(name):
+    eeg = recording()
+    first = FittedSteps.fit([name], eeg, np.arange(0, 400, 2))
+    eeg[1::2] = np.nan
+    second = FittedSteps.fit([name], eeg, np.arange(0, 400, 2))
+    np.testing.assert_array_equal(first.matrix, second.matrix)
+    np.testing.assert_array_equal(first.offset, second.offset)
+
+
+@pytest.mark.parametrize("names", [[], ["standardize"], ["whiten"], ["standardize", "whiten"]])
+def test_save_load_and_tensor_agree(names, tmp_path):
+    eeg = recording()
+    steps = FittedSteps.fit(names, eeg, np.arange(400))
+    steps.save(tmp_path)
+    again = FittedSteps.load(tmp_path)
+    assert again.names == tuple(names)
+    np.testing.assert_array_equal(again.apply(eeg), steps.apply(eeg))
+    as_tensor = again.apply(torch.from_numpy(eeg))
+    np.testing.assert_allclose(as_tensor.numpy(), steps.apply(eeg), rtol=1e-4, atol=1e-4)
+
+
+def test_chain_equals_one_after_the_other():
+    eeg = recording()
+    ids = np.arange(400)
+    first = FittedSteps.fit(["standardize"], eeg, ids)
+    middle = first.apply(eeg)
+    second = FittedSteps.fit(["whiten"], middle, ids)
+    both = FittedSteps.fit(["standardize", "whiten"], eeg, ids)
+    np.testing.assert_allclose(both.apply(eeg), second.apply(middle), atol=2e-3)
+
+
+def test_whitening_survives_a_rank_deficient_recording():
+    eeg = recording()
+    eeg = eeg - eeg.mean(axis=1, keepdims=True)  # average reference
+    white = FittedSteps.fit(["whiten"], eeg, np.arange(400)).apply(eeg)
+    assert np.isfinite(white).all() and np.abs(white).max() < 100
+
+
+def test_unit_does_not_matter():
+    small, large = recording(scale=1e-6), recording(scale=1.0)
+    results = [FittedSteps.fit(["whiten"], e, np.arange(400)).apply(e) for e in (small, large)]
+    np.testing.assert_allclose(*results, atol=2e-3)
+
+
+def test_few_trials_are_shrunk_more():
+    white = []
+    for n in (4, 400):
+        matrix = FittedSteps.fit(["whiten"], recording(), np.arange(n)).matrix
+        scaled = matrix / np.diag(matrix)[:, None]
+        white.append(np.abs(scaled - np.diag(np.diag(scaled))).mean())
+    assert white[0] < white[1]
+
+
+def test_names_the_flat_channel():
+    eeg = recording()
+    eeg[:, 2] = 1e-5
+    with pytest.raises(StudyError, match="'Cz' is flat"):
+        FittedSteps.fit(["whiten"], eeg, np.arange(400), ch_names=["A", "B", "Cz", "D", "E"])
+
+
+def test_names_the_trial_and_channel_that_is_not_finite():
+    eeg = recording()
+    eeg[300, 1, 4] = np.inf
+    with pytest.raises(StudyError, match=r"trial 300, channel 'B'"):
+        FittedSteps.fit([], eeg, np.arange(400), ch_names=list("ABCDE"))
+
+
+def test_unknown_step_wrong_channels_broken_files(tmp_path):
+    with pytest.raises(UnknownNameError, match="did you mean 'whiten'"):
+        FittedSteps.fit(["witen"], recording(), np.arange(5))
+    steps = FittedSteps.fit(["whiten"], recording(), np.arange(400))
+    with pytest.raises(StudyError, match="expect 5 channels, got 4"):
+        steps.apply(np.zeros((2, 4, 30), np.float32))
+    steps.save(tmp_path)
+    (tmp_path / "fitted.safetensors").write_bytes(b"half")
+    with pytest.raises(RunError, match="train the run again"):
+        FittedSteps.load(tmp_path)
+    with pytest.raises(RunError, match="missing"):
+        FittedSteps.load(tmp_path / "nowhere")
+
+
+# -- LDA -------------------------------------------------------------------------------------------
+def planted(n=300, n_chans=6, n_times=50, n_classes=4, seed=0, signal=0.5):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % n_classes
+    patterns = np.random.default_rng(9).normal(size=(n_classes, n_chans, 1))
+    eeg = rng.normal(size=(n, n_chans, n_times)).cumsum(axis=2) / 5
+    return (eeg + signal * patterns[labels]).astype(np.float32), np.array(list("abcd"))[labels]
+
+
+@pytest.mark.parametrize("n", [60, 300])  # fewer trials than the 150 features, and more
+def test_lda_equals_the_textbook(n):
+    eeg, labels = planted(n)
+    lda = ShrinkageLDA(100.0).fit(eeg, labels)
+    features = bin_means(eeg, 100.0).reshape(n, -1).astype(float)
+    features = (features - features.mean(0)) / features.std(0)
+    classes, index = np.unique(labels, return_inverse=True)
+    means = np.stack([features[index == c].mean(0) for c in range(4)])
+    residual = features - means[index]
+    shrinkage = ledoit_wolf_shrinkage(residual, assume_centered=True)
+    cov = residual.T @ residual / n
+    cov = (1 - shrinkage) * cov + shrinkage * np.trace(cov) / len(cov) * np.eye(len(cov))
+    inverse = np.linalg.inv(cov)
+    expected = np.stack(
+        [
+            features @ inverse @ m - 0.5 * m @ inverse @ m + np.log((index == c).mean())
+            for c, m in enumerate(means)
+        ],
+        axis=1,
+    )
+    assert lda.shrinkage_ == pytest.approx(shrinkage)
+    np.testing.assert_allclose(lda.decision(eeg), expected, rtol=1e-6, atol=1e-6)
+    np.testing.assert_array_equal(lda.predict(eeg), classes[expected.argmax(1)])
+
+
+def test_lda_is_near_scikit_learns():
+    eeg, labels = planted()
+    new, true = planted(seed=1)
+    ours = (ShrinkageLDA(100.0).fit(eeg, labels).predict(new) == true).mean()
+    sklearn = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    sklearn.fit(bin_means(eeg, 100.0).reshape(300, -1), labels)
+    theirs = (sklearn.predict(bin_means(new, 100.0).reshape(300, -1)) == true).mean()
+    assert ours > 0.4 and ours > theirs - 0.05
+
+
+def test_lda_probabilities_and_chance():
+    eeg, labels = planted(signal=0.0)
+    new, true = planted(signal=0.0, seed=1)
+    lda = ShrinkageLDA(100.0).fit(eeg, labels)
+    np.testing.assert_allclose(lda.predict_proba(new).sum(axis=1), 1)
+    assert abs((lda.predict(new) == true).mean() - 0.25) < 0.08
+
+
+def test_lda_refuses():
+    eeg, _ = planted(8)
+    with pytest.raises(InputError, match="two classes"):
+        ShrinkageLDA(100.0).fit(eeg, ["a"] * 8)
+    with pytest.raises(InputError, match="hold no window"):
+        bin_means(eeg, 100.0, start=0.6)
