@@ -359,6 +359,14 @@ def test_train_over_all_folds_makes_one_run_a_fold(cli, fakes, small_study, tmp_
     assert answer.exit_code == 2
 
 
+def test_train_does_not_delete_the_study_it_is_to_learn_from(cli, fakes, small_study):
+    fakes.put("eegprompt.training", "train")
+    answer = cli("train", small_study, "--out", small_study.parent, "--overwrite")
+    assert answer.exit_code == 2
+    assert "would delete the study" in answer.stderr
+    assert not fakes.calls
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

@@ -50,6 +50,11 @@ def train(
 
     if all_folds and fold is not None:
         raise InputError("--fold and --all-folds exclude one another; give one of them")
+    if overwrite and study.resolve().is_relative_to(out.resolve()):
+        raise InputError(
+            f"--overwrite would delete the study {study} with the run {out} around it; choose another "
+            "--out"
+        )
     opened = Study(study)
     base: dict[str, Any] = read_settings(config) if config else {}
     base["study"] = str(study.resolve())
