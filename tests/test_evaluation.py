@@ -434,6 +434,18 @@ def test_folds_are_pooled_permutation_by_permutation():
     assert (pooled["n"], pooled["n_trials"], pooled["folds"]) == (4, 24, [0.6, 0.6, 0.6])
 
 
+def test_each_subject_has_a_row_of_its_own(tmp_path):
+    study = make_study(tmp_path / "study", subjects=2)
+    rows = evaluate(make_run(tmp_path / "run", study, rungs=()))
+    both = [find(rows, "class_accuracy", subject=s) for s in ("s0", "s1")]
+    everyone = find(rows, "class_accuracy", head="ensemble", note=None)
+    assert np.mean([r["value"] for r in both]) == pytest.approx(everyone["value"])
+    for row in both:
+        assert (row["n"], row["n_trials"]) == (12, 36)
+        assert row["ceiling"] == everyone["ceiling"]
+        assert row["floor"] == pytest.approx(everyone["floor"])
+
+
 def test_one_class_and_one_image(tmp_path):
     study = make_study(tmp_path / "study", classes=1, per_class=3, repetitions=4)
     run = make_run(tmp_path / "run", study)
@@ -478,8 +490,8 @@ def test_pictures_of_every_generator_are_scored(study, tmp_path):
 
 
 def test_features_that_cannot_be_had_are_named(study, tmp_path):
-    run = make_run(tmp_path / "run", study, features="absent-evaluation")
     registry.register("features", "absent-evaluation", f"{__name__}:load_absent_features")
+    run = make_run(tmp_path / "run", study, features="absent-evaluation")
     rows = evaluate(run)
     del registry.GROUPS["features"]["absent-evaluation"]
     said = json.loads(run.scores_path.read_text())["missing"]

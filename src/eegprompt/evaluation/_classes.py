@@ -173,7 +173,9 @@ def class_scores(work: Material) -> list[Score]:
                     truth=margin(on_truth),
                 )
             )
-    return scores + _by_subject(work, trials, target, credit)
+    return scores + _by_subject(
+        work, trials, target, credit, decision_credit(mean_truth), image_ids
+    )
 
 
 def _row(metric: str, head: str | None, **more: Any) -> dict[str, Any]:
@@ -232,7 +234,12 @@ def _decide(
 
 
 def _by_subject(
-    work: Material, trials: np.ndarray, target: np.ndarray, credit: np.ndarray
+    work: Material,
+    trials: np.ndarray,
+    target: np.ndarray,
+    credit: np.ndarray,
+    truth: np.ndarray,
+    image_ids: list[str],
 ) -> list[Score]:
     """Accuracy of the ensemble for each subject, where there are several."""
     subjects = work.study.trials["subject"].astype(str).to_numpy()[trials]
@@ -242,10 +249,12 @@ def _by_subject(
     scores = []
     for name in names:
         mine = subjects == name
-        units = work.units_of(trials[mine], sorted(set(work.images[trials[mine]])))
+        units = work.units_of(trials[mine], image_ids)
         labels = np.empty(len(units), dtype=int)
         labels[units.index] = target[mine]
-        row = _row("class_accuracy", "ensemble", subject=name, note=f"subject {name}")
+        floor, ceiling = floor_and_ceiling(truth, labels, units.counts, queries=units.images)
+        row = _row("class_accuracy", "ensemble", floor=floor, ceiling=ceiling)
+        row |= {"subject": name, "note": f"subject {name}"}
         scores.append(work.test(row, units, labels, credit[mine], family="class_accuracy subjects"))
     return scores
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -316,28 +316,7 @@ class PictureScores:
     def pixel_scores(self) -> list[Score]:
         """PixCorr and SSIM, with a plain gray and the mean training picture beside them."""
         work = self.work
-        metrics = ("pixcorr", "ssim", "ssim_legacy")
-        values: dict[str, dict[str, np.ndarray]] = {m: {} for m in metrics}
-        rows = {image: i for i, image in enumerate(self.image_ids)}
-        for rung in RUNGS:
-            paths, row = self.files(rung)
-            if not paths:
-                continue
-            own = [rows[work.images[t]] for t in self.rung_trials(rung)[row]]
-
-            def drawn(at: slice, paths: list[Path] = paths) -> list[np.ndarray]:
-                return self.load(paths[at])
-
-            by_file = self._pixels(own, drawn)
-            for metric in metrics:
-                values[metric][rung] = self._by_trial(by_file[metric], rung)
-        own = [rows[i] for i in work.images[self.trials]]
-        plain = np.full((425, 425, 3), 128, dtype=np.uint8)
-        mean = self._mean_image()
-        baselines = {
-            "gray": self._pixels(own, lambda s: [plain] * len(own[s])),
-            "mean-image": self._pixels(own, lambda s: [mean] * len(own[s])),
-        }
+        values = self._pixel_values()
         tables, units = self._pixel_tables()
         work.note(
             f"PixCorr, SSIM and ssim_legacy by protocol '{self.protocol}'; a constant picture has "
@@ -351,7 +330,7 @@ class PictureScores:
                 "units."
             )
         scores = []
-        for metric in metrics:
+        for metric, by_rung in values.items():
             facts = {
                 **self.base,
                 "metric": metric,
@@ -360,25 +339,65 @@ class PictureScores:
                 "protocol": self.protocol,
                 "note": self.level or None,
             }
-            scores.append(self._pixel_score(facts, values[metric], tables[metric], units))
-            for rung, by_metric in baselines.items():
-                scores.append(self._plain_score({**facts, "rung": rung}, by_metric[metric]))
+            scores.append(self._pixel_score(facts, by_rung, tables[metric], units))
+            scores += [
+                self._plain_score({**facts, "rung": rung}, by_rung[rung])
+                for rung in ("gray", "mean-image")
+            ]
         return scores
 
-    def _pixels(
-        self, own: list[int], load: Callable[[slice], list[np.ndarray]], chunk: int = 16
-    ) -> dict[str, np.ndarray]:
-        """The three pixel scores of pictures against their own references."""
-        parts: dict[str, list[np.ndarray]] = {"pixcorr": [], "ssim": [], "ssim_legacy": []}
-        for start in range(0, len(own), chunk):
-            at = slice(start, start + chunk)
-            pictures = prepare(load(at), self.protocol)
-            references = prepare([self.references[i] for i in own[at]], self.protocol)
-            parts["pixcorr"].append(pixcorr(references, pictures))
-            a, b = gray(references), gray(pictures)
-            parts["ssim"].append(ssim(a, b))
-            parts["ssim_legacy"].append(ssim_legacy(a, b))
-        return {metric: np.concatenate(p) for metric, p in parts.items()}
+    def _pixel_values(self, chunk: int = 16) -> dict[str, dict[str, np.ndarray]]:
+        """Scores by metric and rung, one a trial; references are prepared once for all rungs."""
+        row = {image: i for i, image in enumerate(self.image_ids)}
+        plain = {
+            "gray": np.full((425, 425, 3), 128, dtype=np.uint8),
+            "mean-image": self._mean_image(),
+        }
+        baselines = {rung: prepare([picture], self.protocol) for rung, picture in plain.items()}
+        parts: dict[str, dict[str, list[np.ndarray]]] = {
+            metric: {rung: [] for rung in (*RUNGS, *plain)}
+            for metric in ("pixcorr", "ssim", "ssim_legacy")
+        }
+        for start in range(0, len(self.trials), chunk):
+            trials = self.trials[start : start + chunk]
+            references = prepare(
+                [self.references[row[image]] for image in self.work.images[trials]], self.protocol
+            )
+            shades = gray(references)
+
+            def score(
+                rung: str,
+                pictures: np.ndarray,
+                own: np.ndarray,
+                references: np.ndarray = references,
+                shades: np.ndarray = shades,
+            ) -> None:
+                other = gray(pictures)
+                count = np.bincount(own)
+                kept = count > 0
+                for metric, by_file in (
+                    ("pixcorr", pixcorr(references[own], pictures)),
+                    ("ssim", ssim(shades[own], other)),
+                    ("ssim_legacy", ssim_legacy(shades[own], other)),
+                ):
+                    mean = np.bincount(own, weights=by_file)[kept] / count[kept]
+                    parts[metric][rung].append(mean)
+
+            for rung in RUNGS:
+                files = [
+                    (path, i)
+                    for i, trial in enumerate(trials)
+                    for path in self.pictures[rung].get(int(trial), ())
+                ]
+                if files:
+                    pictures = prepare(self.load([path for path, _ in files]), self.protocol)
+                    score(rung, pictures, np.array([i for _, i in files]))
+            for rung, picture in baselines.items():
+                score(rung, np.repeat(picture, len(trials), axis=0), np.arange(len(trials)))
+        return {
+            metric: {rung: np.concatenate(p) for rung, p in by_rung.items() if p}
+            for metric, by_rung in parts.items()
+        }
 
     def _mean_image(self) -> np.ndarray:
         """Mean of the training images."""

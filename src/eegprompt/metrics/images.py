@@ -66,31 +66,44 @@ def prepare(images: Sequence[np.ndarray] | np.ndarray, protocol: str = "mindeye"
     """
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
-    out = np.empty((len(images), _SIDE, _SIDE, 3), dtype=np.float32)
-    for i, image in enumerate(images):
-        image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+    for image in images:
+        if (
+            np.asarray(image).dtype != np.uint8
+            or np.ndim(image) != 3
+            or np.shape(image)[2] != 3
+            or not np.size(image)
+        ):
             raise InputError(
-                f"a picture must be uint8 of shape (height, width, 3), got {image.dtype} of shape "
-                f"{image.shape}"
+                "a picture must be uint8 of shape (height, width, 3), got "
+                f"{np.asarray(image).dtype} of shape {np.shape(image)}"
             )
-        out[i] = _mindeye(image) if protocol == "mindeye" else _brain_diffuser(image)
+    out = np.empty((len(images), _SIDE, _SIDE, 3), dtype=np.float32)
+    if protocol == "brain-diffuser":
+        for i, image in enumerate(images):
+            out[i] = _brain_diffuser(np.asarray(image))
+    else:
+        by_size: dict[tuple[int, ...], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(np.shape(image), []).append(i)
+        for rows in by_size.values():
+            out[rows] = _mindeye(np.stack([images[i] for i in rows]))
+    for i, image in enumerate(images):
         # resizing leaves rounding noise on a constant channel, which would correlate with something
         constant = np.ptp(image, axis=(0, 1)) == 0
-        out[i][..., constant] = image[0, 0, constant] / np.float32(255)
+        out[i][..., constant] = np.asarray(image)[0, 0, constant] / np.float32(255)
     return out
 
 
-def _mindeye(image: np.ndarray) -> np.ndarray:
+def _mindeye(images: np.ndarray) -> np.ndarray:
     import torch
     from torch.nn.functional import interpolate
 
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None].float() / 255
+    pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 255
     for side in (256, _SIDE):
         pixels = interpolate(
             pixels, size=(side, side), mode="bilinear", align_corners=False, antialias=True
         )
-    return pixels[0].permute(1, 2, 0).numpy()
+    return pixels.permute(0, 2, 3, 1).numpy()
 
 
 def _brain_diffuser(image: np.ndarray) -> np.ndarray:
