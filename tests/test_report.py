@@ -551,6 +551,14 @@ def test_unfinished_drawing_is_named(run: Run, tmp_path: Path) -> None:
     assert "Pictures of rung eeg" not in text
 
 
+@pytest.mark.parametrize(("count", "warned"), [(999, True), (1000, False)])
+def test_too_few_permutations_are_named(run: Run, tmp_path: Path, count: int, warned: bool) -> None:
+    few = cut(run, tmp_path / "few", settings={"evaluation": {"permutations": count}})
+    text = Reader(write_report(few).read_text("utf-8")).text
+    # ten heads at the least p of 1 / (count + 1): 0.01 is not below 0.01, 10 / 1001 is
+    assert ("score with at least 1,000 permutations" in text) == warned
+
+
 def test_without_meanings_only_the_same_words_count(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     run = build_run(tmp_path / "run", study)

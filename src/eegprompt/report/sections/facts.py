@@ -8,6 +8,7 @@ import numpy as np
 
 from eegprompt.report.material import Material, RunMaterial
 from eegprompt.report.sections import Section
+from eegprompt.report.sections.scores import ALPHA, blocks
 from eegprompt.report.words import plural
 from eegprompt.study import Study
 
@@ -126,9 +127,30 @@ def _warnings(material: Material) -> list[str]:
             "Each category was shown in one block: a decoder can read the time instead of the "
             "picture, and no score here can tell the two apart."
         )
+    warnings.extend(_too_few_permutations(material))
     audit = _audit_words(material)
     warnings.extend(f"Waived: {waiver}" for waiver in audit["waivers"])
     return warnings
+
+
+def _too_few_permutations(material: Material) -> list[str]:
+    """A warning where no head could have passed the test, however well it did."""
+    count = material.first.setting("evaluation.permutations")
+    together = [
+        len(block.rows)
+        for block in blocks(material.scores)
+        if block.many == "head" and all(r.score.p_holm is not None for r in block.rows)
+    ]
+    if not isinstance(count, int) or not together:
+        return []
+    least = max(together) / (count + 1)
+    if least < ALPHA:
+        return []
+    return [
+        f"With {count:,} permutations, p corrected for {max(together)} heads cannot fall below "
+        f"{least:.2g}, so “above chance (p < {ALPHA})” cannot be reached however well a head does; "
+        f"score with at least {int(max(together) / ALPHA):,} permutations."
+    ]
 
 
 def _audit_words(material: Material) -> dict[str, Any]:
