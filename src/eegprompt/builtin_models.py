@@ -32,7 +32,7 @@ def features_folder() -> Path:
 
 def read_defaults() -> dict[str, int | float]:
     """How the built-in generator draws unless told otherwise: steps, guidance, height, width."""
-    return {"steps": 16, "guidance": 3.0, "height": 64, "width": 64}
+    return {"steps": 12, "guidance": 4.0, "height": 64, "width": 64}
 
 
 def _folder(name: str, needed: str) -> Path:
