@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegprompt.captions.checks import check_table
-from eegprompt.captions.store import CaptionStore, Origin
+from eegprompt.captions.review import Review, review_table
+from eegprompt.captions.store import CaptionStore, Origin, facts_of
 from eegprompt.errors import CaptionError, InputError
 from eegprompt.registry import resolve
 from eegprompt.study import Study
@@ -16,7 +17,14 @@ from eegprompt.study import Study
 if TYPE_CHECKING:
     from eegprompt.protocols import Captioner
 
-__all__ = ["check_captions", "load_captioner", "write_captions"]
+__all__ = [
+    "check_captions",
+    "estimate_captions",
+    "failed_captions",
+    "load_captioner",
+    "review_captions",
+    "write_captions",
+]
 
 
 def load_captioner(spec: str, **options: Any) -> Captioner:
@@ -51,12 +59,15 @@ def write_captions(
     progress: Callable[[int, int, str], None] | None = None,
     *,
     overwrite: bool = False,
+    max_images: int | None = None,
+    retry_failed: bool = False,
     **options: Any,
 ) -> Path:
     """Caption every image of a study.
 
     Images that are captioned already are not asked for again, so a call that was stopped goes on
-    where it stopped.
+    where it stopped. An image that fails does not stop the others: it is recorded, with the reason,
+    and asked for again only with `retry_failed`; :func:`failed_captions` lists these.
 
     Parameters
     ----------
@@ -69,6 +80,10 @@ def write_captions(
         Called with (done, total, label) after each image.
     overwrite : bool
         Replace a set of this name that another captioner, model or instruction wrote.
+    max_images : int, optional
+        Ask for at most so many images in this call.
+    retry_failed : bool
+        Ask for just those images that failed before.
     **options
         Of the captioner, where it is given by name.
 
@@ -82,6 +97,8 @@ def write_captions(
     CaptionError
         If captions are missing or malformed, or the name belongs to another captioner's set.
     """
+    if max_images is not None and max_images < 1:
+        raise InputError(f"max_images must be at least 1, got {max_images}")
     if isinstance(captioner, str):
         captioner = load_captioner(captioner, **options)
     elif options:
@@ -90,22 +107,100 @@ def write_captions(
     check = getattr(captioner, "check", None)
     notes = list(check(study)) if check is not None else []
     store = CaptionStore(study, name or captioner.name, Origin.of(captioner), overwrite=overwrite)
-    keys, done = store.keys(image_ids), store.done()
-    todo = [i for i in image_ids if keys[i] not in done]
-    n_done = len(image_ids) - len(todo)
+    todo, n_done = _todo(store, image_ids, retry_failed=retry_failed)
+    if max_images is not None:
+        todo = todo[:max_images]
     if progress is not None:
         progress(n_done, len(image_ids), "captions")
-    if todo:
-        for image_id, rows in groupby(captioner.write(study, todo), key=lambda r: r["image_id"]):
-            store.append(str(image_id), list(rows))
+    for image_id, captions, error in _answers(captioner, study, todo) if todo else ():
+        if error is None:
+            store.append(image_id, captions)
             n_done += 1
-            if progress is not None:
-                progress(n_done, len(image_ids), "captions")
+        else:
+            store.fail(image_id, error)
+        if progress is not None:
+            progress(n_done, len(image_ids), "captions")
     if todo or not store.table_path.exists() or store.journal_path.exists():
-        if not store.rows():
-            raise CaptionError(f"the captioner '{captioner.name}' wrote no captions")
-        store.compact(image_ids, notes)
+        if not store.done():
+            failed = list(store.failed().values())
+            if failed:
+                raise CaptionError(
+                    f"the captioner '{captioner.name}' wrote no captions: all {len(failed)} images "
+                    f"it was asked for failed (first: {failed[0]['image_id']}: {failed[0]['error']})"
+                )
+            said = "; ".join(getattr(captioner, "notes", ()))
+            raise CaptionError(
+                f"the captioner '{captioner.name}' wrote no captions{f' ({said})' if said else ''}"
+            )
+        store.compact(image_ids, [*notes, *getattr(captioner, "notes", ())])
     return store.table_path
+
+
+def _todo(
+    store: CaptionStore, image_ids: Sequence[str], *, retry_failed: bool
+) -> tuple[list[str], int]:
+    """Images to ask for, and how many are done."""
+    keys, done, failed = store.keys(image_ids), store.done(), store.failed()
+    open_ = [i for i in image_ids if keys[i] not in done]
+    todo = [i for i in open_ if (keys[i] in failed) == retry_failed]
+    return todo, len(image_ids) - len(open_)
+
+
+def _answers(
+    captioner: Captioner, study: Study, todo: list[str]
+) -> Iterator[tuple[str, list[dict[str, Any]], str | None]]:
+    """Each image's captions as soon as they are whole, or why there are none."""
+    answers = getattr(captioner, "answers", None)
+    if answers is not None:  # a captioner that can fail at one image and go on
+        for image_id, captions, error in answers(study, todo):
+            rows = [{"kind": kind, "text": text} for kind, text in captions.items()]
+            yield str(image_id), rows, error
+        return
+    for image_id, group in groupby(captioner.write(study, todo), key=lambda r: r["image_id"]):
+        yield str(image_id), list(group), None
+
+
+def estimate_captions(
+    study: Study,
+    captioner: Captioner | str,
+    name: str | None = None,
+    *,
+    max_images: int | None = None,
+    retry_failed: bool = False,
+    **options: Any,
+) -> dict[str, Any]:
+    """What :func:`write_captions` with these arguments would take; asks and writes nothing.
+
+    Returns
+    -------
+    dict
+        ``images`` (to be captioned), ``done``, ``requests``, ``tokens_in``, ``tokens_out``,
+        ``cost`` and ``example``; captioners that ask no server make 0 requests.
+    """
+    if isinstance(captioner, str):
+        captioner = load_captioner(captioner, **options)
+    image_ids = [str(i) for i in study.images["image_id"]]
+    store = CaptionStore(study, name or captioner.name, Origin.of(captioner), dry=True)
+    todo, n_done = _todo(store, image_ids, retry_failed=retry_failed)
+    todo = todo[:max_images]
+    estimate = getattr(captioner, "estimate", None)
+    none: Mapping[str, Any] = {
+        "requests": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0, "example": None
+    }  # fmt: skip
+    facts = estimate(study, todo) if estimate is not None else none
+    return {"images": len(todo), "done": n_done, **facts}
+
+
+def failed_captions(study: Study, name: str) -> list[dict[str, str]]:
+    """Images of a caption set that could not be captioned: `image_id`, `error`, `created`, `key`.
+
+    Parameters
+    ----------
+    study : Study
+    name : str
+        Name of the set.
+    """
+    return [dict(f) for f in facts_of(study.path, name).get("failed", [])]
 
 
 def check_captions(study: Study, name: str) -> list[str]:
@@ -123,3 +218,28 @@ def check_captions(study: Study, name: str) -> list[str]:
         If there is no such set.
     """
     return check_table(study.captions(name), [str(i) for i in study.images["image_id"]])
+
+
+def review_captions(
+    study: Study, name: str, *, language: str | None = "en", text_encoder: str | None = None
+) -> Review:
+    """Look at a caption set: problems, remarks, counts, diversity and near-duplicates.
+
+    Parameters
+    ----------
+    study : Study
+    name : str
+        Name of the set.
+    language : str or None
+        What the captions should be in; None takes any.
+    text_encoder : str, optional
+        Check its token limit too, e.g. ``"builtin"`` or ``"clip:openai/clip-vit-large-patch14"``.
+    """
+    limits: dict[str, Any] = {}
+    if text_encoder is not None:
+        from eegprompt.text import load_text_encoder
+
+        encoder = load_text_encoder(text_encoder, device="cpu")
+        limits = {"count_tokens": encoder.count_tokens, "max_tokens": encoder.max_tokens}
+    ids = [str(i) for i in study.images["image_id"]]
+    return review_table(study.captions(name), ids, language=language, **limits)

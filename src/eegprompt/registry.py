@@ -19,7 +19,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "continuous": "eegprompt.data.continuous:ContinuousReader",
     },
     "captioner": {
+        "chat": "eegprompt.captions.chat:ChatCaptioner",
         "file": "eegprompt.captions.file:FileCaptioner",
+        "rules": "eegprompt.captions.rules:RulesCaptioner",
     },
     "text encoder": {
         "builtin": "eegprompt.text:builtin_text_encoder",

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from eegprompt.captions.quality import MAX_WORDS
 from eegprompt.kinds import KINDS
 
 if TYPE_CHECKING:
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_WORDS", "check_table"]
 
-MAX_WORDS = 20
 _SENTENCE_END = re.compile(r"[.!?]\s+\S")
 _MARKUP = re.compile(r"</?[a-zA-Z][^>]*>")
 

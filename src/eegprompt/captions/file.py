@@ -1,4 +1,4 @@
-"""Captions brought by the user in a CSV, JSONL or Parquet file."""
+"""Captions brought by the user: CSV, JSONL, Parquet, COCO-style JSON, or one text file an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eegprompt.artifacts import sha256_file
+from eegprompt.artifacts import content_key, sha256_file
 from eegprompt.captions.checks import MAX_WORDS
 from eegprompt.errors import CaptionError, UnknownNameError
 from eegprompt.kinds import KINDS
@@ -51,9 +51,15 @@ class FileCaptioner:
     Parameters
     ----------
     path : path-like
-        The file: .csv, .tsv, .jsonl or .parquet.
+        The file: .csv, .tsv, .jsonl, .parquet, or .json as COCO has it (``images`` with `id` and
+        `file_name`, ``annotations`` with `image_id` and `caption`). Or a folder of text files, one
+        an image and named like it (``img-1.txt``), each line a phrasing; folders named for kinds
+        in it hold captions of those kinds.
     allow_missing : bool
         Go on if some images have no captions.
+    kind : str, default "ObjectSnap"
+        Kind of captions in files that do not say it: COCO without `kind`, and text files that lie
+        in no kind's folder.
 
     Raises
     ------
@@ -73,22 +79,34 @@ class FileCaptioner:
 
     name = "file"
 
-    def __init__(self, path: str | Path | None, *, allow_missing: bool = False):
+    def __init__(
+        self, path: str | Path | None, *, allow_missing: bool = False, kind: str = "ObjectSnap"
+    ):
         if not path:
             raise CaptionError(
                 "the captioner 'file' needs the file: file:PATH, e.g. file:captions.csv"
             )
         self.path = Path(path)
         self.allow_missing = allow_missing
+        if kind not in KINDS:
+            raise UnknownNameError("caption kind", kind, KINDS)
+        if self.path.is_dir():
+            records, digest = _folder_records(self.path, kind)
+            self.target_column, self._rows = _rows_of(self.path, records)
+            self.model, self.prompt_version = self.path.name, digest
+            return
         suffix = self.path.suffix.lower()
-        if suffix not in _PARSERS:
+        if suffix != ".json" and suffix not in _PARSERS:
             raise CaptionError(
                 f"{self.path} has an unknown format '{self.path.suffix}'; captions come as "
-                f"{', '.join(_PARSERS)}"
+                f"{', '.join(_PARSERS)}, .json (COCO) or a folder of text files"
             )
         if not self.path.is_file():
             raise CaptionError(f"the caption file {self.path} does not exist")
-        self.target_column, self._rows = _rows_of(self.path, _PARSERS[suffix](self.path))
+        records = (
+            _coco_records(self.path, kind) if suffix == ".json" else _PARSERS[suffix](self.path)
+        )
+        self.target_column, self._rows = _rows_of(self.path, records)
         self.model = self.path.name
         self.prompt_version = sha256_file(self.path)[:12]
 
@@ -286,6 +304,62 @@ def _json_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
             )
         records.append((number, record))
     return records
+
+
+def _coco_records(path: Path, kind: str) -> list[tuple[int, dict[str, Any]]]:
+    """Annotations of a COCO-style file; the "line" is the annotation's number."""
+    try:
+        content = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as problem:
+        reason = " ".join(str(problem).split())[:100]
+        raise CaptionError(f"{path} is not valid JSON ({reason})") from None
+    lists = [content.get(part) if isinstance(content, dict) else None
+             for part in ("images", "annotations")]  # fmt: skip
+    if not all(isinstance(part, list) and all(isinstance(x, dict) for x in part) for part in lists):
+        raise CaptionError(
+            f"{path} is no COCO file: it must be an object with the lists 'images' (id, file_name) "
+            "and 'annotations' (image_id, caption)"
+        )
+    images, annotations = (part or [] for part in lists)
+    names = {str(image.get("id")): image.get("file_name") for image in images}
+    records = []
+    for number, annotation in enumerate(annotations, 1):
+        file_name = names.get(str(annotation.get("image_id")))
+        if not isinstance(file_name, str) or not file_name:
+            raise CaptionError(
+                f"{path}, annotation {number}: image_id {annotation.get('image_id')!r} has no "
+                "file_name among 'images'"
+            )
+        records.append(
+            (
+                number,
+                {
+                    "file_name": file_name,
+                    "kind": annotation.get("kind") or kind,
+                    "text": annotation.get("caption"),
+                },
+            )
+        )
+    return records
+
+
+def _folder_records(folder: Path, kind: str) -> tuple[list[tuple[int, dict[str, Any]]], str]:
+    """Lines of the text files in a folder, and a key of their content."""
+    records: list[tuple[int, dict[str, Any]]] = []
+    contents: list[Any] = []
+    for path in sorted(folder.rglob("*.txt")):
+        inside = path.relative_to(folder)
+        own_kind = next((part for part in inside.parts[:-1] if part in KINDS), kind)
+        try:
+            text = path.read_text("utf-8-sig")
+        except UnicodeDecodeError:
+            raise CaptionError(f"{path} is not UTF-8 text; write it as UTF-8") from None
+        contents.append([inside.as_posix(), text])
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+        if not lines:
+            raise CaptionError(f"{path} is empty; write the caption into it, or delete it")
+        records += [(n, {"file": path.stem, "kind": own_kind, "text": line}) for n, line in lines]
+    return records, content_key(contents, length=12)
 
 
 # Suffix -> what reads it into (line, fields) pairs.

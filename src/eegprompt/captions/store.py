@@ -3,14 +3,15 @@
 ``captions/NAME.jsonl`` receives each image's captions as soon as they exist, so that a crash loses
 at most what was under way; ``captions/NAME.parquet`` takes its place, atomically, in the end; and
 ``captions/NAME.json`` says who wrote the set. Each image's captions carry a key of everything that
-decides them (captioner, model, instruction, picture), so nothing is asked for twice.
+decides them (captioner, model, instruction, picture), so nothing is asked for twice. Images that
+failed are kept in the journal and then beside the set, with the reason.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,8 @@ class CaptionStore:
         Who writes it.
     overwrite : bool
         Drop what another origin wrote under this name; else that is an error.
+    dry : bool
+        Only look: another origin's set is looked at as if it were not there.
 
     Raises
     ------
@@ -83,7 +86,15 @@ class CaptionStore:
         If the set was written by another captioner, model or instruction.
     """
 
-    def __init__(self, study: Study, name: str, origin: Origin, *, overwrite: bool = False):
+    def __init__(
+        self,
+        study: Study,
+        name: str,
+        origin: Origin,
+        *,
+        overwrite: bool = False,
+        dry: bool = False,
+    ):
         _checked_name("caption set", name)
         self.study, self.name, self.origin = study, name, origin
         folder = study.path / "captions"
@@ -97,6 +108,9 @@ class CaptionStore:
         self._journal_is_whole = False
         earlier = self._earlier_origin()
         if earlier is not None and earlier != origin:
+            if dry:
+                self.table_path = self.journal_path = self.facts_path = folder / ".absent"
+                return
             if not overwrite:
                 raise CaptionError(
                     f"the caption set '{name}' was written by {earlier}, not by {origin}; choose "
@@ -132,27 +146,73 @@ class CaptionStore:
 
         A last line of the journal that was cut off by a crash is passed over.
         """
-        rows: list[dict[str, Any]] = []
+        return list(self._iterate())
+
+    def _iterate(self) -> Iterator[dict[str, Any]]:
+        """Every caption written so far, one at a time: a journal may be larger than memory."""
         if self.table_path.exists():
             table = self.study.captions(self.name)
-            rows += [{str(k): v for k, v in r.items()} for r in table.to_dict("records")]
-        if self.journal_path.exists():
-            text = self.journal_path.read_bytes()
-            *lines, tail = text.split(b"\n")
-            for number, line in enumerate(lines, 1):
+            columns = [str(c) for c in table.columns]
+            for values in table.itertuples(index=False, name=None):
+                yield dict(zip(columns, values))
+        for record in self._journal():
+            if isinstance(record, list):
+                yield from record
+
+    def _journal(self) -> Iterator[Any]:
+        """Records of the journal: a list of captions, or an object that tells of a failure."""
+        if not self.journal_path.exists():
+            return
+        with open(self.journal_path, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.endswith(b"\n"):
+                    return  # whole lines end in a newline; this one was cut off
                 try:
-                    rows += json.loads(line)
-                except (ValueError, TypeError):
+                    record = json.loads(line)
+                    if isinstance(record, list):
+                        for row in record:
+                            row["image_id"], row["kind"], row["text"]
+                    else:
+                        record["key"], record["error"]
+                except (ValueError, TypeError, KeyError):
                     raise CaptionError(
                         f"{self.journal_path}, line {number} is no caption record; delete that line "
                         "and run the command again: only its image is captioned anew"
                     ) from None
-            del tail  # whole lines end in a newline; what follows the last one was cut off
-        return rows
+                yield record
 
     def done(self) -> set[str]:
         """Keys of the images whose captions are written."""
-        return {str(row["key"]) for row in self.rows() if row.get("key")}
+        return {str(row["key"]) for row in self._iterate() if row.get("key")}
+
+    def failed(self) -> dict[str, dict[str, str]]:
+        """Failures by the key of the image: `image_id`, `key`, `error`, `created`.
+
+        Images that were captioned since are not among them.
+        """
+        stored = self._facts().get("failed", [])
+        found = {str(f["key"]): dict(f) for f in stored if "key" in f}
+        for record in self._journal():
+            if isinstance(record, dict):
+                found[str(record["key"])] = record
+        done = self.done() if found else set()
+        return {key: failure for key, failure in found.items() if key not in done}
+
+    def _facts(self) -> dict[str, Any]:
+        if not self.facts_path.exists():
+            return {}
+        return dict(read_json(self.facts_path, error=CaptionError))
+
+    def fail(self, image_id: str, error: str) -> None:
+        """Write into the journal that an image could not be captioned, and why."""
+        self._write_line(
+            {
+                "image_id": image_id,
+                "error": " ".join(str(error).split())[:500],
+                "key": self.keys([image_id])[image_id],
+                "created": _now(),
+            }
+        )
 
     def append(self, image_id: str, captions: Sequence[Mapping[str, Any]]) -> None:
         """Write one image's captions into the journal, all or none, and force them to disk.
@@ -169,7 +229,7 @@ class CaptionStore:
             If a caption has no text.
         """
         key = self.keys([image_id])[image_id]
-        now = datetime.now(UTC).isoformat(timespec="seconds")
+        now = _now()
         rows = []
         for caption in captions:
             text = " ".join(str(caption["text"]).split())
@@ -189,11 +249,14 @@ class CaptionStore:
                     "key": key,
                 }
             )
+        self._write_line(rows)
+
+    def _write_line(self, record: Any) -> None:
         if not self._journal_is_whole:
             self._open_journal()
         with _disk_errors(self.journal_path), open(self.journal_path, "ab") as stream:
             try:
-                stream.write(json.dumps(rows, ensure_ascii=False).encode() + b"\n")
+                stream.write(json.dumps(record, ensure_ascii=False).encode() + b"\n")
                 stream.flush()
                 os.fsync(stream.fileno())
             except BaseException:
@@ -229,14 +292,23 @@ class CaptionStore:
         wanted = self.keys(image_ids)
         place = {image_id: i for i, image_id in enumerate(image_ids)}
         kinds = {kind: i for i, kind in enumerate(KINDS)}
-        unique: dict[tuple[str, str, str], dict[str, Any]] = {}
-        for row in self.rows():
+        # Tuples of shared strings: of 200,000 captions only the texts are held each for itself.
+        shared: dict[Any, Any] = {}
+        unique: dict[tuple[str, str, str], tuple[Any, ...]] = {}
+        for row in self._iterate():
             if wanted.get(row["image_id"]) == row.get("key"):
-                unique.setdefault((row["image_id"], row["kind"], row["text"]), row)
-        rows = sorted(
-            unique.values(), key=lambda r: (place[r["image_id"]], kinds.get(r["kind"], len(kinds)))
-        )
+                values = tuple(
+                    value if column == "text" else shared.setdefault(value, value)
+                    for column, value in ((c, row.get(c)) for c in COLUMNS)
+                )
+                unique.setdefault(values[:3], values)
+        failed = [
+            f for key, f in self.failed().items() if wanted.get(str(f.get("image_id"))) == key
+        ]
+        rows = sorted(unique.values(), key=lambda r: (place[r[0]], kinds.get(r[1], len(kinds))))
+        del unique
         table = pd.DataFrame(rows, columns=list(COLUMNS))
+        del rows
         # A column of nothing but None has no type in Parquet that reads back as text.
         for column in COLUMNS:
             table[column] = table[column].astype(object).where(table[column].notna(), None)
@@ -250,11 +322,16 @@ class CaptionStore:
                 "n_images": int(table["image_id"].nunique()),
                 "n_captions": len(table),
                 "notes": list(notes),
+                "failed": failed,
                 "provenance": provenance(study=self.study.name),
             },
         )
         self.journal_path.unlink(missing_ok=True)
         return table
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def facts_of(folder: Path, name: str) -> dict[str, Any]:

@@ -1,0 +1,135 @@
+"""What a model answered: captions by kind, and what is wrong with them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from eegprompt.captions.quality import is_refusal, text_problem, wrong_language
+from eegprompt.kinds import KINDS
+
+__all__ = ["Answer", "json_schema", "read_answer"]
+
+_MAX_CHARACTERS = 100_000  # no ten captions are longer; a longer answer is not searched
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Captions of one image.
+
+    Parameters
+    ----------
+    captions : dict of str to str
+        Text by kind; whole only where `problems` is empty.
+    problems : tuple of str
+        What is wrong, a phrase each.
+    """
+
+    captions: dict[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+
+def json_schema(kinds: Sequence[str]) -> dict[str, Any]:
+    """JSON schema of an answer: an object with one text a kind and nothing else."""
+    return {
+        "type": "object",
+        "properties": {
+            kind: {"type": "string", "description": KINDS[kind].instruction} for kind in kinds
+        },
+        "required": list(kinds),
+        "additionalProperties": False,
+    }
+
+
+def read_answer(text: str, kinds: Sequence[str], language: str | None = "en") -> Answer:
+    """Read the captions out of a model's answer.
+
+    JSON may stand in a code fence or between other words. Keys are taken whatever their case, and
+    an object within an object (``{"captions": {...}}``) or a list of ``{"kind": ..., "text": ...}``
+    is opened. Keys that are no kind are passed over. Nothing is cut or made up.
+
+    Parameters
+    ----------
+    text : str
+        The answer.
+    kinds : sequence of str
+        The kinds that were asked for.
+    language : str or None
+        What the captions should be in; None takes any.
+    """
+    if not text.strip():
+        return Answer(problems=("the answer is empty",))
+    if len(text) > _MAX_CHARACTERS:
+        return Answer(problems=(f"the answer has {len(text)} characters",))
+    start = text.lstrip()[:200].lower()
+    if start.startswith(("<!doctype", "<html", "<?xml")):
+        return Answer(problems=("the answer is a web page, not JSON",))
+    found = _object(text)
+    if found is None:
+        what = "is a refusal" if is_refusal(text[:500]) else "is not a JSON object"
+        return Answer(problems=(f"the answer {what} ({_short(text)})",))
+    given = {str(key).strip().lower(): value for key, value in _opened(found).items()}
+    captions: dict[str, str] = {}
+    problems: list[str] = []
+    for kind in kinds:
+        value = given.get(kind.lower())
+        if isinstance(value, list) and len(value) == 1:
+            value = value[0]
+        if value is None:
+            problems.append(f"{kind} is missing")
+        elif not isinstance(value, str):
+            problems.append(f"{kind} is {type(value).__name__}, not text")
+        elif wrong := text_problem(value):
+            problems.append(f"{kind} {wrong} ({_short(value)})")
+        else:
+            captions[kind] = " ".join(value.split()).strip('"“”')
+    seen: dict[str, str] = {}
+    for kind, caption in captions.items():
+        twin = seen.setdefault(caption.lower().strip(" ."), kind)
+        if twin != kind:
+            problems.append(f"{kind} is a copy of {twin}")
+    if language and (wrong := wrong_language(captions.values(), language)):
+        problems.append(f"the captions are not in '{language}': {wrong}")
+    return Answer(captions, tuple(problems))
+
+
+def _short(text: str) -> str:
+    return repr(" ".join(text.split())[:60])
+
+
+def _object(text: str) -> Any:
+    """The first JSON object or list in a text, or None."""
+    decoder = json.JSONDecoder()
+    starts = [i for i, character in enumerate(text) if character in "{["][:20]
+    for position in starts:
+        try:
+            found, _ = decoder.raw_decode(text, position)
+        except (ValueError, RecursionError):
+            continue
+        if found and (isinstance(found, dict) or isinstance(found[0], dict)):
+            return found
+    return None
+
+
+def _opened(found: Any) -> Mapping[str, Any]:
+    """Captions by kind, out of the forms in which models give them."""
+    if isinstance(found, list):
+        pairs: dict[str, Any] = {}
+        for item in found:
+            if isinstance(item, Mapping) and "kind" in item:
+                pairs[str(item["kind"])] = item.get("text", item.get("caption"))
+            elif isinstance(item, Mapping):
+                pairs.update({str(k): v for k, v in item.items()})
+        return pairs
+    if not isinstance(found, Mapping):
+        return {}
+    if not any(str(k).strip().lower() in _KNOWN for k in found):
+        for value in found.values():
+            if isinstance(value, (Mapping, list)):
+                return _opened(value) if isinstance(value, list) else value
+    return found
+
+
+_KNOWN = frozenset(kind.lower() for kind in KINDS)

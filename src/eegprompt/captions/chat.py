@@ -1,0 +1,643 @@
+"""Captions by any server that speaks the OpenAI chat protocol.
+
+OpenAI itself, vLLM, Ollama, LM Studio, llama.cpp: one request an image brings all its captions.
+The key is read from the environment (``OPENAI_API_KEY``) and never written anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from eegprompt.captions.answers import json_schema, read_answer
+from eegprompt.captions.instruction import load_instruction
+from eegprompt.captions.pictures import data_url, load_picture
+from eegprompt.errors import CaptionError, InputError
+from eegprompt.kinds import parse_kinds
+from eegprompt.study import Study
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+__all__ = ["ChatCaptioner"]
+
+T = TypeVar("T")
+
+_MAX_BYTES = 1 << 20  # of an answer; a server that never ends is cut off here
+_LONGEST_PAUSE = 300.0  # seconds; a server that asks for a longer one ends the run
+_LONGEST_BACKOFF = 30.0
+_BROKEN_AFTER = 50  # failures of the server in a row, after which the run ends
+_MODES = ("schema", "object", "plain")
+_PICTURE_TOKENS = 255  # of a picture within 512 × 512: 85 and 170 a tile, as OpenAI counts them
+_ANSWER_TOKENS = 300  # ten captions of about 15 words, with their keys
+
+
+class _Fatal(Exception):
+    """Nothing more can come of this run."""
+
+
+class _Failed(Exception):
+    """This image failed."""
+
+    def __init__(self, reason: str, *, by_server: bool = False):
+        super().__init__(reason)
+        self.by_server = by_server
+
+
+class _Again(Exception):
+    """This request failed and may be repeated."""
+
+    def __init__(self, reason: str, after: float | None = None):
+        super().__init__(reason)
+        self.after = after
+
+
+@dataclass
+class _Usage:
+    """What was spent."""
+
+    requests: int = 0
+    retries: int = 0
+    repairs: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+
+@dataclass
+class _Result:
+    """One image's captions, or why there are none."""
+
+    captions: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+    by_server: bool = False
+
+
+class ChatCaptioner:
+    """Asks a model on a server for captions, one request an image.
+
+    The server is asked for structured output by a JSON schema; where it has none, for a JSON
+    object; where it has neither, in words. An answer that is not in order is sent back once with
+    what is wrong; if the second is not in order either, the image is recorded as failed. Failures
+    of the server (no answer in time, 408, 409, 429, 5xx, a dropped connection) are repeated after
+    a growing, jittered pause, or after the one the server asks for (``Retry-After``), which holds
+    for all requests.
+
+    Parameters
+    ----------
+    model : str
+        The model's name on the server.
+    base_url : str, optional
+        The server, e.g. ``http://localhost:11434/v1``; default ``OPENAI_BASE_URL`` in the
+        environment, else OpenAI.
+    instruction : path-like, optional
+        Instruction file; see :func:`~eegprompt.captions.instruction.load_instruction`.
+    kinds : str or iterable of str, optional
+        Default all ten.
+    pictures : bool, default True
+        Send the picture. For models that read text only: False sends the image's label and what
+        the captioner `rules` can say about its picture.
+    side : int, default 512
+        Pictures are reduced to at most so many pixels a side.
+    concurrency : int, default 16
+        Requests at once.
+    timeout : float, default 60
+        Seconds for one whole request, reading its answer included.
+    retries : int, default 5
+        Repetitions of a request that the server failed to answer.
+    max_cost : float, optional
+        Budget of a run in the currency of the prices. No request is made that might exceed it.
+    price_in, price_out : float, optional
+        Price of a million tokens read and written. They change, so none are built in.
+    max_tokens : int, default 1000
+        Longest answer.
+    temperature : float, default 0
+        Of the model.
+    language : str or None, default "en"
+        Refuse captions in another language; None (or ``any``) takes all.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or there is no key for OpenAI.
+    CaptionError
+        If the instruction file cannot be read.
+    """
+
+    name = "chat"
+
+    def __init__(
+        self,
+        model: str | None,
+        *,
+        base_url: str | None = None,
+        instruction: str | Path | None = None,
+        kinds: str | Sequence[str] | None = None,
+        pictures: bool = True,
+        side: int = 512,
+        concurrency: int = 16,
+        timeout: float = 60.0,
+        retries: int = 5,
+        max_cost: float | None = None,
+        price_in: float | None = None,
+        price_out: float | None = None,
+        max_tokens: int = 1000,
+        temperature: float | None = 0.0,
+        language: str | None = "en",
+    ):
+        if not model:
+            raise InputError(
+                "the captioner 'chat' needs a model: chat:MODEL, e.g. chat:gpt-4o-mini"
+            )
+        for what, value, low in (
+            ("concurrency", concurrency, 1),
+            ("retries", retries, 0),
+            ("side", side, 16),
+            ("max_tokens", max_tokens, 1),
+        ):
+            if not isinstance(value, int) or value < low:
+                raise InputError(f"{what} must be a whole number of at least {low}, got {value!r}")
+        if not timeout > 0:
+            raise InputError(f"timeout must be more than 0 seconds, got {timeout!r}")
+        if max_cost is not None and (price_in is None or price_out is None):
+            raise InputError(
+                "a budget needs the server's prices: give price_in and price_out, each for a "
+                "million tokens, e.g. -o price_in=0.15 -o price_out=0.60"
+            )
+        self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip() or None
+        if self.base_url and "@" in self.base_url.split("://")[-1].split("/")[0]:
+            raise InputError(
+                "base_url must hold no user or password; a key belongs into OPENAI_API_KEY"
+            )
+        self.model = str(model)
+        self.kinds = parse_kinds(kinds)
+        self.pictures, self.side = bool(pictures), side
+        self.concurrency, self.timeout, self.retries = concurrency, float(timeout), retries
+        self.max_cost, self.price_in, self.price_out = max_cost, price_in, price_out
+        self.max_tokens, self.temperature = max_tokens, temperature
+        self.language = None if language in (None, "any") else language
+        self.instruction = load_instruction(instruction, self.kinds)
+        seen = f"picture{side}" if self.pictures else "text"
+        self.prompt_version = f"{self.instruction.version}-{seen}"
+        self.usage = _Usage()
+        self.notes: list[str] = []
+        self._mode = 0
+        self._length_field = "max_tokens"
+        self._answered = False
+        self._free_at = 0.0  # on the clock of time.monotonic
+
+    # -- what it will take ---------------------------------------------------------------------
+    def estimate(self, study: Study, image_ids: Sequence[str]) -> dict[str, Any]:
+        """What captioning these images will take, without asking anything.
+
+        Tokens are estimated at four characters each, a picture at 255 (as OpenAI counts one of
+        512 × 512 pixels) and an answer at 300; servers differ by a factor of two and more.
+
+        Returns
+        -------
+        dict
+            ``requests``, ``tokens_in``, ``tokens_out``, ``cost`` (None without prices), and
+            ``example``: the first request, its picture left out.
+        """
+        one_in, one_out = self._tokens_of_one()
+        n = len(image_ids)
+        example: dict[str, Any] | None = None
+        if image_ids:
+            source = _sources(study)[image_ids[0]]
+            messages = self._messages(source, "data:image/jpeg;base64,…" if self.pictures else None)
+            example = self._request(messages)
+        return {
+            "requests": n,
+            "tokens_in": n * one_in,
+            "tokens_out": n * one_out,
+            "cost": None if self.price_in is None else self._cost(n * one_in, n * one_out),
+            "example": example,
+        }
+
+    def _tokens_of_one(self) -> tuple[int, int]:
+        fixed = len(self.instruction.text) + len(json.dumps(json_schema(self.kinds)))
+        beside = _PICTURE_TOKENS if self.pictures else 100
+        return fixed // 4 + beside + 40, _ANSWER_TOKENS * len(self.kinds) // 10 + 20
+
+    def _cost(self, tokens_in: float, tokens_out: float) -> float:
+        return (tokens_in * (self.price_in or 0.0) + tokens_out * (self.price_out or 0.0)) / 1e6
+
+    def _affordable(self, under_way: int) -> bool:
+        """Whether one more request stays within the budget, those under way counted in."""
+        if self.max_cost is None:
+            return True
+        one = self._cost(*self._tokens_of_one())
+        if self.usage.requests:  # what requests cost in fact, if that is more
+            one = max(one, self.usage.cost / self.usage.requests)
+        # An answer that is not in order doubles its image's cost.
+        return self.usage.cost + 2 * one * (under_way + 1) <= self.max_cost
+
+    # -- writing -------------------------------------------------------------------------------
+    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """Yield rows with `image_id`, `kind` and `text`; images that fail are passed over.
+
+        Images come as they are answered, not in the order asked for.
+        """
+        for image_id, captions, _ in self.answers(study, image_ids):
+            for kind, text in captions.items():
+                yield {"image_id": image_id, "kind": kind, "text": text}
+
+    def answers(
+        self, study: Study, image_ids: Sequence[str]
+    ) -> Iterator[tuple[str, dict[str, str], str | None]]:
+        """Yield each image's id, its captions by kind, and why there are none (else None).
+
+        Raises
+        ------
+        CaptionError
+            If the server refuses the key or the model, asks for too long a pause, or fails again
+            and again.
+        """
+        from openai import AsyncOpenAI
+
+        self.usage, self.notes = _Usage(), []
+        failed: Counter[str] = Counter()
+        in_a_row = 0
+        fatal: str | None = None
+        waiting = iter(image_ids)
+        exhausted = False
+        n_asked = 0
+        known = _sources(study)
+        with _Loop() as loop:
+            client = AsyncOpenAI(
+                api_key=self._key(), base_url=self.base_url, max_retries=0, timeout=self.timeout
+            )
+            gate = asyncio.Semaphore(self.concurrency)
+            pending: dict[Future[_Result], str] = {}
+            try:
+                while fatal is None:
+                    # More than can be asked at once, so that pictures are ready when their turn
+                    # comes; few enough for memory to stay flat.
+                    while not exhausted and len(pending) < 2 * self.concurrency:
+                        if not self._affordable(len(pending)):
+                            if not pending:
+                                exhausted = True
+                                self.notes.append(
+                                    f"the budget of {self.max_cost:g} is reached: {n_asked} of "
+                                    f"{len(image_ids)} images were asked for; run again to go on"
+                                )
+                            break
+                        image_id = next(waiting, None)
+                        if image_id is None:
+                            exhausted = True
+                            break
+                        n_asked += 1
+                        source = known[image_id]
+                        pending[loop.submit(self._one(client, gate, source))] = image_id
+                    if not pending:
+                        break
+                    finished, _ = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        image_id = pending.pop(future)
+                        problem = future.exception()
+                        if isinstance(problem, _Fatal):
+                            fatal = str(problem)
+                            continue
+                        if problem is not None:
+                            raise problem
+                        result = future.result()
+                        if result.error is not None:
+                            failed[result.error.split(" (")[0][:60]] += 1
+                            in_a_row = in_a_row + 1 if result.by_server else 0
+                            if in_a_row >= max(_BROKEN_AFTER, 3 * self.concurrency):
+                                fatal = f"{in_a_row} requests in a row failed: {result.error}"
+                        else:
+                            in_a_row = 0
+                        yield image_id, result.captions, result.error
+            finally:
+                for future in pending:
+                    future.cancel()
+                loop.close_client(client)
+        self.notes.append(self._summary(failed))
+        if fatal is not None:
+            raise CaptionError(
+                f"{fatal}; what was finished is kept: mend this and run the same command again"
+            )
+
+    def _summary(self, failed: Counter[str]) -> str:
+        used = self.usage
+        cost = "" if self.price_in is None else f", {used.cost:.4f} in all"
+        parts = [
+            f"{used.requests} requests ({used.retries} repeated, {used.repairs} to mend an answer), "
+            f"{used.tokens_in} tokens read and {used.tokens_out} written{cost}"
+        ]
+        parts += [f"{count} × {reason}" for reason, count in failed.most_common(5)]
+        return "; ".join(parts)
+
+    def _key(self) -> str:
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        if not key and self.base_url is None:
+            raise InputError(
+                "OPENAI_API_KEY is not set; export it, or name your own server with base_url, e.g. "
+                "-o base_url=http://localhost:11434/v1"
+            )
+        return key or "none"  # local servers ask for no key, the client wants one
+
+    def _clean(self, text: str) -> str:
+        """One short line, without the key, which some servers repeat in their errors."""
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+        line = " ".join(text.split())
+        return (line.replace(key, "…") if len(key) > 3 else line)[:200]
+
+    # -- one image -----------------------------------------------------------------------------
+    async def _one(
+        self, client: AsyncOpenAI, gate: asyncio.Semaphore, source: Mapping[str, Any]
+    ) -> _Result:
+        try:
+            url = None
+            if self.pictures:
+                if source["path"] is None:
+                    raise _Failed("the study has no picture of this image")
+                url = await asyncio.to_thread(_read_url, source["path"], self.side)
+            elif source["path"] is not None:
+                source = {**source, "seen": await asyncio.to_thread(_seen, source["path"])}
+            elif not source["label"]:
+                raise _Failed("there is neither a picture nor a label to describe")
+            messages = self._messages(source, url)
+            async with gate:
+                text = await self._ask(client, messages)
+                answer = read_answer(text, self.kinds, self.language)
+                if answer.problems:
+                    self.usage.repairs += 1
+                    wrong = "; ".join(answer.problems)[:1000]
+                    messages = [
+                        *messages,
+                        {"role": "assistant", "content": text[:4000] or "(nothing)"},
+                        {
+                            "role": "user",
+                            "content": f"This is not in order: {wrong}. Answer again with the whole "
+                            "JSON object and nothing else.",
+                        },
+                    ]
+                    answer = read_answer(
+                        await self._ask(client, messages), self.kinds, self.language
+                    )
+            if answer.problems:
+                raise _Failed("; ".join(answer.problems)[:400])
+            return _Result(answer.captions)
+        except CaptionError as problem:  # of the picture
+            return _Result(error=str(problem))
+        except _Failed as problem:
+            return _Result(error=self._clean(str(problem)), by_server=problem.by_server)
+
+    def _messages(self, source: Mapping[str, Any], url: str | None) -> list[dict[str, Any]]:
+        label = json.dumps(source["label"], ensure_ascii=False) if source["label"] else None
+        if url is not None:
+            content: Any = [{"type": "image_url", "image_url": {"url": url}}]
+            if label:
+                content.insert(0, {"type": "text", "text": f"The study calls the object {label}."})
+        else:
+            said = [f"The picture's label: {label}." if label else "The picture has no label."]
+            if source.get("seen"):
+                said.append(f"Measured in the picture: {source['seen']}.")
+            said.append("You cannot see it: say only what label and measurements support.")
+            content = " ".join(said)
+        return [
+            {"role": "system", "content": self.instruction.text},
+            {"role": "user", "content": content},
+        ]
+
+    def _request(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+        request: dict[str, Any] = {"model": self.model, "messages": messages}
+        request[self._length_field] = self.max_tokens
+        if self.temperature is not None:
+            request["temperature"] = self.temperature
+        mode = _MODES[self._mode]
+        if mode == "schema":
+            schema = {"name": "captions", "strict": True, "schema": json_schema(self.kinds)}
+            request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        elif mode == "object":
+            request["response_format"] = {"type": "json_object"}
+        return request
+
+    async def _ask(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> str:
+        """The text of one answer; repeats what the server failed to answer."""
+        attempt = 0
+        while True:
+            pause = self._free_at - time.monotonic()
+            if pause > 0:
+                await asyncio.sleep(pause + random.uniform(0, 0.1))
+                continue
+            try:
+                return await self._once(client, messages)
+            except _Again as problem:
+                if attempt >= self.retries:
+                    raise _Failed(f"{problem}, {attempt + 1} times", by_server=True) from None
+                attempt += 1
+                self.usage.retries += 1
+                if problem.after is not None:
+                    if problem.after > _LONGEST_PAUSE:
+                        raise _Fatal(
+                            f"the server asks to wait {problem.after:.0f} s before the next request"
+                        ) from None
+                    self._free_at = max(self._free_at, time.monotonic() + problem.after)
+                else:
+                    ceiling = min(_LONGEST_BACKOFF, 0.5 * 2.0**attempt)
+                    await asyncio.sleep(random.uniform(0.1, 1.0) * ceiling)
+
+    async def _once(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> str:
+        """Make one request."""
+        import openai
+
+        while True:
+            request = self._request(messages)
+            self.usage.requests += 1
+            try:
+                async with asyncio.timeout(self.timeout):
+                    body = await self._body(client, request)
+                return self._text_of(body)
+            except TimeoutError:
+                raise _Again(f"no answer within {self.timeout:g} s") from None
+            except openai.APITimeoutError:
+                raise _Again(f"no answer within {self.timeout:g} s") from None
+            except openai.APIConnectionError as problem:
+                cause = problem.__cause__ or problem
+                raise _Again(self._clean(f"connection failed ({cause})")) from None
+            except openai.APIStatusError as problem:
+                self._refused(problem, request)  # returns if the request was changed
+
+    async def _body(self, client: AsyncOpenAI, request: dict[str, Any]) -> bytes:
+        # The body is read here, not by the client: an endless one must not fill the memory.
+        create = client.chat.completions.with_streaming_response.create
+        async with create(**request) as response:
+            body = bytearray()
+            try:
+                async for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > _MAX_BYTES:
+                        raise _Failed(f"the answer is longer than {_MAX_BYTES >> 20} MiB")
+            except (_Failed, TimeoutError, asyncio.CancelledError):
+                raise
+            except Exception as problem:  # the client does not wrap what breaks off while reading
+                kind = type(problem).__name__
+                raise _Again(self._clean(f"connection dropped ({problem or kind})")) from None
+        return bytes(body)
+
+    def _text_of(self, body: bytes) -> str:
+        """The model's words in a response."""
+        try:
+            answer = json.loads(body)
+            choice = answer["choices"][0]
+            message = choice["message"]
+            text = message.get("content")
+            usage = answer.get("usage") or {}
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
+            start = self._clean(body[:80].decode("utf-8", "replace"))
+            raise _Again(f"the server's response is no chat completion ({start!r})") from None
+        self._answered = True
+        estimate = self._tokens_of_one()
+        used = [
+            value if isinstance(value := usage.get(name), int) and value >= 0 else guess
+            for name, guess in zip(("prompt_tokens", "completion_tokens"), estimate)
+        ]
+        self.usage.tokens_in += used[0]
+        self.usage.tokens_out += used[1]
+        self.usage.cost += self._cost(*used)
+        if isinstance(text, list):  # some servers answer in parts
+            text = "".join(str(p.get("text", "")) for p in text if isinstance(p, dict))
+        if message.get("refusal"):
+            raise _Failed(f"the model refused ({message['refusal']})")
+        if choice.get("finish_reason") == "content_filter":
+            raise _Failed("the server's content filter stopped the answer")
+        return text if isinstance(text, str) else ""
+
+    def _refused(self, problem: Any, request: dict[str, Any]) -> None:
+        """Decide what follows from an HTTP error; returns only if the request can be changed."""
+        status = int(problem.status_code)
+        said = self._clean(_message_of(problem))
+        if status in (400, 422):
+            low = said.lower()
+            if self._length_field in request and "max_completion_tokens" in low:
+                self._length_field = "max_completion_tokens"
+                return
+            if "temperature" in low and "temperature" in request:
+                self.temperature = None
+                return
+            # Servers word it differently; before the first success any refusal may be meant so.
+            about_form = any(word in low for word in ("format", "json", "schema", "structured"))
+            if self._mode_of(request) < len(_MODES) - 1 and (about_form or not self._answered):
+                self._mode = max(self._mode, self._mode_of(request) + 1)
+                return
+            raise _Failed(f"the server refused the request ({status}: {said})")
+        if status in (401, 403, 404):
+            remedy = {
+                401: "check OPENAI_API_KEY",
+                403: "this key may not use the model",
+                404: f"check the model '{self.model}' and base_url",
+            }[status]
+            raise _Fatal(f"the server answered {status} ({said}); {remedy}")
+        if status == 429 and "insufficient_quota" in _message_of(problem):
+            raise _Fatal(f"the account's quota is used up ({said})")
+        if status in (408, 409, 425, 429) or status >= 500:
+            after = _retry_after(problem.response.headers)
+            raise _Again(f"the server answered {status} ({said})", after)
+        raise _Failed(f"the server answered {status} ({said})")
+
+    @staticmethod
+    def _mode_of(request: Mapping[str, Any]) -> int:
+        kind = request.get("response_format", {}).get("type", "plain")
+        return {"json_schema": 0, "json_object": 1}.get(kind, 2)
+
+
+def _message_of(problem: Any) -> str:
+    body = problem.body
+    if isinstance(body, Mapping):
+        inner = body.get("error", body)
+        if isinstance(inner, Mapping):
+            return " ".join(str(inner[k]) for k in ("message", "code", "param") if inner.get(k))
+        return str(inner)
+    return str(body or problem)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that a server asks to wait: a number, or an HTTP date."""
+    text = headers.get("retry-after-ms")
+    if text is not None:
+        try:
+            return max(0.0, float(text) / 1000)
+        except ValueError:
+            pass
+    text = headers.get("retry-after")
+    if text is None:
+        return None
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        pass
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    when = when if when.tzinfo else when.replace(tzinfo=UTC)
+    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+
+
+def _sources(study: Study) -> dict[str, dict[str, Any]]:
+    """What is known of each image: its path and its label."""
+    table = study.images
+    return {
+        str(image_id): {
+            "path": study.path / path if isinstance(path, str) and path else None,
+            "label": label.replace("_", " ").strip() if isinstance(label, str) else "",
+        }
+        for image_id, path, label in zip(table["image_id"], table["path"], table["category"])
+    }
+
+
+def _read_url(path: Path, side: int) -> str:
+    return data_url(load_picture(path, side))
+
+
+def _seen(path: Path) -> str:
+    """What can be measured in a picture, in words."""
+    from eegprompt.captions.rules import describe, measure
+
+    captions = describe(measure(load_picture(path, 256)), None)
+    return "; ".join(captions[k] for k in ("ColorTone", "ClarityCue", "LayoutMap", "AngleView"))
+
+
+class _Loop:
+    """An event loop in a thread of its own, so that it also runs where one is running already."""
+
+    def __enter__(self) -> _Loop:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        return self
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close_client(self, client: AsyncOpenAI) -> None:
+        async def close() -> None:
+            here = asyncio.current_task()
+            others = [task for task in asyncio.all_tasks() if task is not here]
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+            await client.close()
+
+        self.submit(close()).result(timeout=10)
+
+    def __exit__(self, *problem: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=10)
+        if not self._thread.is_alive():
+            self._loop.close()

@@ -1,0 +1,118 @@
+"""Picture files of any kind, as a small RGB picture or a data URL.
+
+Rotation in EXIF is applied, transparency is laid on white, 16-bit and floating-point values are
+scaled to 8 bits, CMYK becomes RGB, and of an animation the first frame counts.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import threading
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from eegprompt.errors import CaptionError
+
+if TYPE_CHECKING:
+    from PIL import Image as PILImage
+
+__all__ = ["data_url", "load_picture"]
+
+_HUGE = 20_000_000  # pixels; of pictures as large as this one is decoded at a time
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def load_picture(path: str | Path, side: int = 512) -> PILImage.Image:
+    """Load a picture, at most `side` pixels high and wide.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    side : int, default 512
+        Larger pictures are reduced, with their proportions; smaller ones stay.
+
+    Returns
+    -------
+    PIL.Image.Image
+        Mode RGB.
+
+    Raises
+    ------
+    CaptionError
+        If the file is missing, is no picture, is cut off, or is too large to be decoded safely.
+    """
+    from PIL import Image, ImageOps
+
+    path = Path(path)
+    try:
+        with Image.open(path) as handle:
+            if handle.format == "JPEG":
+                handle.draft(handle.mode, (side, side))  # decodes at a fraction of the size
+            huge = handle.size[0] * handle.size[1] > _HUGE
+            with _ONE_AT_A_TIME if huge else nullcontext():
+                handle.seek(0)
+                picture = _rgb(handle)
+                picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+            try:
+                # The table of a rotation is small: it is read from the file's own EXIF.
+                turn = handle.getexif().get(0x0112, 1)
+            except Exception:  # damaged EXIF says nothing
+                turn = 1
+    except FileNotFoundError:
+        raise CaptionError(f"the picture {path.name} is missing") from None
+    except Image.DecompressionBombError:
+        raise CaptionError(
+            f"the picture {path.name} has too many pixels to be decoded safely; reduce it"
+        ) from None
+    except Exception as problem:  # PIL's readers raise many kinds; each means it is no picture
+        reason = " ".join(str(problem).split()).replace(str(path), path.name)[:150]
+        raise CaptionError(
+            f"the picture {path.name} cannot be read ({reason or type(problem).__name__})"
+        ) from None
+    if turn != 1:
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        picture.info["exif"] = exif.tobytes()
+        picture = ImageOps.exif_transpose(picture)
+    return picture
+
+
+def _rgb(picture: PILImage.Image) -> PILImage.Image:
+    """Bring any mode to RGB with 8 bits a channel."""
+    from PIL import Image
+
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        values = np.asarray(picture, dtype=np.float64)
+        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
+        top = float(values.max(initial=0.0))
+        if picture.mode.startswith("I;16"):
+            scale = 65535.0
+        else:  # files of these modes do not say their range
+            scale = next((s for s in (1.0, 255.0, 65535.0) if top <= s), top)
+        gray = np.clip(values / scale * 255.0, 0, 255).round().astype(np.uint8)
+        return Image.fromarray(gray).convert("RGB")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def data_url(picture: PILImage.Image, quality: int = 85) -> str:
+    """Write a picture as a ``data:`` URL holding a JPEG without metadata.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        Mode RGB.
+    quality : int, default 85
+        Of the JPEG, 1 to 95.
+    """
+    stream = io.BytesIO()
+    picture.save(stream, format="JPEG", quality=quality, exif=b"")
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")

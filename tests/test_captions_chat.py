@@ -1,0 +1,395 @@
+"""The real openai client against a real server on this machine, with all it may answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chat_server import ChatServer, Reply, completion, error, good, image_number, ok
+from eegprompt.captioning import estimate_captions, failed_captions, write_captions
+from eegprompt.captions import chat
+from eegprompt.captions.answers import read_answer
+from eegprompt.captions.instruction import DEFAULT_INSTRUCTION, load_instruction
+from eegprompt.errors import CaptionError, InputError
+from eegprompt.kinds import KINDS
+from eegprompt.study import Study
+
+KEY = "sk-a-secret-of-the-user-1234567890"
+
+
+@pytest.fixture
+def study(small_study: Path) -> Study:
+    return Study(small_study)
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.setattr(chat, "_LONGEST_BACKOFF", 0.05)
+
+
+def write(study: Study, server: ChatServer, **options: Any) -> Any:
+    path = write_captions(study, "chat:m", "chat", base_url=server.url, **options)
+    return study.captions(path.stem)
+
+
+def failures(study: Study) -> dict[str, str]:
+    return {f["image_id"]: f["error"] for f in failed_captions(study, "chat")}
+
+
+def assert_whole(table: Any, images: list[int]) -> None:
+    expected = {(f"img-{i}", kind, text) for i in images for kind, text in good(i).items()}
+    assert set(zip(table["image_id"], table["kind"], table["text"])) == expected
+    assert len(table) == len(expected)
+
+
+def test_one_request_an_image_brings_ten_captions(study: Study) -> None:
+    with ChatServer() as server:
+        table = write(study, server)
+        again = write(study, server)
+    assert_whole(table, list(range(8)))
+    assert_whole(again, list(range(8)))
+    assert sorted(i for i, _ in server.requests) == list(range(8))  # and none for the second call
+    request = server.requests[0][1]
+    assert request["model"] == "m"
+    schema = request["response_format"]["json_schema"]
+    assert schema["strict"] and schema["schema"]["required"] == list(KINDS)
+    assert all(kind.instruction in request["messages"][0]["content"] for kind in KINDS.values())
+    row = table.iloc[0]
+    assert row["captioner"] == "chat" and row["model"] == "m" and row["created"] and row["key"]
+    assert row["prompt_version"].startswith("1-")
+    # The key went over the wire and nowhere else.
+    assert server.authorization == {f"Bearer {KEY}"}
+    for path in study.path.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
+
+
+def test_every_bad_answer_is_mended_once_or_recorded(study: Study) -> None:
+    missing = {k: v for k, v in good(1).items() if k != "MoodFeel"}
+    german = {k: f"{k} mit der Katze auf dem Tisch und ein Hund" for k in KINDS}
+    first = {
+        0: '{"ObjectSnap": "cut o',
+        1: json.dumps(missing),
+        2: "Sure!\n```json\n" + json.dumps({**good(2), "Extra": "x", "Other": {"a": 1}}) + "\n```",
+        3: "<!DOCTYPE html><html><body>gateway</body></html>",
+        4: json.dumps({**good(4), "ColorTone": "  "}),
+        5: json.dumps({**good(5), "StoryHint": "word " * 500}),
+        6: json.dumps(german),
+        7: json.dumps({**good(7), "ThemeTag": "<script>alert(1)</script>"}),
+    }
+    mended = {0, 7}
+
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        return ok(i) if attempt and i in mended else Reply(completion(first[i]))
+
+    with ChatServer(script) as server:
+        table = write(study, server)
+        assert_whole(table, [0, 2, 7])
+        assert server.counts == {i: 1 if i == 2 else 2 for i in range(8)}
+        repair = next(r for i, r in server.requests if i == 1 and len(r["messages"]) == 4)
+        assert "MoodFeel is missing" in repair["messages"][3]["content"]
+        reasons = failures(study)
+        for i, said in {1: "MoodFeel is missing", 3: "web page", 4: "ColorTone is empty",
+                        5: "longer than 20 words", 6: "'de'"}.items():  # fmt: skip
+            assert said in reasons[f"img-{i}"]
+        assert len(reasons) == 5
+        # Failed images are asked for again only on request, and then they alone.
+        server.counts.clear()
+        write(study, server)
+        assert not server.counts
+        server.script = lambda i, attempt, request: ok(i)
+        table = write(study, server, retry_failed=True)
+    assert_whole(table, list(range(8)))
+    assert server.counts == dict.fromkeys((1, 3, 4, 5, 6), 1)
+    assert failures(study) == {}
+
+
+def test_failures_of_the_server_are_repeated(study: Study) -> None:
+    bad = {
+        0: error(500),
+        1: error(503),
+        2: Reply(completion(json.dumps(good(2))), drop=True),
+        3: error(429, "slow down", retry_after="0.4"),
+        4: Reply(b"<html>proxy</html>"),
+        5: Reply(b"", 502),
+    }
+
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        if i == 6:
+            return Reply(delay=5.0)
+        if i == 7:
+            return Reply(endless=True)
+        return ok(i) if attempt else bad[i]
+
+    with ChatServer(script) as server:
+        started = time.monotonic()
+        table = write(study, server, timeout=1.5, retries=1)
+        took = time.monotonic() - started
+    assert_whole(table, [0, 1, 2, 3, 4, 5])
+    reasons = failures(study)
+    assert "no answer within 1.5 s, 2 times" in reasons["img-6"]
+    assert "longer than 1 MiB" in reasons["img-7"] or "no answer" in reasons["img-7"]
+    assert took > 0.4 and server.counts[6] == 2
+
+
+def test_retry_after_is_waited_for(study: Study) -> None:
+    stamps: list[float] = []
+
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        stamps.append(time.monotonic())
+        return error(429, retry_after="0.5") if len(stamps) == 1 else ok(i)
+
+    with ChatServer(script) as server:
+        write(study, server, concurrency=1)
+    assert len(stamps) == 9
+    assert stamps[1] - stamps[0] >= 0.45
+
+
+@pytest.mark.parametrize("header", ["7", "7.5", "Wed, 21 Oct 2065 07:28:00 GMT", "soon", ""])
+def test_retry_after_is_read_as_seconds_or_a_date(header: str) -> None:
+    seconds = chat._retry_after({"retry-after": header})
+    expected = {"7": 7.0, "7.5": 7.5, "soon": None, "": None}
+    assert seconds == expected[header] if header in expected else seconds > 1e9
+    assert chat._retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
+    assert chat._retry_after({}) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        (error(401, f"bad key {KEY}"), "401 .*check OPENAI_API_KEY"),
+        (error(403), "403"),
+        (error(404, "no such model"), "check the model 'm' and base_url"),
+        (error(429, "insufficient_quota"), "quota is used up"),
+        (error(429, retry_after="86400"), "asks to wait 86400 s"),
+    ],
+)
+def test_what_no_repetition_mends_ends_the_run(study: Study, reply: Reply, said: str) -> None:
+    with ChatServer() as server:
+        write(study, server, max_images=3)
+        server.script = lambda i, attempt, request: reply
+        with pytest.raises(CaptionError, match=said) as caught:
+            write(study, server, concurrency=1)
+        assert KEY not in str(caught.value) and "run the same command again" in str(caught.value)
+        assert len(server.requests) <= 5  # the rest was not even tried
+        server.script = lambda i, attempt, request: ok(i)
+        assert_whole(write(study, server), list(range(8)))
+    assert [server.counts[i] for i in range(3)] == [1, 1, 1]  # what was finished was kept
+
+
+def test_a_server_that_is_down_ends_the_run(study: Study, monkeypatch: Any) -> None:
+    monkeypatch.setattr(chat, "_BROKEN_AFTER", 3)
+    with ChatServer() as server:
+        url = server.url
+    with pytest.raises(CaptionError, match="requests in a row failed: connection failed"):
+        write_captions(study, "chat:m", base_url=url, retries=0, concurrency=1)
+
+
+def test_servers_without_schemas_are_asked_otherwise(study: Study) -> None:
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        kind = request.get("response_format", {}).get("type")
+        if kind:
+            return error(400, f"response_format {kind} is not supported")
+        if "max_tokens" in request:
+            return error(400, "use max_completion_tokens instead of max_tokens")
+        if "temperature" in request:
+            return error(400, "temperature does not support 0")
+        return ok(i)
+
+    with ChatServer(script) as server:
+        assert_whole(write(study, server, concurrency=1), list(range(8)))
+    # The first image finds out; the others are asked as it was in the end.
+    assert server.counts[0] == 5 and sum(server.counts.values()) == 12
+
+
+def test_refusals_are_recorded(study: Study) -> None:
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        if i == 1:
+            return Reply(completion(None, refusal="I cannot look at this"))
+        if i == 2:
+            return Reply(completion("I'm sorry, but I can't help with that."))
+        if i == 3 and attempt == 0:
+            return Reply(completion(json.dumps({**good(3), "MoodFeel": "I'm unable to tell."})))
+        return error(400, "image rejected by content policy") if i == 4 else ok(i)
+
+    with ChatServer(script) as server:
+        assert_whole(write(study, server), [0, 3, 5, 6, 7])
+    reasons = failures(study)
+    assert "refused" in reasons["img-1"] and "is a refusal" in reasons["img-2"]
+    assert "content policy" in reasons["img-4"]
+
+
+def test_a_bad_picture_stops_nothing(study: Study) -> None:
+    study.image_path("img-3").write_bytes(b"no picture")
+    study.image_path("img-4").unlink()
+    cut = study.image_path("img-5")
+    cut.write_bytes(cut.read_bytes()[:40])
+    with ChatServer() as server:
+        assert_whole(write(study, server), [0, 1, 2, 6, 7])
+    reasons = failures(study)
+    assert "cannot be read" in reasons["img-3"] and "missing" in reasons["img-4"]
+    assert set(reasons) == {"img-3", "img-4", "img-5"}
+    assert str(study.path) not in " ".join(reasons.values())
+
+
+def test_all_failing_says_so(study: Study) -> None:
+    with ChatServer(lambda i, attempt, request: Reply(completion("no"))) as server:
+        with pytest.raises(CaptionError, match="all 8 images it was asked for failed"):
+            write(study, server)
+        server.script = lambda i, attempt, request: ok(i)
+        assert_whole(write(study, server, retry_failed=True), list(range(8)))
+
+
+def test_concurrency_and_budget(study: Study) -> None:
+    prices = {"price_in": 1.0, "price_out": 5.0}  # 1000 and 200 tokens: 0.002 a request
+    with ChatServer(lambda i, a, r: Reply(ok(i).body, delay=0.1)) as server:
+        table = write(study, server, concurrency=3, max_cost=0.011, max_tokens=500, **prices)
+        assert 1 <= table["image_id"].nunique() < 8
+        assert len(server.requests) * 0.002 <= 0.011 and server.most_at_once <= 3
+        notes = json.loads((study.path / "captions" / "chat.json").read_text())["notes"]
+        assert any("budget of 0.011 is reached" in n for n in notes)
+        done = table["image_id"].nunique()
+        table = write(study, server, max_images=2)
+        assert table["image_id"].nunique() == done + 2
+        assert_whole(write(study, server, concurrency=3), list(range(8)))
+    assert max(server.counts.values()) == 1
+    with pytest.raises(InputError, match="needs the server's prices"):
+        write_captions(study, "chat:m", max_cost=1)
+
+
+def test_a_dry_run_asks_nothing(study: Study) -> None:
+    with ChatServer() as server:
+        options = {"base_url": server.url, "price_in": 2.0, "price_out": 8.0}
+        facts = estimate_captions(study, "chat:m", **options)
+        some = estimate_captions(study, "chat:m", max_images=3, **options)
+        assert facts["requests"] == facts["images"] == 8 and facts["done"] == 0
+        assert facts["cost"] == pytest.approx(
+            (facts["tokens_in"] * 2 + facts["tokens_out"] * 8) / 1e6
+        )
+        assert some["tokens_in"] * 8 == facts["tokens_in"] * 3
+        assert KEY not in json.dumps(facts) and "base64,…" in json.dumps(
+            facts["example"], ensure_ascii=False
+        )
+        write(study, server, max_images=2)
+        assert estimate_captions(study, "chat:m", **options)["requests"] == 6
+    assert len(server.requests) == 2
+
+
+def test_without_pictures_label_and_measurements_are_sent(study: Study) -> None:
+    with ChatServer(lambda i, attempt, request: ok(0)) as server:
+        write(study, server, pictures=False, max_images=1)
+    content = server.requests[0][1]["messages"][1]["content"]
+    assert '"house"' in content and "black" in content and image_number(server.requests[0][1]) < 0
+
+
+def test_the_instruction_is_a_file_one_can_replace(study: Study, tmp_path: Path) -> None:
+    own = tmp_path / "own.md"
+    own.write_text('version: mine\nWrite JSON {"a": 1}.\n{kinds}\nNames: {names}')
+    with ChatServer() as server:
+        table = write(study, server, instruction=own, kinds="high")
+        assert set(table["kind"]) == {"MoodFeel", "ThemeTag", "StoryHint"}
+        assert table["prompt_version"].iloc[0].startswith("mine-")
+        text = server.requests[0][1]["messages"][0]["content"]
+        assert '{"a": 1}' in text and "Names: MoodFeel, ThemeTag, StoryHint" in text
+        with pytest.raises(CaptionError, match="was written by chat m mine-"):
+            write(study, server)
+    before = load_instruction(own).version
+    own.write_text(own.read_text() + " ")  # an empty change is none
+    assert load_instruction(own).version == before
+    own.write_text(own.read_text() + "More.")
+    assert load_instruction(own).version != before
+    own.write_text("no version\n{kinds}")
+    with pytest.raises(CaptionError, match="must begin with a line 'version"):
+        load_instruction(own)
+    own.write_text("version: 2\nnothing")
+    with pytest.raises(CaptionError, match=r"must hold \{kinds\}"):
+        load_instruction(own)
+    assert DEFAULT_INSTRUCTION.is_file()
+
+
+def test_bad_options_are_refused(monkeypatch: pytest.MonkeyPatch, study: Study) -> None:
+    for options, said in (
+        ({"concurrency": 0}, "concurrency must be"),
+        ({"timeout": 0}, "timeout must be"),
+        ({"base_url": "http://me:secret@host/v1"}, "OPENAI_API_KEY"),
+    ):
+        with pytest.raises(InputError, match=said):
+            chat.ChatCaptioner("m", **options)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="needs a model"):
+        chat.ChatCaptioner(None)
+    with pytest.raises(InputError, match="does not take these options"):
+        write_captions(study, "chat:m", api_key="sk-1")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
+        write_captions(study, "chat:m", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "empty"),
+        ("[" * 50_000, "not a JSON object"),
+        ("x" * 200_000, "200000 characters"),
+        ("null", "not a JSON object"),
+        ("[1, 2]", "not a JSON object"),
+        (json.dumps({**good(0), "ThemeTag": 3}), "ThemeTag is int"),
+        (json.dumps({**good(0), "ThemeTag": "One. Two."}), "more than one sentence"),
+        (json.dumps({**good(0), "ThemeTag": good(0)["MoodFeel"]}), "is a copy of"),
+        (json.dumps(dict.fromkeys(KINDS, "красный дом")), "Latin"),
+    ],
+)
+def test_answers_that_are_not_in_order(text: str, problem: str) -> None:
+    assert problem in "; ".join(read_answer(text, list(KINDS)).problems)
+
+
+def test_answers_in_other_forms_are_read() -> None:
+    plain = good(0)
+    for text in (
+        json.dumps({"captions": plain}),
+        json.dumps([{"kind": k, "text": v} for k, v in plain.items()]),
+        "Here {it} is: " + json.dumps({k.lower(): f" {v}\n" for k, v in plain.items()}) + " Bye {",
+    ):
+        answer = read_answer(text, list(KINDS))
+        assert answer.captions == plain and answer.problems == ()
+
+
+_WRITER = """
+import sys
+from eegprompt.captioning import write_captions
+from eegprompt.study import Study
+write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2], concurrency=2, name="chat")
+"""
+
+
+def test_killed_at_any_moment_it_goes_on_and_asks_nothing_twice(study: Study) -> None:
+    rng = random.Random(0)
+    kills = 0
+    with ChatServer(lambda i, a, r: Reply(ok(i).body, delay=0.15)) as server:
+        command = [sys.executable, "-c", _WRITER, str(study.path), server.url]
+        while True:
+            n_before = len(server.requests)
+            process = subprocess.Popen(command, env=os.environ, stderr=subprocess.PIPE)
+            if kills < 2:
+                while len(server.requests) == n_before and process.poll() is None:
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0.0, 0.4))
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+                continue
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == 0, said
+            break
+    assert_whole(study.captions("chat"), list(range(8)))
+    # Two requests are under way at once, and an answer may wait to be written.
+    assert sum(server.counts.values()) - 8 <= kills * (2 + 1)
