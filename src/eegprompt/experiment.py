@@ -221,5 +221,6 @@ def _in_words(problem: ValidationError) -> str:
             what = f"setting of {'.'.join(group)}" if group else "setting"
             sentences.append(str(UnknownNameError(what, name, sorted(model.model_fields))))
         else:
-            sentences.append(f"setting '{where}': {error['msg']}, got {error.get('input')!r}")
+            problem_in_words = error["msg"].removeprefix("Value error, ")
+            sentences.append(f"setting '{where}': {problem_in_words}, got {error.get('input')!r}")
     return "; ".join(sentences)

@@ -136,11 +136,16 @@ class Run:
 
     def decodings(self) -> pd.DataFrame:
         """Read the retrieved captions; written by 'eegprompt decode'."""
-        return read_table(self.decodings_path, error=RunError)
+        return self._read_decoded(self.decodings_path)
 
     def prompts(self) -> pd.DataFrame:
         """Read the prompts; written by 'eegprompt decode' and 'eegprompt generate'."""
-        return read_table(self.prompts_path, error=RunError)
+        return self._read_decoded(self.prompts_path)
+
+    def _read_decoded(self, path: Path) -> pd.DataFrame:
+        if not path.exists():
+            raise RunError(f"{path} is missing; write it with 'eegprompt decode {self.path}'")
+        return read_table(path, error=RunError)
 
     def scores(self) -> list[dict[str, Any]]:
         """Read the score rows; written by 'eegprompt evaluate'."""

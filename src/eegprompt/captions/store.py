@@ -301,7 +301,7 @@ class CaptionStore:
                     value if column == "text" else shared.setdefault(value, value)
                     for column, value in ((c, row.get(c)) for c in COLUMNS)
                 )
-                unique.setdefault(values[:3], values)
+                unique.setdefault((str(values[0]), str(values[1]), str(values[2])), values)
         failed = [
             f for key, f in self.failed().items() if wanted.get(str(f.get("image_id"))) == key
         ]

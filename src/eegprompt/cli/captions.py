@@ -20,11 +20,31 @@ def write(
     study: StudyPath,
     captioner: Annotated[
         str,
-        typer.Option(help="Who writes: NAME or NAME:ARGUMENT, e.g. file:captions.csv."),
+        typer.Option(
+            help="Who writes: file:captions.csv, rules, chat:MODEL (any OpenAI-compatible server)."
+        ),
     ],
     name: Annotated[
         str | None, typer.Option(help="The caption set's name; default: the captioner's.")
     ] = None,
+    instruction: Annotated[
+        Path | None, typer.Option(help="Instruction file to use in place of the package's.")
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="The server, e.g. http://localhost:11434/v1.")
+    ] = None,
+    max_images: Annotated[
+        int | None, typer.Option(min=1, help="Ask for at most so many images.")
+    ] = None,
+    max_cost: Annotated[
+        float | None, typer.Option(min=0, help="Budget, in the currency of price_in, price_out.")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Ask for just those images that failed before.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print requests, tokens and price; ask nothing.")
+    ] = False,
     option: Annotated[
         list[str] | None,
         typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of the captioner."),
@@ -35,50 +55,123 @@ def write(
     """Write captions for every image of a study.
 
     Writes STUDY/captions/NAME.parquet. Finished images are kept in a journal, so a broken-off
-    call goes on where it stopped.
+    call goes on where it stopped. Images that fail are named in the end and asked for again with
+    --retry-failed. A server's key is read from OPENAI_API_KEY.
 
     Example: [bold]eegprompt captions write studies/n170 --captioner
     file:recipes/n170-captions.csv[/bold]
     """
-    from eegprompt.captioning import write_captions
+    from eegprompt.captioning import estimate_captions, failed_captions, write_captions
     from eegprompt.study import Study
 
     opened = Study(study)
+    options = pairs(option)
+    for key, value in (
+        ("instruction", instruction), ("base_url", base_url), ("max_cost", max_cost)
+    ):  # fmt: skip
+        if value is not None:
+            options[key] = value
+    if dry_run:
+        facts = estimate_captions(
+            opened, captioner, name, max_images=max_images, retry_failed=retry_failed, **options
+        )
+        if json:
+            console.print_json(facts)
+            return
+        example = facts.pop("example")
+        shown = {key.replace("_", " "): str(value) for key, value in facts.items()}
+        if facts["cost"] is None:
+            shown["cost"] = "unknown: give -o price_in=… -o price_out=… (each for a million tokens)"
+        console.print_facts(shown)
+        if example is not None:
+            console.out().print("the first request:", markup=False)
+            console.print_json(example)
+        return
     with console.step("captions") as progress:
         path = write_captions(
-            opened, captioner, name, progress, overwrite=overwrite, **pairs(option)
-        )
+            opened, captioner, name, progress, overwrite=overwrite, max_images=max_images,
+            retry_failed=retry_failed, **options,
+        )  # fmt: skip
     table = opened.captions(Path(path).stem)
-    facts = {"path": str(path), "captions": len(table), "images": table["image_id"].nunique()}
+    failed = failed_captions(opened, Path(path).stem)
+    facts = {
+        "path": str(path), "captions": len(table), "images": table["image_id"].nunique(),
+        "failed": [{"image_id": f["image_id"], "error": f["error"]} for f in failed],
+    }  # fmt: skip
     if json:
         console.print_json(facts)
-    else:
-        console.out().print(
-            f"{path}: {facts['captions']} captions of {facts['images']} images", markup=False
-        )
+        return
+    console.out().print(
+        f"{path}: {facts['captions']} captions of {facts['images']} images", markup=False
+    )
+    for failure in failed[:20]:
+        console.note(f"failed: {failure['image_id']}: {failure['error']}")
+    if failed:
+        more = f" ({len(failed) - 20} not shown)" if len(failed) > 20 else ""
+        console.note(f"{len(failed)} images failed{more}; --retry-failed asks for just these")
 
 
-def check(study: StudyPath, name: _Name = None, json: Json = False) -> None:
-    """Check a caption set: every image, every kind, at most 20 words.
+def check(
+    study: StudyPath,
+    name: _Name = None,
+    language: Annotated[str, typer.Option(help="What the captions should be in, or 'any'.")] = "en",
+    text_encoder: Annotated[
+        str | None, typer.Option(help="Check this text encoder's token limit too, e.g. builtin.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="Write a page of examples (HTML) to look at.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check a caption set: kinds, length, language, refusals, repetitions; and show its diversity.
 
-    Reads STUDY/captions/NAME.parquet and writes nothing. Ends with code 2 if something is amiss.
+    Reads STUDY/captions/NAME.parquet and changes nothing. Ends with code 2 if something is amiss;
+    remarks are odd, but may be meant.
 
     Example: [bold]eegprompt captions check studies/n170[/bold]
     """
-    from eegprompt.captioning import check_captions
+    from eegprompt.artifacts import write_text
+    from eegprompt.captioning import review_captions
+    from eegprompt.captions.review import example_page
     from eegprompt.study import Study
 
     opened = Study(study)
-    problems = [str(p) for p in check_captions(opened, _only(opened, name))]
+    chosen = _only(opened, name)
+    review = review_captions(
+        opened, chosen, language=None if language == "any" else language, text_encoder=text_encoder
+    )
+    if page is not None:
+        write_text(page, example_page(opened, opened.captions(chosen), chosen))
     if json:
-        console.print_json({"name": _only(opened, name), "problems": problems})
+        console.print_json(
+            {
+                "name": chosen,
+                "problems": review.problems,
+                "remarks": review.remarks,
+                "kinds": review.kinds,
+                "nearest": review.nearest,
+            }
+        )
     else:
-        for problem in problems:
+        columns = ("kind", "captions", "distinct", "words", "vocabulary", "repeated")
+        console.print_table(
+            columns,
+            [(kind, *[str(facts[c]) for c in columns[1:]]) for kind, facts in review.kinds.items()],
+        )
+        for pair in review.nearest:
+            if pair["similarity"] >= 0.8:
+                console.note(
+                    f"most alike in {pair['kind']} ({pair['similarity']:.2f}): {pair['one']!r} and "
+                    f"{pair['other']!r}"
+                )
+        for remark in review.remarks:
+            console.note(f"remark: {remark}")
+        for problem in review.problems:
             console.out().print(problem, markup=False)
-    if problems:
-        raise CaptionError(f"{len(problems)} problems in caption set '{_only(opened, name)}'")
+    if review.problems:
+        raise CaptionError(f"{len(review.problems)} problems in caption set '{chosen}'")
     if not json:
-        console.out().print(f"caption set '{_only(opened, name)}' is in order", markup=False)
+        console.out().print(f"caption set '{chosen}' is in order", markup=False)
 
 
 def show(
