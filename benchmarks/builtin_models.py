@@ -119,8 +119,11 @@ def train_judge(n_scenes: int, epochs: int, seed: int = 990) -> Judge:
             optimizer.step()
             schedule.step()
             right += float((logits["object"].argmax(1) == labels["object"][index]).float().mean())
-        print(f"judge epoch {epoch + 1}/{epochs}: object {right / (n_scenes // 64):.3f}, "
-              f"{time.monotonic() - start:.0f} s", flush=True)
+        print(
+            f"judge epoch {epoch + 1}/{epochs}: object {right / (n_scenes // 64):.3f}, "
+            f"{time.monotonic() - start:.0f} s",
+            flush=True,
+        )
     return judge.eval()
 
 
@@ -129,10 +132,12 @@ def accuracy(judge: Judge, images: NDArray[np.uint8], scenes: list[Scene]) -> di
     """Share of pictures that show what the scenes say."""
     logits = [judge(tensor(images[i : i + 128])) for i in range(0, len(images), 128)]
     return {
-        name: float(np.mean(
-            torch.cat([part[name] for part in logits]).argmax(1).numpy()
-            == np.array([ATTRIBUTES[name].index(getattr(s, name)) for s in scenes])
-        ))
+        name: float(
+            np.mean(
+                torch.cat([part[name] for part in logits]).argmax(1).numpy()
+                == np.array([ATTRIBUTES[name].index(getattr(s, name)) for s in scenes])
+            )
+        )
         for name in NAMES
     }
 
@@ -217,15 +222,17 @@ def main() -> None:
     if options.train_judge_only:
         print(rows)
         return
-    pipeline = load_pipeline(
-        options.weights / "pipeline" if options.weights else pipeline_folder()
-    )
+    pipeline = load_pipeline(options.weights / "pipeline" if options.weights else pipeline_folder())
     rows["autoencoder"] = accuracy(judge, round_trip(pipeline.vae, drawn), scenes)
     prompts = [
         ", ".join(captions(scene, f"benchmark-{i}").values()) for i, scene in enumerate(scenes)
     ]
-    settings = {"num_inference_steps": options.steps, "guidance_scale": options.guidance,
-                "height": 64, "width": 64}
+    settings = {
+        "num_inference_steps": options.steps,
+        "guidance_scale": options.guidance,
+        "height": 64,
+        "width": 64,
+    }
     generate(pipeline, prompts[:4], **settings)  # warm up
     start = time.monotonic()
     made = generate(pipeline, prompts, **settings)
@@ -249,8 +256,10 @@ def main() -> None:
 
         lines = []
         for i in range(0, min(64, options.n) // 16 * 16, 16):
-            lines += [np.concatenate(list(drawn[i : i + 16]), 1),
-                      np.concatenate(list(made[i : i + 16]), 1)]
+            lines += [
+                np.concatenate(list(drawn[i : i + 16]), 1),
+                np.concatenate(list(made[i : i + 16]), 1),
+            ]
         Image.fromarray(np.concatenate(lines)).save(options.sheet)
 
 

@@ -40,7 +40,9 @@ def test_a_full_disk_is_one_sentence_with_a_remedy(tmp_path):
     "error",
     [
         OSError("Error writing bytes to file. Detail: [errno 28] No space left on device"),
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 1967744 vs 1967632"),
+        RuntimeError(
+            "[enforce fail at inline_container.cc:672] . unexpected pos 1967744 vs 1967632"
+        ),
         ValueError("Error while serializing: I/O error: No space left on device (os error 28)"),
     ],
     ids=["pyarrow", "torch", "safetensors"],

@@ -100,8 +100,11 @@ def test_ten_captions_fit_the_token_budget(clip, test_scenes):
         assert all(len(text.split()) <= 20 for text in ten.values())
         lengths.append(len(tokenizer(", ".join(ten.values())).input_ids))
     longest = sum(
-        max(len(tokenizer(p, add_special_tokens=False).input_ids)
-            for m in meanings(kind) for p in phrasings(m, kind))
+        max(
+            len(tokenizer(p, add_special_tokens=False).input_ids)
+            for m in meanings(kind)
+            for p in phrasings(m, kind)
+        )
         for kind in KINDS
     )
     assert longest + 9 + 2 <= 77  # nine commas, start and end
@@ -210,7 +213,9 @@ def test_features(pictures, test_scenes):
     features = load_features()
     out = features(pictures)
     assert {name: value.shape for name, value in out.items()} == {
-        "early": (32, 768), "late": (32, 96), "logits": (32, 16),
+        "early": (32, 768),
+        "late": (32, 96),
+        "logits": (32, 16),
     }
     assert all(value.dtype == np.float32 for value in out.values())
     shown = [ATTRIBUTES["object"][i] for i in out["logits"].argmax(1)]
@@ -240,7 +245,9 @@ def test_the_projection_is_written_into_the_encoder():
 
     torch.manual_seed(0)
     basis = torch.linalg.qr(torch.randn(192, 12))[0].T.reshape(12, 3, 8, 8)
-    smooth = torch.nn.functional.avg_pool2d(basis, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    smooth = (
+        torch.nn.functional.avg_pool2d(basis, 2).repeat_interleave(2, 2).repeat_interleave(2, 3)
+    )
     project = Projection(weight=smooth, bias=torch.randn(12))
     vae = build_vae().eval()
     write_projection(vae, project)

@@ -133,7 +133,9 @@ def test_validation_is_balanced_over_classes(learnable):
     fold = study.split("official").fold(0)
     counts = study.trials["category"].iloc[fold.val].value_counts()
     assert len(counts) == 16 and counts.max() == counts.min()
-    assert len(fold.val) / (len(fold.val) + len(fold.train)) == pytest.approx(VAL_FRACTION, abs=0.02)
+    assert len(fold.val) / (len(fold.val) + len(fold.train)) == pytest.approx(
+        VAL_FRACTION, abs=0.02
+    )
 
 
 def test_truth_rebuilds_what_was_planted(study):

@@ -122,10 +122,12 @@ def test_other_attributes_are_independent():
 
 
 def test_held_out_combinations_leave_every_pair_in_training():
-    grid = np.array([
-        [[is_held_out(o, c, s) for s in ATTRIBUTES["setting"]] for c in ATTRIBUTES["color"]]
-        for o in ATTRIBUTES["object"]
-    ])
+    grid = np.array(
+        [
+            [[is_held_out(o, c, s) for s in ATTRIBUTES["setting"]] for c in ATTRIBUTES["color"]]
+            for o in ATTRIBUTES["object"]
+        ]
+    )
     assert grid.mean() == pytest.approx(0.2, abs=0.02)
     for axis in range(3):
         assert not grid.all(axis=axis).any()  # every pair occurs in training
@@ -232,8 +234,7 @@ def test_kind_vectors_are_standardized_over_values():
     scene = scenes(1)[0]
     for kind, names in KIND_ATTRIBUTES.items():
         table = [
-            kind_vector(replace(scene, **{names[0]: value}), kind)
-            for value in ATTRIBUTES[names[0]]
+            kind_vector(replace(scene, **{names[0]: value}), kind) for value in ATTRIBUTES[names[0]]
         ]
         n = len(semantic_coordinates(names[0], ATTRIBUTES[names[0]][0]))
         table = np.stack(table)[:, :n]

@@ -109,7 +109,12 @@ def test_a_block_holds_one_class_and_a_class_one_block():
 
 def test_a_randomised_run_mixes_the_classes():
     s = make_schedule(
-        CATEGORY, n_subjects=1, repetitions=2, design="randomised", sfreq=128.0, seed=0,
+        CATEGORY,
+        n_subjects=1,
+        repetitions=2,
+        design="randomised",
+        sfreq=128.0,
+        seed=0,
         parameters=P,
     )
     assert len(np.unique(s.run)) >= 2
@@ -294,9 +299,10 @@ def test_alpha_peaks_at_the_back(default, spectrum):
     assert at == pytest.approx(default.background[0].alpha_frequency, abs=0.5)
     loudest = {names[i] for i in alpha.sum(axis=1).argsort()[-5:]}
     assert all("O" in name or name.startswith("P") for name in loudest)
-    ratio = power["all"][:, np.abs(frequency - at).argmin()] / power["all"][
-        :, np.abs(frequency - 20).argmin()
-    ]
+    ratio = (
+        power["all"][:, np.abs(frequency - at).argmin()]
+        / power["all"][:, np.abs(frequency - 20).argmin()]
+    )
     assert ratio[names.index("POz")] > 3 * ratio[names.index("Fz")]
 
 

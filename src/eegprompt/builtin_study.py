@@ -42,7 +42,9 @@ VAL_FRACTION = 0.15
 """Share of the training images, in each class, whose trials select and do not train."""
 
 _IMAGE_SIZE = 64
-_CITATION = "eegprompt: built-in simulated study (drawn scenes, EEG from an MNE spherical head model)"
+_CITATION = (
+    "eegprompt: built-in simulated study (drawn scenes, EEG from an MNE spherical head model)"
+)
 
 
 def simulate(
@@ -125,13 +127,27 @@ def simulate(
     simulation = simulate_eeg(
         {kind: np.stack([kind_vector(scene, kind) for scene in scenes]) for kind in KINDS},
         np.unique(classes, return_inverse=True)[1],
-        subjects=subjects, repetitions=repetitions, sfreq=sfreq, seed=seed, signal=signal,
-        design=design, drift=drift, baseline=baseline, parameters=parameters,
+        subjects=subjects,
+        repetitions=repetitions,
+        sfreq=sfreq,
+        seed=seed,
+        signal=signal,
+        design=design,
+        drift=drift,
+        baseline=baseline,
+        parameters=parameters,
     )
     asked = {
-        "subjects": subjects, "images": images, "test_images": test_images,
-        "repetitions": repetitions, "sfreq": sfreq, "seed": seed, "signal": signal,
-        "design": design, "drift": drift, "baseline": baseline,
+        "subjects": subjects,
+        "images": images,
+        "test_images": test_images,
+        "repetitions": repetitions,
+        "sfreq": sfreq,
+        "seed": seed,
+        "signal": signal,
+        "design": design,
+        "drift": drift,
+        "baseline": baseline,
     }
     with StudyWriter.open(out, overwrite=overwrite) as writer:
         image_table = _draw_all(writer.folder, scenes, ids)
@@ -146,7 +162,8 @@ def simulate(
         info = _info(simulation, asked, parameters or SimulationParameters())
         writer.finish(
             info={**info, "eeg_sha256": digest.hexdigest()},
-            trials=_trial_table(simulation, ids, classes), images=image_table,
+            trials=_trial_table(simulation, ids, classes),
+            images=image_table,
         )
         simulation.truth.save(writer.folder / "truth")
         study = Study(writer.folder)
@@ -167,8 +184,12 @@ def _draw_all(folder: Path, scenes: list[Scene], ids: list[str]) -> pd.DataFrame
         Image.fromarray(np.asarray(draw(scene, size=_IMAGE_SIZE))).save(folder / path)
         rows.append(
             {
-                "image_id": image_id, "path": path, "category": scene.object,
-                "sha256": sha256_file(folder / path), "width": _IMAGE_SIZE, "height": _IMAGE_SIZE,
+                "image_id": image_id,
+                "path": path,
+                "category": scene.object,
+                "sha256": sha256_file(folder / path),
+                "width": _IMAGE_SIZE,
+                "height": _IMAGE_SIZE,
                 **{f"attr_{name}": value for name, value in dataclasses.asdict(scene).items()},
             }
         )
@@ -180,8 +201,13 @@ def _caption_table(scenes: list[Scene], ids: list[str]) -> pd.DataFrame:
 
     rows = [
         {
-            "image_id": image_id, "kind": kind, "text": text, "meaning": meaning(scene, kind),
-            "captioner": "builtin", "model": "builtin grammar", "version": CAPTION_VERSION,
+            "image_id": image_id,
+            "kind": kind,
+            "text": text,
+            "meaning": meaning(scene, kind),
+            "captioner": "builtin",
+            "model": "builtin grammar",
+            "version": CAPTION_VERSION,
         }
         for scene, image_id in zip(scenes, ids, strict=True)
         for kind, text in captions(scene, image_id).items()
@@ -221,7 +247,10 @@ def _official_split(simulation: Simulation, classes: np.ndarray, images: int, se
     of_trial = side[simulation.schedule.image]
     train, val, test = (np.flatnonzero(of_trial == s) for s in range(3))
     how = {
-        "kind": "official", "by": "image", "seed": seed, "val_fraction": VAL_FRACTION,
+        "kind": "official",
+        "by": "image",
+        "seed": seed,
+        "val_fraction": VAL_FRACTION,
         "disjoint": "images; test also in (object, color, setting) combinations",
     }
     return Split("official", (Fold(train, val, test),), how)
@@ -231,18 +260,24 @@ def _info(
     simulation: Simulation, asked: dict[str, Any], parameters: SimulationParameters
 ) -> dict[str, Any]:
     truth = simulation.truth
-    settings = dataclasses.asdict(
-        dataclasses.replace(parameters, kinds=dict(parameters.kinds))
-    )
+    settings = dataclasses.asdict(dataclasses.replace(parameters, kinds=dict(parameters.kinds)))
     sfreq = simulation.sfreq
     edge = parameters.antialias * sfreq
     steps: list[dict[str, Any]] = [
         {"name": "reference", "to": "average"},
-        {"name": "highpass", "hz": parameters.highpass, "order": 1,
-         "note": "of the simulated amplifier; drift is added behind it"},
-        {"name": "lowpass", "hz": edge, "to_hz": sfreq / 2,
-         "note": "anti-alias; "
-         + ("line noise is kept" if truth.summary["line_noise"] else "it takes line noise out")},
+        {
+            "name": "highpass",
+            "hz": parameters.highpass,
+            "order": 1,
+            "note": "of the simulated amplifier; drift is added behind it",
+        },
+        {
+            "name": "lowpass",
+            "hz": edge,
+            "to_hz": sfreq / 2,
+            "note": "anti-alias; "
+            + ("line noise is kept" if truth.summary["line_noise"] else "it takes line noise out"),
+        },
         {"name": "epoch", "tmin": float(truth.times[0]), "tmax": float(truth.times[-1])},
     ]
     if truth.baseline is not None:
@@ -263,7 +298,8 @@ def _info(
         "steps": steps,
         "simulation": {**asked, "measured": truth.summary},
         "provenance": provenance(
-            configuration={**asked, "parameters": settings}, seed=asked["seed"],
+            configuration={**asked, "parameters": settings},
+            seed=asked["seed"],
             configuration_hash=content_key(asked, settings),
         ),
     }

@@ -142,9 +142,7 @@ class Loop:
         self.path = folder / f"{name}.pt"
         folder.mkdir(parents=True, exist_ok=True)
         self.decay, self.warmup = ema, warmup
-        self.parameters: list[torch.Tensor] = [
-            p for p in model.parameters() if p.requires_grad
-        ]
+        self.parameters: list[torch.Tensor] = [p for p in model.parameters() if p.requires_grad]
         self.average = [p.detach().clone() for p in self.parameters]
         matrices = [p for n, p in model.named_parameters() if p.requires_grad and _is_matrix(n, p)]
         self.muon = Muon(matrices if muon else [], weight_decay)

@@ -74,8 +74,10 @@ class Background:
         self._alpha = alpha.astype(np.float32)
 
         # Mains reach each electrode lead with its own strength, nearly in phase.
-        self._line = p.line_rms * np.sqrt(2) * np.exp(
-            0.5 * rng.standard_normal(n_chans) + 0.5j * rng.standard_normal(n_chans)
+        self._line = (
+            p.line_rms
+            * np.sqrt(2)
+            * np.exp(0.5 * rng.standard_normal(n_chans) + 0.5j * rng.standard_normal(n_chans))
         )
         self._sensor = p.sensor_rms * np.exp(0.2 * rng.standard_normal(n_chans))
 
@@ -187,7 +189,11 @@ class Drift:
     """
 
     def __init__(
-        self, head: Head, parameters: SimulationParameters, duration: float, rms: float,
+        self,
+        head: Head,
+        parameters: SimulationParameters,
+        duration: float,
+        rms: float,
         rng: np.random.Generator,
     ):
         n_chans, n_dipoles, _ = head.leadfield.shape
@@ -207,7 +213,9 @@ class Drift:
 
     def __call__(self, times: np.ndarray) -> np.ndarray:
         """Drift at session times (n_times,) in seconds: float32 (n_chans, n_times), volts."""
-        return np.stack([np.interp(times, self._times, row) for row in self._slow]).astype(np.float32)
+        return np.stack([np.interp(times, self._times, row) for row in self._slow]).astype(
+            np.float32
+        )
 
 
 def _standard(x: np.ndarray) -> np.ndarray:

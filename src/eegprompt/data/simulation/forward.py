@@ -87,7 +87,12 @@ def head_model(ch_names: tuple[str, ...], n_dipoles: int, depth: float) -> Head:
             pos={"rr": dipoles, "nn": directions}, sphere=sphere, mindist=0.0, exclude=0.0
         )
         forward = mne.make_forward_solution(
-            info, mne.transforms.Transform("head", "mri"), sources, sphere, meg=False, eeg=True,
+            info,
+            mne.transforms.Transform("head", "mri"),
+            sources,
+            sphere,
+            meg=False,
+            eeg=True,
             mindist=0.0,
         )
     leadfield = forward["sol"]["data"].reshape(len(ch_names), n_dipoles, 3)

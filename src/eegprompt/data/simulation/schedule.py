@@ -49,8 +49,14 @@ class Schedule:
 
 
 def make_schedule(
-    category: np.ndarray, *, n_subjects: int, repetitions: int, design: str, sfreq: float,
-    seed: int, parameters: SimulationParameters,
+    category: np.ndarray,
+    *,
+    n_subjects: int,
+    repetitions: int,
+    design: str,
+    sfreq: float,
+    seed: int,
+    parameters: SimulationParameters,
 ) -> Schedule:
     """Lay out the trials.
 
@@ -107,9 +113,15 @@ def make_schedule(
                 piece[start + first : start + last] = n_pieces
                 n_pieces += 1
         for name, value in {
-            "subject": np.full(n, subject), "image": np.concatenate(groups), "run": run,
-            "block": block, "order": np.arange(n), "onset": (clock - run_start) / sfreq,
-            "clock": clock / sfreq, "sample": clock - run_start, "piece": piece,
+            "subject": np.full(n, subject),
+            "image": np.concatenate(groups),
+            "run": run,
+            "block": block,
+            "order": np.arange(n),
+            "onset": (clock - run_start) / sfreq,
+            "clock": clock / sfreq,
+            "sample": clock - run_start,
+            "piece": piece,
         }.items():
             columns[name].append(value)
     return Schedule(**{name: np.concatenate(parts) for name, parts in columns.items()})

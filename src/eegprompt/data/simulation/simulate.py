@@ -132,8 +132,14 @@ def _check_number(name: str, value: float, least: float, most: float, remedy: st
 
 
 def _sources(
-    head: Head, anchors: tuple[str, ...], latency: float, width: float, name: str, n_subjects: int,
-    seed: int, p: SimulationParameters,
+    head: Head,
+    anchors: tuple[str, ...],
+    latency: float,
+    width: float,
+    name: str,
+    n_subjects: int,
+    seed: int,
+    p: SimulationParameters,
 ) -> dict[str, np.ndarray]:
     """Places, orientations, latencies and topographies of one response in all subjects."""
     n = len(anchors)
@@ -160,8 +166,11 @@ def _sources(
     # A source counts by what it does at the sensors, not by its moment.
     topography /= np.sqrt((topography**2).mean(axis=2, keepdims=True))
     return {
-        "positions": np.array(positions), "orientations": np.array(orientations),
-        "latencies": np.array(latencies), "widths": np.full(n, width), "topographies": topography,
+        "positions": np.array(positions),
+        "orientations": np.array(orientations),
+        "latencies": np.array(latencies),
+        "widths": np.full(n, width),
+        "topographies": topography,
     }
 
 
@@ -243,21 +252,29 @@ def simulate_eeg(
 
     head = head_model(EEGCVPR_CHANNELS, p.n_dipoles, p.depth)
     schedule = make_schedule(
-        np.asarray(category), n_subjects=subjects, repetitions=repetitions, design=design,
-        sfreq=sfreq, seed=seed, parameters=p,
+        np.asarray(category),
+        n_subjects=subjects,
+        repetitions=repetitions,
+        design=design,
+        sfreq=sfreq,
+        seed=seed,
+        parameters=p,
     )
     times = (np.arange(int(p.duration * sfreq)) + round(p.tmin * sfreq)) / sfreq
     background = tuple(
         Background(head, p, sfreq, np.random.default_rng([seed, 12, s])) for s in range(subjects)
     )
-    truth = _plant(kind_vectors, schedule, head, times, p.baseline if baseline else None, seed, p,
-                   subjects)
+    truth = _plant(
+        kind_vectors, schedule, head, times, p.baseline if baseline else None, seed, p, subjects
+    )
     truth = _calibrate(truth, background, sfreq, signal, drift, seed, p)
     drifts: tuple[Drift, ...] = ()
     if drift > 0:
         drifts = tuple(
             Drift(
-                head, p, float(schedule.clock[schedule.subject == s].max()) + p.duration,
+                head,
+                p,
+                float(schedule.clock[schedule.subject == s].max()) + p.duration,
                 drift * truth.summary["background_rms"][s],
                 np.random.default_rng([seed, 14, s]),
             )
@@ -267,8 +284,14 @@ def simulate_eeg(
 
 
 def _plant(
-    kind_vectors: Mapping[str, np.ndarray], schedule: Schedule, head: Head, times: np.ndarray,
-    baseline: tuple[float, float] | None, seed: int, p: SimulationParameters, n_subjects: int,
+    kind_vectors: Mapping[str, np.ndarray],
+    schedule: Schedule,
+    head: Head,
+    times: np.ndarray,
+    baseline: tuple[float, float] | None,
+    seed: int,
+    p: SimulationParameters,
+    n_subjects: int,
 ) -> Truth:
     """Lay out the sources and draw the trials' jitter; amplitudes not yet to scale."""
     kinds = tuple(kind_vectors)
@@ -285,8 +308,14 @@ def _plant(
     parts = []
     for index, component in enumerate(p.common):
         part = _sources(
-            head, component.anchors, component.latency, component.width, f"{COMMON} {index}",
-            n_subjects, seed, p,
+            head,
+            component.anchors,
+            component.latency,
+            component.width,
+            f"{COMMON} {index}",
+            n_subjects,
+            seed,
+            p,
         )
         total = np.abs(part["topographies"].sum(axis=1)).max(axis=1)
         part["topographies"] *= component.amplitude / total[:, None, None]
@@ -304,14 +333,22 @@ def _plant(
         return (own + rng.standard_normal((n_trials, 1))) / np.sqrt(2)
 
     return Truth(
-        kinds=kinds, subjects=tuple(f"S{s + 1}" for s in range(n_subjects)),
-        ch_names=head.ch_names, times=times, baseline=baseline,
+        kinds=kinds,
+        subjects=tuple(f"S{s + 1}" for s in range(n_subjects)),
+        ch_names=head.ch_names,
+        times=times,
+        baseline=baseline,
         rebound=(p.rebound, p.rebound_delay, p.rebound_width),
-        amplitudes=amplitudes, trial_subject=schedule.subject, trial_image=schedule.image,
-        delay=p.trial_latency_sd * half_shared(), gain=np.exp(p.trial_gain_sd * half_shared()),
+        amplitudes=amplitudes,
+        trial_subject=schedule.subject,
+        trial_image=schedule.image,
+        delay=p.trial_latency_sd * half_shared(),
+        gain=np.exp(p.trial_gain_sd * half_shared()),
         summary={},
-        **{name: {k: v[name] for k, v in sources.items()}
-           for name in ("positions", "orientations", "latencies", "widths", "topographies")},
+        **{
+            name: {k: v[name] for k, v in sources.items()}
+            for name in ("positions", "orientations", "latencies", "widths", "topographies")
+        },
     )
 
 
@@ -320,8 +357,13 @@ def _rms(x: np.ndarray) -> float:
 
 
 def _calibrate(
-    truth: Truth, background: tuple[Background, ...], sfreq: float, signal: float, drift: float,
-    seed: int, p: SimulationParameters,
+    truth: Truth,
+    background: tuple[Background, ...],
+    sfreq: float,
+    signal: float,
+    drift: float,
+    seed: int,
+    p: SimulationParameters,
 ) -> Truth:
     """Bring the evoked responses to the asked ratio to the background."""
     window = (truth.times >= p.ratio_window[0]) & (truth.times <= p.ratio_window[1])
@@ -355,10 +397,14 @@ def _calibrate(
     for subject, ongoing in enumerate(background):
         topographies[COMMON][subject] *= ongoing.gain
     summary = {
-        "signal": signal, "drift": drift, "ratio_window": p.ratio_window, "background_rms": noise,
+        "signal": signal,
+        "drift": drift,
+        "ratio_window": p.ratio_window,
+        "background_rms": noise,
         "evoked_rms": [signal * float(r) * n for r, n in zip(responsiveness, noise)],
         "alpha_frequency": [b.alpha_frequency for b in background],
         "pink_exponent": [b.exponent for b in background],
-        "line_noise": bool(background[0].holds_line), "sfreq": sfreq,
+        "line_noise": bool(background[0].holds_line),
+        "sfreq": sfreq,
     }
     return replace(truth, summary=summary)

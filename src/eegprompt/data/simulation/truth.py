@@ -20,9 +20,7 @@ __all__ = ["COMMON", "Truth", "load_truth"]
 COMMON = "common"
 """Name of the response that every image evokes alike."""
 
-_SOURCE_ARRAYS = (
-    "positions", "orientations", "latencies", "widths", "topographies", "amplitudes"
-)
+_SOURCE_ARRAYS = ("positions", "orientations", "latencies", "widths", "topographies", "amplitudes")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -130,7 +128,9 @@ class Truth:
         inside = baseline_samples(self.times, self.baseline)
         return eeg - eeg[..., inside].mean(axis=-1, keepdims=True)
 
-    def responses(self, kind: str, trial_ids: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+    def responses(
+        self, kind: str, trial_ids: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Noise-free sensors of one kind in single trials, with each trial's jitter and gain.
 
         Parameters
@@ -205,13 +205,20 @@ class Truth:
         write_json(
             folder / "truth.json",
             {
-                "kinds": self.kinds, "subjects": self.subjects, "ch_names": self.ch_names,
-                "baseline": self.baseline, "rebound": self.rebound, "summary": self.summary,
+                "kinds": self.kinds,
+                "subjects": self.subjects,
+                "ch_names": self.ch_names,
+                "baseline": self.baseline,
+                "rebound": self.rebound,
+                "summary": self.summary,
             },
         )
         arrays: dict[str, np.ndarray] = {
-            "times": self.times, "trial_subject": self.trial_subject,
-            "trial_image": self.trial_image, "gain": self.gain, "delay": self.delay,
+            "times": self.times,
+            "trial_subject": self.trial_subject,
+            "trial_image": self.trial_image,
+            "gain": self.gain,
+            "delay": self.delay,
         }
         for name in _SOURCE_ARRAYS:
             for kind, value in getattr(self, name).items():
@@ -261,9 +268,16 @@ def load_truth(study: Study) -> Truth:
     }
     baseline = facts["baseline"]
     return Truth(
-        kinds=kinds, subjects=tuple(facts["subjects"]), ch_names=tuple(facts["ch_names"]),
-        times=arrays["times"], baseline=None if baseline is None else (baseline[0], baseline[1]),
-        rebound=tuple(facts["rebound"]), trial_subject=arrays["trial_subject"],
-        trial_image=arrays["trial_image"], gain=arrays["gain"], delay=arrays["delay"],
-        summary=facts["summary"], **sources,
+        kinds=kinds,
+        subjects=tuple(facts["subjects"]),
+        ch_names=tuple(facts["ch_names"]),
+        times=arrays["times"],
+        baseline=None if baseline is None else (baseline[0], baseline[1]),
+        rebound=tuple(facts["rebound"]),
+        trial_subject=arrays["trial_subject"],
+        trial_image=arrays["trial_image"],
+        gain=arrays["gain"],
+        delay=arrays["delay"],
+        summary=facts["summary"],
+        **sources,
     )
