@@ -26,7 +26,7 @@ from eegprompt.study import Study
 
 COMMANDS = (
     "simulate", "import", "info", "split", "captions", "train", "decode", "generate", "evaluate",
-    "report", "run", "demo",
+    "explain", "report", "run", "demo",
 )  # fmt: skip
 CAPTION_COMMANDS = ("write", "check", "show")
 

@@ -16,6 +16,7 @@ _PUBLIC = {
     "decode": "eegprompt.decoder",
     "draw": "eegprompt.drawing",
     "evaluate": "eegprompt.evaluation",
+    "explain": "eegprompt.explanation",
     "load_config": "eegprompt.experiment",
     "run_experiment": "eegprompt.pipeline",
     "simulate": "eegprompt.builtin_study",

@@ -1,4 +1,4 @@
-"""Commands that make and score runs: train, decode, generate, evaluate, report."""
+"""Commands that make and score runs: train, decode, generate, evaluate, explain, report."""
 
 from __future__ import annotations
 
@@ -152,6 +152,47 @@ def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> Non
         print_scores(run)
 
 
+def explain(
+    run: RunPath,
+    what: Annotated[
+        list[str] | None,
+        typer.Option(help="An analysis; may be given more than once; default: all."),
+    ] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Also what retrains or redraws; takes much longer.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Show which electrodes, moments and heads carry which meaning.
+
+    Reads a decoded run and its study; writes RUN/explain/NAME.safetensors and NAME.json, and
+    figures into RUN/figures/explain/. Finished analyses are not done again. 'eegprompt report'
+    shows what was found.
+
+    Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
+    """
+    from eegprompt.explanation import explain as find_out
+    from eegprompt.explanation import load_findings
+
+    opened = _open(run)
+    for one in opened:
+        with console.step(_title("explain", one, opened)) as progress:
+            find_out(one, what=what, deep=deep, progress=progress)
+    findings = [(one, f) for one in opened for f in load_findings(one)]
+    if json:
+        console.print_json(
+            [
+                {"run": str(one.path), "name": f.name, "verdict": f.verdict, "seen": f.seen}
+                for one, f in findings
+            ]
+        )
+        return
+    for one, finding in findings:
+        where = f"{one.path.name}: " if len(opened) > 1 else ""
+        verdict = f" ({finding.verdict})" if finding.verdict else ""
+        console.out().print(f"{where}{finding.title}{verdict}\n  {finding.seen}\n", markup=False)
+
+
 def report(
     run: RunPath,
     out: Annotated[
@@ -180,6 +221,7 @@ def register(app: typer.Typer) -> None:
         ("decode", decode),
         ("generate", generate),
         ("evaluate", evaluate),
+        ("explain", explain),
         ("report", report),
     ):
         app.command(name, rich_help_panel=_PANEL)(command)
