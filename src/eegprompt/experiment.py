@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eegprompt.artifacts import content_key, write_text
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.kinds import KINDS, parse_kinds
-from eegprompt.registry import names
+from eegprompt.registry import forms, names
 
 __all__ = [
     "DecodingConfig",
@@ -206,7 +206,7 @@ def _check_names(config: ExperimentConfig) -> None:
     ):
         name = spec.partition(":")[0]
         if name not in names(group):
-            raise UnknownNameError(group, name, names(group))
+            raise UnknownNameError(group, name, forms(group))
 
 
 def _in_words(problem: ValidationError) -> str:

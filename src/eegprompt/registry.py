@@ -12,7 +12,7 @@ from typing import Any
 
 from eegprompt.errors import EegpromptError, UnknownNameError
 
-__all__ = ["GROUPS", "names", "register", "resolve"]
+__all__ = ["GROUPS", "forms", "names", "register", "resolve"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "reader": {
@@ -51,6 +51,24 @@ GROUPS: dict[str, dict[str, str]] = {
         "leave-classes-out": "eegprompt.data.splits:leave_classes_out",
     },
 }
+
+# How names are shown that need an argument.
+_FORMS = {
+    "generator": {"diffusers": "diffusers:MODEL", "server": "server:URL"},
+    "text encoder": {"clip": "clip:MODEL"},
+}
+
+
+def forms(group: str) -> list[str]:
+    """Names of a group as a user types them: those that need an argument show it.
+
+    Examples
+    --------
+    >>> "diffusers:MODEL" in forms("generator")
+    True
+    """
+    shown = _FORMS.get(group, {})
+    return [shown.get(name, name) for name in names(group)]
 
 
 def names(group: str) -> list[str]:
@@ -113,6 +131,6 @@ def resolve(group: str, spec: str) -> tuple[Any, str | None]:
     name, _, argument = spec.partition(":")
     names(group)
     if name not in GROUPS[group]:
-        raise UnknownNameError(group, name, names(group))
+        raise UnknownNameError(group, name, forms(group))
     module, _, attribute = GROUPS[group][name].partition(":")
     return getattr(importlib.import_module(module), attribute), argument or None

@@ -383,7 +383,9 @@ RUNGS = {
     "shuffled": "decoded from another trial's EEG",
     "predicted-class": "drawn from the decoded category's name",
     "true-class": "drawn from the true category's name",
-    "wrong-class": "drawn from a wrong category's name",
+    "reference": "the picture that was shown, itself",
+    "reference-vae": "the picture that was shown, through the generator's own coding and back",
+    "wrong-class": "drawn from the captions of a picture of another category",
 }
 """What rungs beyond floor and ceiling are."""
 
