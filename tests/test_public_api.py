@@ -108,7 +108,7 @@ def test_every_registry_entry_leads_to_something_that_can_be_called(group, name)
     target, argument = registry.resolve(group, f"{name}:an:argument")
     assert callable(target)
     assert argument == "an:argument"
-    with pytest.raises(UnknownNameError, match=f"did you mean '{name}'"):
+    with pytest.raises(UnknownNameError, match=f"did you mean '{name}"):
         registry.resolve(group, f"{name}x")
 
 
