@@ -73,7 +73,8 @@ class UnknownNameError(InputError):
 
     def __init__(self, what: str, got: str, allowed: Iterable[str]):
         names = [str(a) for a in allowed]
-        lowered = {name.lower(): name for name in names}
+        # "diffusers:MODEL" is known by what stands before the colon.
+        lowered = {(name.partition(":")[0] or name).lower(): name for name in names}
         close = difflib.get_close_matches(str(got).lower(), list(lowered), n=1)
         hint = f"; did you mean '{lowered[close[0]]}'?" if close else "."
         super().__init__(f"unknown {what} '{got}'{hint} Allowed: {', '.join(names) or '(none)'}")
