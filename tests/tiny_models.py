@@ -250,3 +250,98 @@ def save_run(folder: Path, study: Any, clip: Path, pipeline: Path, **settings: A
         subjects=["s1", "s2"],
     )
     return Run(folder)
+
+
+# -- a vision-language model -----------------------------------------------------------------------
+_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'] }}: {% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<image>{% else %}{{ c['text'] }}{% endif %}{% endfor %}<end>\n"
+    "{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+)
+
+
+def byte_tokenizer(*more: str) -> Any:
+    """One token a byte, and a few special ones: it spells whatever a model may want to say."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    core = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(letters)}, merges=[]))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    tok = PreTrainedTokenizerFast(
+        tokenizer_object=core, bos_token="<start>", eos_token="<end>", pad_token="<pad>"
+    )
+    tok.add_special_tokens({"additional_special_tokens": ["<image>", *more]})
+    return tok
+
+
+def save_vlm(folder: Path, *, family: str = "llava", seed: int = 0, template: bool = True) -> Path:
+    """A tiny LLaVA or Idefics3 with random weights, its processor and tokenizer."""
+    import torch
+    import transformers as t
+
+    torch.manual_seed(seed)
+    text = {
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 8192,
+    }
+    vision = {
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "image_size": 16,
+        "patch_size": 8,
+    }
+    chat = _TEMPLATE if template else None
+    if family == "llava":
+        tok = byte_tokenizer()
+        size = {"vocab_size": len(tok), "bos_token_id": tok.bos_token_id}
+        size |= {"eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
+        config = t.LlavaConfig(
+            text_config=t.LlamaConfig(**text, **size),
+            vision_config=t.CLIPVisionConfig(**vision),
+            image_token_id=tok.convert_tokens_to_ids("<image>"),
+            vision_feature_layer=-1,
+        )
+        model = t.LlavaForConditionalGeneration(config)
+        processor = t.LlavaProcessor(
+            t.CLIPImageProcessorPil(
+                size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+            ),
+            tok,
+            patch_size=8,
+            vision_feature_select_strategy="default",
+            num_additional_image_tokens=1,
+            chat_template=chat,
+        )
+    else:
+        tok = byte_tokenizer("<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+        size = {"vocab_size": len(tok), "bos_token_id": tok.bos_token_id}
+        size |= {"eos_token_id": tok.eos_token_id, "pad_token_id": tok.pad_token_id}
+        config = t.Idefics3Config(
+            text_config=t.LlamaConfig(**text, **size),
+            vision_config=vision,
+            image_token_id=tok.convert_tokens_to_ids("<image>"),
+            scale_factor=1,
+            pad_token_id=tok.pad_token_id,
+        )
+        model = t.Idefics3ForConditionalGeneration(config)
+        processor = t.Idefics3Processor(
+            t.Idefics3ImageProcessorPil(
+                size={"longest_edge": 16}, max_image_size={"longest_edge": 16}
+            ),
+            tok,
+            image_seq_len=4,
+            chat_template=chat,
+        )
+    model.generation_config.eos_token_id = tok.eos_token_id
+    model.generation_config.pad_token_id = tok.pad_token_id
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder

@@ -21,6 +21,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "captioner": {
         "chat": "eegprompt.captions.chat:ChatCaptioner",
         "file": "eegprompt.captions.file:FileCaptioner",
+        "local": "eegprompt.captions.local:LocalCaptioner",
         "rules": "eegprompt.captions.rules:RulesCaptioner",
     },
     "text encoder": {

@@ -10,7 +10,7 @@ from typing import Any
 from eegprompt.captions.quality import is_refusal, text_problem, wrong_language
 from eegprompt.kinds import KINDS
 
-__all__ = ["Answer", "json_schema", "read_answer"]
+__all__ = ["Answer", "json_schema", "read_answer", "repair_words"]
 
 _MAX_CHARACTERS = 100_000  # no ten captions are longer; a longer answer is not searched
 
@@ -93,6 +93,14 @@ def read_answer(text: str, kinds: Sequence[str], language: str | None = "en") ->
     if language and (wrong := wrong_language(captions.values(), language)):
         problems.append(f"the captions are not in '{language}': {wrong}")
     return Answer(captions, tuple(problems))
+
+
+def repair_words(answer: Answer) -> str:
+    """What a model is told when its answer is not in order: once, then the image has failed."""
+    wrong = "; ".join(answer.problems)[:1000]
+    return (
+        f"This is not in order: {wrong}. Answer again with the whole JSON object and nothing else."
+    )
 
 
 def _short(text: str) -> str:

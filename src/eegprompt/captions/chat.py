@@ -21,9 +21,9 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from eegprompt.captions.answers import json_schema, read_answer
+from eegprompt.captions.answers import json_schema, read_answer, repair_words
 from eegprompt.captions.instruction import load_instruction
-from eegprompt.captions.pictures import data_url, load_picture
+from eegprompt.captions.pictures import data_url, image_sources, load_picture
 from eegprompt.errors import CaptionError, InputError
 from eegprompt.kinds import parse_kinds
 from eegprompt.study import Study
@@ -215,7 +215,7 @@ class ChatCaptioner:
         n = len(image_ids)
         example: dict[str, Any] | None = None
         if image_ids:
-            source = _sources(study)[image_ids[0]]
+            source = image_sources(study)[image_ids[0]]
             messages = self._messages(source, "data:image/jpeg;base64,…" if self.pictures else None)
             example = self._request(messages)
         return {
@@ -274,7 +274,7 @@ class ChatCaptioner:
         waiting = iter(image_ids)
         exhausted = False
         n_asked = 0
-        known = _sources(study)
+        known = image_sources(study)
         with _Loop() as loop:
             client = AsyncOpenAI(
                 api_key=self._key(), base_url=self.base_url, max_retries=0, timeout=self.timeout
@@ -376,15 +376,10 @@ class ChatCaptioner:
                 answer = read_answer(text, self.kinds, self.language)
                 if answer.problems:
                     self.usage.repairs += 1
-                    wrong = "; ".join(answer.problems)[:1000]
                     messages = [
                         *messages,
                         {"role": "assistant", "content": text[:4000] or "(nothing)"},
-                        {
-                            "role": "user",
-                            "content": f"This is not in order: {wrong}. Answer again with the whole "
-                            "JSON object and nothing else.",
-                        },
+                        {"role": "user", "content": repair_words(answer)},
                     ]
                     answer = read_answer(
                         await self._ask(client, messages), self.kinds, self.language
@@ -587,18 +582,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max(0.0, (when - datetime.now(UTC)).total_seconds())
-
-
-def _sources(study: Study) -> dict[str, dict[str, Any]]:
-    """What is known of each image: its path and its label."""
-    table = study.images
-    return {
-        str(image_id): {
-            "path": study.path / path if isinstance(path, str) and path else None,
-            "label": label.replace("_", " ").strip() if isinstance(label, str) else "",
-        }
-        for image_id, path, label in zip(table["image_id"], table["path"], table["category"])
-    }
 
 
 def _read_url(path: Path, side: int) -> str:

@@ -11,7 +11,7 @@ import io
 import threading
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,9 @@ from eegprompt.errors import CaptionError
 if TYPE_CHECKING:
     from PIL import Image as PILImage
 
-__all__ = ["data_url", "load_picture"]
+    from eegprompt.study import Study
+
+__all__ = ["data_url", "image_sources", "load_picture"]
 
 _HUGE = 20_000_000  # pixels; of pictures as large as this one is decoded at a time
 _ONE_AT_A_TIME = threading.Lock()
@@ -116,3 +118,15 @@ def data_url(picture: PILImage.Image, quality: int = 85) -> str:
     stream = io.BytesIO()
     picture.save(stream, format="JPEG", quality=quality, exif=b"")
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+
+
+def image_sources(study: Study) -> dict[str, dict[str, Any]]:
+    """What is known of each image of a study: its `path` (or None) and its `label` (or "")."""
+    table = study.images
+    return {
+        str(image_id): {
+            "path": study.path / path if isinstance(path, str) and path else None,
+            "label": label.replace("_", " ").strip() if isinstance(label, str) else "",
+        }
+        for image_id, path, label in zip(table["image_id"], table["path"], table["category"])
+    }
