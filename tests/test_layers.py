@@ -21,6 +21,7 @@ L1 = {
     "data",
     "captions",
     "text",
+    "sentences",
     "encoders",
     "objectives",
     "retrieval",

@@ -345,3 +345,32 @@ def save_vlm(folder: Path, *, family: str = "llava", seed: int = 0, template: bo
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
+
+
+# -- a sentence encoder ----------------------------------------------------------------------------
+def save_sentence_encoder(folder: Path, *, seed: int = 0) -> Path:
+    """A tiny BERT with mean pooling, as sentence-transformers keeps it; it reads 64 tokens."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers import models as parts
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(seed)
+    tok = byte_tokenizer()
+    tok.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<start> $A <end>",
+        special_tokens=[("<start>", tok.bos_token_id), ("<end>", tok.eos_token_id)],
+    )
+    tok.model_max_length = 64
+    bert = folder.with_name(f"{folder.name}-bert")
+    BertModel(
+        BertConfig(
+            vocab_size=len(tok), hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64, pad_token_id=tok.pad_token_id,
+        )
+    ).save_pretrained(bert)  # fmt: skip
+    tok.save_pretrained(bert)
+    words = parts.Transformer(str(bert), max_seq_length=64)
+    SentenceTransformer(modules=[words, parts.Pooling(32)], device="cpu").save(str(folder))
+    return folder

@@ -27,6 +27,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "text encoder": {
         "builtin": "eegprompt.text:builtin_text_encoder",
         "clip": "eegprompt.text:ClipTextEncoder",
+        "sentence-transformers": "eegprompt.sentences:SentenceEncoder",
     },
     "encoder": {
         "transformer": "eegprompt.encoders.transformer:EEGTransformer",

@@ -21,7 +21,8 @@ def write(
     captioner: Annotated[
         str,
         typer.Option(
-            help="Who writes: file:captions.csv, rules, chat:MODEL (any OpenAI-compatible server)."
+            help="Who writes: file:captions.csv, rules, chat:MODEL (any OpenAI-compatible server), "
+            "local:MODEL (a vision-language model on this machine)."
         ),
     ],
     name: Annotated[
