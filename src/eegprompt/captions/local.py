@@ -166,7 +166,7 @@ class LocalCaptioner:
                     continue
                 ready.append((image_id, picture, self._question(source["label"])))
             said = self._say([picture for _, picture, _ in ready], [talk for *_, talk in ready])
-            read = [self._read(answer) for answer in said]
+            read = [self._read(words) for words in said]
             again = [i for i, answer in enumerate(read) if isinstance(answer, Answer)
                      and answer.problems]  # fmt: skip
             if again:
@@ -182,8 +182,8 @@ class LocalCaptioner:
                         for i in again
                     ],
                 )
-                for i, answer in zip(again, mended):
-                    read[i] = self._read(answer)
+                for i, words in zip(again, mended):
+                    read[i] = self._read(words)
             for (image_id, *_), answer in zip(ready, read):
                 if isinstance(answer, str):
                     in_a_row += 1
@@ -235,7 +235,7 @@ class LocalCaptioner:
             if tokenizer.pad_token is None:
                 tokenizer.pad_token = tokenizer.eos_token
             key = "dtype" if _newer_than("4.56") else "torch_dtype"
-            network = AutoModelForImageTextToText.from_pretrained(
+            network: Any = AutoModelForImageTextToText.from_pretrained(
                 folder, **{key: getattr(torch, self._dtype)}
             )
             network = network.to(self._device).eval()
