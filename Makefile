@@ -1,16 +1,29 @@
-# Two commands: `make demo` and `make test`. Each makes its own environment on first use.
+# `make demo`, `make test` and `make test-eval`. Each makes its own environment on first use.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 
-.PHONY: demo test lint env clean
+.PHONY: demo test test-eval lint env clean
 
 demo: env
 	$(BIN)/eegprompt demo --out $(OUT)
 
 test: env $(VENV)/.dev-installed lint
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+
+# The field's feature networks and baselines, in an environment of their own: packages there may not
+# import beside every build of torch, and would then break transformers and diffusers as well.
+test-eval: $(VENV)-eval/.installed
+	$(VENV)-eval/bin/python -m pytest -n 2 tests/test_pretrained_features.py
+
+$(VENV)-eval/.installed: pyproject.toml constraints.txt constraints-eval.txt
+	$(PYTHON) -m venv $(VENV)-eval
+	$(VENV)-eval/bin/python -m pip install --upgrade pip
+	$(VENV)-eval/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
+	$(VENV)-eval/bin/python -m pip install -c constraints.txt -e '.[test]'
+	$(VENV)-eval/bin/python -m pip install --no-deps -r constraints-eval.txt
+	touch $@
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check src tests benchmarks
@@ -32,4 +45,4 @@ $(VENV)/.dev-installed: $(VENV)/.installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info
+	rm -rf $(VENV) $(VENV)-eval build dist src/*.egg-info

@@ -80,6 +80,9 @@ class EvaluationConfig(_Settings):
     """How scores are computed."""
 
     features: str = "builtin"
+    weights: str | None = Field(
+        None, description="folder of the weights files of features 'pretrained'; else the cache"
+    )
     protocol: Literal["mindeye", "brain-diffuser"] = "mindeye"
     permutations: int = Field(2000, ge=19)
     resamples: int = Field(1000, ge=100)

@@ -42,7 +42,8 @@ GROUPS: dict[str, dict[str, str]] = {
         "diffusers": "eegprompt.generators.diffusion:DiffusersGenerator",
     },
     "features": {
-        "builtin": "eegprompt.builtin.features:load_features",
+        "builtin": "eegprompt.builtin.features:BuiltinFeatures",
+        "pretrained": "eegprompt.metrics.pretrained_features:PretrainedFeatures",
     },
     "split": {
         "by-image": "eegprompt.data.splits:by_image",

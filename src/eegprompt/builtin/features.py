@@ -19,7 +19,7 @@ from eegprompt.errors import InputError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEATURE_NAMES", "load_features"]
+__all__ = ["FEATURE_NAMES", "BuiltinFeatures", "load_features"]
 
 FEATURE_NAMES = ("early", "late", "logits")
 """What the callable of :func:`load_features` returns."""
@@ -78,3 +78,31 @@ def load_features() -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float3
         }
 
     return features
+
+
+class BuiltinFeatures:
+    """The feature network as the image scores use it."""
+
+    name = "builtin"
+    revision = ""
+    uses = (
+        ("early", "two_way"),
+        ("late", "two_way"),
+        ("logits", "classes"),
+        ("logits", "inception_score"),
+        ("late", "distribution"),
+    )
+
+    def __init__(self) -> None:
+        self._features = load_features()
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes of ``logits``."""
+        from eegprompt.builtin.scenes import ATTRIBUTES
+
+        return list(ATTRIBUTES["object"])
+
+    def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """Map pictures as the callable of :func:`load_features` does."""
+        return self._features(images)

@@ -118,6 +118,7 @@ class Material:
             strata=strata,
             seed=seed,
             chance=table_chance(totals, counts, labels, strata),
+            higher_is_better=bool(row.get("higher_is_better", True)),
         )
         own = totals[np.arange(len(units)), labels]
         spread = bootstrap(
@@ -132,6 +133,7 @@ class Material:
                 strata=units.classes,
                 seed=seed,
                 chance=table_chance(totals, counts, labels, units.classes),
+                higher_is_better=bool(row.get("higher_is_better", True)),
             )
             extra = {
                 "chance_within_class": number(inner.chance),

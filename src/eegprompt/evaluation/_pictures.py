@@ -13,12 +13,10 @@ import numpy as np
 from eegprompt.artifacts import read_table
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
 from eegprompt.drawing import drawn, picture_facts
-from eegprompt.errors import MissingDependencyError, ModelLoadError, RunError, StudyError
+from eegprompt.errors import RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
-from eegprompt.metrics.identification import two_way_table
 from eegprompt.metrics.images import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
-from eegprompt.registry import resolve
 from eegprompt.run import slug
 
 __all__ = ["picture_scores"]
@@ -131,7 +129,9 @@ class PictureScores:
 
     def scores(self) -> list[Score]:
         """All rows, corrected together as one family."""
-        return [*self.feature_scores(), *self.pixel_scores()]
+        from eegprompt.evaluation._features import feature_scores
+
+        return [*feature_scores(self), *self.pixel_scores()]
 
     # -- loading -------------------------------------------------------------------------------
     @cached_property
@@ -198,90 +198,7 @@ class PictureScores:
         return out
 
     # -- features ------------------------------------------------------------------------------
-    def feature_scores(self) -> list[Score]:
-        """Two-way identification on each layer, over all references and within class."""
-        work = self.work
-        name = work.settings.features
-        loader, argument = resolve("features", name)
-        try:
-            network = loader(argument) if argument else loader()
-        except (ModelLoadError, MissingDependencyError) as problem:
-            work.missing.append(f"two-way identification on features '{name}': {problem}")
-            return []
-        size = self.load([self.pictures["eeg"][int(self.trials[0])][0]])[0].shape
-        references = self._features(network, [self._squash(r, size) for r in self.references])
-        by_rung = {}
-        for rung in RUNGS:
-            paths, _ = self.files(rung)
-            if paths:
-                by_rung[rung] = self._features(network, self.load(paths))
-        if name.partition(":")[0] == "builtin":
-            work.note(
-                "Features 'builtin' are those of a small network trained on the built-in scenes: such "
-                "scores cannot be compared with published ones, which use other networks."
-            )
-        work.note(
-            "Two-way identification: how often the features of a picture correlate more with its own "
-            "reference than with another; each distinct reference is one distractor, ties count half, "
-            "chance is one half. Within class, only references of the same class are distractors."
-        )
-        scores: list[Score] = []
-        if len(self.image_ids) < 2:
-            work.missing.append("two-way identification: there is only one reference")
-            return []
-        image_class = np.zeros(len(self.image_ids), dtype=int)
-        image_class[self.units.images] = self.units.classes
-        for layer in ("early", "late"):
-            if layer not in references:
-                work.missing.append(
-                    f"two-way identification on '{layer}': '{name}' has no such layer"
-                )
-                continue
-            for scope in ("within-class", "all") if work.known else ("all",):
-                groups = image_class if scope == "within-class" else None
-                tables = {
-                    rung: self._by_trial(
-                        two_way_table(references[layer], features[layer], classes=groups), rung
-                    )
-                    for rung, features in by_rung.items()
-                }
-                row = {
-                    **self.base,
-                    "metric": f"two_way_{layer}",
-                    "scope": scope,
-                    "unit": "proportion",
-                    "features": name,
-                    "protocol": f"squashed to {size[1]}x{size[0]}",
-                    "note": self.level or None,
-                }
-                score = self._table_score(row, tables, within=scope == "within-class")
-                if score is None:
-                    work.missing.append(
-                        f"two-way identification on '{layer}' within class: no class has two distinct "
-                        "references"
-                    )
-                else:
-                    scores.append(score)
-        return scores
-
-    @staticmethod
-    def _squash(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        from PIL import Image
-
-        if image.shape == shape:
-            return image
-        size = (shape[1], shape[0])
-        return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-
-    @staticmethod
-    def _features(network: Any, images: list[np.ndarray]) -> dict[str, np.ndarray]:
-        parts = [network(np.stack(images[s : s + 64])) for s in range(0, len(images), 64)]
-        return {
-            layer: np.concatenate([np.asarray(p[layer]).reshape(len(p[layer]), -1) for p in parts])
-            for layer in parts[0]
-        }
-
-    def _by_trial(self, by_file: np.ndarray, rung: str) -> np.ndarray:
+    def by_trial(self, by_file: np.ndarray, rung: str) -> np.ndarray:
         """Mean over samples: from a row a file to a row a trial."""
         _, rows = self.files(rung)
         count = np.bincount(rows)
@@ -294,7 +211,7 @@ class PictureScores:
         columns = [row[i] for i in self.work.images[self.rung_trials(rung)]]
         return table[np.arange(len(table)), columns]
 
-    def _table_score(
+    def table_score(
         self, row: dict[str, Any], tables: dict[str, np.ndarray], *, within: bool
     ) -> Score | None:
         own = {rung: self._own(table, rung) for rung, table in tables.items()}
@@ -409,7 +326,7 @@ class PictureScores:
         shape = self.references[0].shape
         total = np.zeros(shape)
         for image in image_ids:
-            total += self._squash(work.study.load_images([image])[0], shape)
+            total += squashed(work.study.load_images([image])[0], shape)
         return np.round(total / len(image_ids)).astype(np.uint8)
 
     def _pixel_tables(self) -> tuple[dict[str, np.ndarray], Units]:
@@ -496,6 +413,16 @@ class PictureScores:
             spread.replicates,
             units.names,
         )
+
+
+def squashed(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture at the height and width of another."""
+    from PIL import Image
+
+    if image.shape == shape:
+        return image
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def _standardized(images: np.ndarray) -> np.ndarray:

@@ -7,14 +7,21 @@ shown to several people, or is in the set twice, is never its own distractor. Ti
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from eegprompt.errors import InputError
 
-__all__ = ["correlation_distance", "feature_correlation", "two_way", "two_way_table"]
+__all__ = [
+    "correlation_distance",
+    "feature_correlation",
+    "feature_cosine",
+    "squared_distances",
+    "two_way",
+    "two_way_table",
+]
 
 
 def _standard(rows: Any) -> np.ndarray:
@@ -235,3 +242,73 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int | None = 
         for rows in _chunks(references, chunk, 64)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def feature_cosine(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
+    """Cosine of every reference's features with every picture's, not centered.
+
+    Higher is better; in [-1, 1]; unrelated pictures are far above 0 in most embeddings, so that a
+    permutation chance belongs beside it.
+
+    Parameters
+    ----------
+    references, pictures : array-like of shape (n, n_features)
+        Anything that can be cut by rows and has a length.
+    chunk : int, optional
+        Rows of each side held at a time.
+
+    Returns
+    -------
+    array of float64, shape (n_references, n_pictures)
+        0 where a row is all 0.
+    """
+    return _pairwise(references, pictures, chunk, lambda a, b: _unit(a) @ _unit(b).T)
+
+
+def squared_distances(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
+    """Squared Euclidean distance of every reference's features from every picture's.
+
+    Lower is better; at least 0. With the features of layer ``lpips`` it is LPIPS.
+
+    Parameters
+    ----------
+    references, pictures : array-like of shape (n, n_features)
+        Anything that can be cut by rows and has a length.
+    chunk : int, optional
+        Rows of each side held at a time.
+
+    Returns
+    -------
+    array of float64, shape (n_references, n_pictures)
+    """
+
+    def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        norms = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
+        return np.maximum(norms - 2 * a @ b.T, 0)
+
+    return _pairwise(references, pictures, chunk, between)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norm == 0, 1, norm)
+
+
+def _pairwise(
+    references: Any,
+    pictures: Any,
+    chunk: int | None,
+    between: Callable[[np.ndarray, np.ndarray], np.ndarray],
+) -> np.ndarray:
+    result = np.empty((len(references), len(pictures)))
+    for rows in _chunks(references, chunk, 192):
+        one = np.array(references[rows], dtype=np.float64).reshape(rows.stop - rows.start, -1)
+        if not np.isfinite(one).all():
+            raise InputError(
+                f"the features of a reference among rows {rows.start} to {rows.stop - 1} are not "
+                "finite; compute them again, or leave the image out"
+            )
+        for columns in _chunks(pictures, chunk, 64):
+            two = np.array(pictures[columns], dtype=np.float64)
+            result[rows, columns] = between(one, two.reshape(len(two), -1))
+    return result

@@ -1,0 +1,417 @@
+"""Scores of drawn pictures on the layers of a feature network.
+
+Each paired score is computed as a table, pictures × references, so that permuting which reference a
+picture belongs to costs nothing more. Scores of whole sets (inception score, FID, KID) have no
+permutation: the same scores of the references stand beside them.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
+from eegprompt.evaluation._pictures import RUNGS, squashed
+from eegprompt.evaluation._rows import Score, number, row_of
+from eegprompt.metrics.distributions import frechet_distance, inception_score, kernel_distance
+from eegprompt.metrics.generation import n_way_accuracy, same_class
+from eegprompt.metrics.identification import (
+    feature_correlation,
+    feature_cosine,
+    squared_distances,
+    two_way_table,
+)
+from eegprompt.registry import resolve
+
+if TYPE_CHECKING:
+    from eegprompt.evaluation._pictures import PictureScores
+
+__all__ = ["feature_scores"]
+
+_IN_MEMORY = 256 << 20  # bytes of one layer's features; larger ones lie in a temporary file
+_DEFAULT_USES = (("early", "two_way"), ("late", "two_way"))
+
+Features = dict[str, np.ndarray]
+Table = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def feature_scores(pictures: PictureScores) -> list[Score]:
+    """Rows for everything that the run's feature network serves; what it cannot serve is named."""
+    work = pictures.work
+    name = work.settings.features
+    try:
+        network = _load(name, work.settings)
+    except (ModelLoadError, MissingDependencyError) as problem:
+        work.missing.append(f"picture scores on features '{name}': {problem}")
+        return []
+    for what, why in getattr(network, "missing", {}).items():
+        work.missing.append(f"picture scores by network '{what}': {why}")
+    return _FeatureScores(pictures, name, network).scores()
+
+
+def _load(name: str, settings: Any) -> Any:
+    loader, argument = resolve("features", name)
+    if name.partition(":")[0] == "pretrained":
+        return loader(argument, weights=settings.weights, protocol=settings.protocol)
+    return loader(argument) if argument else loader()
+
+
+class _FeatureScores:
+    """The features of all rungs and references while they are scored."""
+
+    def __init__(self, pictures: PictureScores, name: str, network: Any):
+        self.pictures = pictures
+        self.work = pictures.work
+        self.name = name
+        self.network = network
+        self.size = pictures.load([pictures.pictures["eeg"][int(pictures.trials[0])][0]])[0].shape
+        self.references = self._features(pictures.references)
+        self.by_rung = {}
+        for rung in RUNGS:
+            paths, _ = pictures.files(rung)
+            if paths:
+                self.by_rung[rung] = self._features(paths)
+
+    def scores(self) -> list[Score]:
+        """All rows."""
+        work, pictures = self.work, self.pictures
+        self._explain()
+        scores: list[Score] = []
+        if len(pictures.image_ids) < 2:
+            work.missing.append("two-way identification: there is only one reference")
+            return []
+        for layer, use in getattr(self.network, "uses", _DEFAULT_USES):
+            if layer not in self.references:
+                if not getattr(self.network, "missing", {}):
+                    work.missing.append(f"score '{use}': '{self.name}' has no layer '{layer}'")
+                continue
+            scores += getattr(self, f"_{use}")(layer)
+        return scores
+
+    def _explain(self) -> None:
+        work = self.work
+        if self.name.partition(":")[0] == "builtin":
+            work.note(
+                "Features 'builtin' are those of a small network trained on the built-in scenes: such "
+                "scores cannot be compared with published ones, which use other networks."
+            )
+        elif getattr(self.network, "revision", ""):
+            work.note(f"Weights of features '{self.name}': {self.network.revision}.")
+        work.note(
+            "Two-way identification: how often the features of a picture correlate more with its own "
+            "reference than with another; each distinct reference is one distractor, ties count half, "
+            "chance is one half. Within class, only references of the same class are distractors."
+        )
+
+    # -- features ------------------------------------------------------------------------------
+    def _features(self, images: Sequence[np.ndarray] | Sequence[Path]) -> Features:
+        """Features by layer, a row a picture; large ones in a file that vanishes with them."""
+        out: Features = {}
+        for start in range(0, len(images), 64):
+            some: Any = images[start : start + 64]
+            loaded = self.pictures.load(some) if isinstance(some[0], Path) else some
+            if not getattr(self.network, "any_size", False):
+                loaded = [squashed(image, self.size) for image in loaded]
+            by_size: dict[tuple[int, ...], list[int]] = {}
+            for i, image in enumerate(loaded):
+                by_size.setdefault(image.shape, []).append(i)
+            for members in by_size.values():
+                given = self.network(np.stack([loaded[i] for i in members]))
+                for layer, values in given.items():
+                    rows = np.asarray(values, dtype=np.float32).reshape(len(members), -1)
+                    if layer not in out:
+                        out[layer] = _room((len(images), rows.shape[1]))
+                    out[layer][start + np.array(members)] = rows
+        return out
+
+    # -- scores of pairs -----------------------------------------------------------------------
+    def _paired(
+        self,
+        metric: str,
+        layer: str,
+        table: Callable[[Features, np.ndarray | None], np.ndarray],
+        *,
+        unit: str,
+        better: bool = True,
+        scopes: Sequence[str] = ("all",),
+        note: str = "",
+    ) -> list[Score]:
+        """Rows of one score from its table by rung, pictures × references."""
+        pictures = self.pictures
+        image_class = np.zeros(len(pictures.image_ids), dtype=int)
+        image_class[pictures.units.images] = pictures.units.classes
+        scores = []
+        for scope in scopes:
+            groups = image_class if scope == "within-class" else None
+            tables = {
+                rung: pictures.by_trial(table(features, groups), rung)
+                for rung, features in self.by_rung.items()
+                if layer in features
+            }
+            row = {
+                **pictures.base,
+                "metric": metric,
+                "scope": scope,
+                "unit": unit,
+                "higher_is_better": better,
+                "features": self.name,
+                "protocol": self._protocol(layer),
+                "note": "; ".join(n for n in (note, pictures.level) if n) or None,
+            }
+            score = pictures.table_score(row, tables, within=scope == "within-class")
+            if score is None:
+                self.work.missing.append(
+                    f"{metric} within class: no class has two distinct references"
+                )
+            else:
+                scores.append(score)
+        return scores
+
+    def _protocol(self, layer: str) -> str:
+        if getattr(self.network, "any_size", False):
+            return "torch-fidelity" if layer.startswith("fid") else str(self.work.settings.protocol)
+        return f"squashed to {self.size[1]}x{self.size[0]}"
+
+    def _two_way(self, layer: str) -> list[Score]:
+        return self._paired(
+            f"two_way_{layer}",
+            layer,
+            lambda f, groups: two_way_table(self.references[layer], f[layer], classes=groups),
+            unit="proportion",
+            scopes=("within-class", "all") if self.work.known else ("all",),
+        )
+
+    def _distance(self, layer: str) -> list[Score]:
+        return self._paired(
+            f"{layer}_distance",
+            layer,
+            lambda f, _: 1 - feature_correlation(self.references[layer], f[layer]).T,
+            unit="1 - r",
+            better=False,
+        )
+
+    def _cosine(self, layer: str) -> list[Score]:
+        return self._paired(
+            f"{layer}_image_cosine",
+            layer,
+            lambda f, _: feature_cosine(self.references[layer], f[layer]).T,
+            unit="cosine",
+        )
+
+    def _squared_distance(self, layer: str) -> list[Score]:
+        return self._paired(
+            layer,
+            layer,
+            lambda f, _: squared_distances(self.references[layer], f[layer]).T,
+            unit="distance",
+            better=False,
+        )
+
+    def _caption_score(self, layer: str) -> list[Score]:
+        """CLIPScore with the reference image's own captions: mean over them of 100 max(cosine, 0)."""
+        work, images = self.work, self.pictures.image_ids
+        table = work.captions[work.captions["kind"].isin(work.config.kinds)]
+        texts = table[table["image_id"].isin(set(images))].groupby("image_id")["text"].agg(list)
+        absent = [image for image in images if image not in texts.index]
+        if absent:
+            work.missing.append(f"clip_score: {len(absent)} test images have no captions")
+            return []
+        every = sorted({text for of_image in texts for text in of_image})
+        row = {text: i for i, text in enumerate(every)}
+        embedded = self.network.embed_texts(every)
+        own = np.zeros((len(every), len(images)))
+        for column, image in enumerate(images):
+            for text in texts[image]:
+                own[row[text], column] += 1 / len(texts[image])
+
+        def scored(features: Features, _groups: np.ndarray | None) -> np.ndarray:
+            cosine = feature_cosine(embedded, features[layer]).T
+            return 100 * np.maximum(cosine, 0) @ own
+
+        work.note(
+            "clip_score: 100 max(cosine, 0) of a drawn picture with the captions of the image seen, "
+            "mean over its captions (CLIPScore as torchmetrics scales it)."
+        )
+        return self._paired("clip_score", layer, scored, unit="score")
+
+    def _classes(self, layer: str) -> list[Score]:
+        """What a classifier names in a picture, against what it names in the reference."""
+        n_classes = self.references[layer].shape[1]
+        targets = np.argmax(self.references[layer], axis=1)
+        ways = min(50, n_classes)
+
+        def by_target(
+            score: Callable[[np.ndarray, np.ndarray], np.ndarray], of: np.ndarray
+        ) -> Table:
+            def table(rows: np.ndarray, _unused: np.ndarray) -> np.ndarray:
+                out = np.empty((len(rows), len(of)))
+                for target in np.unique(of):
+                    out[:, of == target] = score(rows, np.full(len(rows), target))[:, None]
+                return out
+
+            return table
+
+        n_way = by_target(lambda rows, t: n_way_accuracy(rows, t, n=ways, k=1), targets)
+        strict = by_target(same_class, targets)
+        note = "the target is what the classifier names in the reference"
+        scores = self._paired(
+            f"{ways}_way_accuracy",
+            layer,
+            lambda f, _: n_way(f[layer], targets),
+            unit="proportion",
+            note=f"{note}; exact, over all draws of {ways - 1} other classes",
+        )
+        if ways < n_classes:
+            scores += self._paired(
+                f"{n_classes}_way_accuracy",
+                layer,
+                lambda f, _: strict(f[layer], targets),
+                unit="proportion",
+                note=f"{note}; the first of all {n_classes} classes",
+            )
+        return scores + self._dataset_classes(layer)
+
+    def _dataset_classes(self, layer: str) -> list[Score]:
+        """Accuracy against the true categories, among the classes that stand for them."""
+        names = getattr(self.network, "class_names", None)
+        if names is None:
+            return []
+        known = {_plain(name): i for i, name in reversed(list(enumerate(names)))}
+        categories = sorted({str(c) for c in self.work.categories})
+        lacking = [c for c in categories if _plain(c) not in known]
+        if lacking:
+            self.work.missing.append(
+                f"dataset_way_accuracy: {len(lacking)} of {len(categories)} categories are not among "
+                f"the classes of '{self.name}' (first: '{lacking[0]}')"
+            )
+            return []
+        columns = [known[_plain(c)] for c in categories]
+        of_image = dict(zip(self.work.images, self.work.categories))
+        truth = np.array([categories.index(str(of_image[i])) for i in self.pictures.image_ids])
+
+        def table(features: Features, _groups: np.ndarray | None) -> np.ndarray:
+            rows = np.asarray(features[layer])[:, columns]
+            by_class = np.stack(
+                [same_class(rows, np.full(len(rows), c)) for c in range(len(categories))], axis=1
+            )
+            return by_class[:, truth]
+
+        return self._paired(
+            "dataset_way_accuracy",
+            layer,
+            table,
+            unit="proportion",
+            note=f"the true category, first among the data set's {len(categories)}",
+        )
+
+    # -- scores of sets ------------------------------------------------------------------------
+    def _set_row(self, metric: str, rung: str, value: float, n: int, **more: Any) -> Score:
+        row = {
+            **self.pictures.base,
+            "metric": metric,
+            "scope": "set",
+            "rung": rung,
+            "unit": "score",
+            "features": self.name,
+            "n": n,
+            "n_trials": n,
+            "value": number(value),
+            **more,
+        }
+        return Score(row_of(**row))
+
+    def _inception_score(self, layer: str) -> list[Score]:
+        sets = {rung: f[layer] for rung, f in self.by_rung.items()} | {
+            "reference": self.references[layer]
+        }
+        scores: dict[str, tuple[float, float, int]] = {}
+        for rung, logits in sets.items():
+            splits = 10 if len(logits) >= 100 else 1
+            scores[rung] = (*inception_score(logits, splits=splits), splits)
+        self.work.note(
+            "The inception score asks how varied and clear-cut the pictures are, not whether they are "
+            "the right ones; it grows with their number. Rung 'reference' is the test images' own; ten "
+            "splits, or one below 100 pictures."
+        )
+        return [
+            self._set_row(
+                "inception_score",
+                rung,
+                scores[rung][0],
+                len(sets[rung]),
+                floor=scores.get("floor", (None,))[0] if rung == "eeg" else None,
+                ceiling=scores.get("ceiling", (None,))[0] if rung == "eeg" else None,
+                note=f"± {scores[rung][1]:.3g} over {scores[rung][2]} splits; at most "
+                f"{sets[rung].shape[1]}",
+            )
+            for rung in ("eeg", "reference")
+        ]
+
+    def _distribution(self, layer: str) -> list[Score]:
+        references = self.references[layer]
+        sets = {rung: f[layer] for rung, f in self.by_rung.items()}
+        others = self._training_features(layer, len(references))
+        if others is not None:
+            sets["real"] = others
+        scores = []
+        for metric in ("fid", "kid"):
+            values: dict[str, tuple[float, str]] = {}
+            for rung, features in sets.items():
+                try:
+                    if metric == "fid":
+                        values[rung] = (frechet_distance(features, references), "")
+                    else:
+                        mean, sd = kernel_distance(features, references)
+                        values[rung] = (mean, f"± {sd:.2g} over 100 subsets; raw scale")
+                except InputError as problem:
+                    self.work.missing.append(f"{metric} of rung '{rung}': {problem}")
+            scores += [
+                self._set_row(
+                    metric,
+                    rung,
+                    values[rung][0],
+                    len(sets[rung]),
+                    higher_is_better=False,
+                    unit="distance",
+                    floor=values.get("floor", (None,))[0] if rung == "eeg" else None,
+                    ceiling=values.get("ceiling", (None,))[0] if rung == "eeg" else None,
+                    note=values[rung][1] or None,
+                )
+                for rung in ("eeg", "real")
+                if rung in values
+            ]
+        self.work.note(
+            f"FID and KID compare sets with the {len(references)} references; they are biased or "
+            "noisy where pictures are few, so rung 'real' holds training images against the same "
+            "references, as many where there are so many. No intervals: drawing pictures twice shifts "
+            "them."
+        )
+        return scores
+
+    def _training_features(self, layer: str, n: int) -> np.ndarray | None:
+        """Features of as many training images as there are references."""
+        work = self.work
+        image_ids = sorted(set(work.images[work.fold.train]) - set(self.pictures.image_ids))
+        if len(image_ids) < 2:
+            return None
+        rng = np.random.default_rng(work.config.seed)
+        chosen = rng.permutation(len(image_ids))[:n]
+        images = [work.study.load_images([image_ids[i]])[0] for i in sorted(chosen)]
+        return self._features(images)[layer]
+
+
+def _room(shape: tuple[int, int]) -> np.ndarray:
+    """An array to write into: in memory, or mapped from a file that has no name."""
+    if 4 * shape[0] * shape[1] <= _IN_MEMORY:
+        return np.empty(shape, dtype=np.float32)
+    with tempfile.TemporaryFile() as stream:
+        return np.memmap(stream, dtype=np.float32, mode="w+", shape=shape)
+
+
+def _plain(name: str) -> str:
+    """A class name without the ways of writing it."""
+    return name.split(",")[0].strip().lower().replace("_", " ")
