@@ -17,6 +17,7 @@ __all__ = ["GROUPS", "forms", "names", "register", "resolve"]
 GROUPS: dict[str, dict[str, str]] = {
     "reader": {
         "continuous": "eegprompt.data.continuous:ContinuousReader",
+        "eegcvpr": "eegprompt.data.eegcvpr:EegcvprReader",
     },
     "captioner": {
         "chat": "eegprompt.captions.chat:ChatCaptioner",

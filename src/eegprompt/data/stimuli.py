@@ -7,14 +7,18 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eegprompt.artifacts import sha256_file
 from eegprompt.errors import RecordingError, UnknownNameError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 __all__ = [
     "PICTURE_SUFFIXES",
     "add_picture",
+    "add_pictures",
     "category_folders",
     "category_pictures",
     "find_pictures",
@@ -252,6 +256,77 @@ def add_picture(picture: Path, folder: Path, image_id: str) -> dict[str, Any]:
         "width": int(width),
         "height": int(height),
     }
+
+
+def add_pictures(
+    images: pd.DataFrame,
+    folder: Path,
+    stimuli: Path | None,
+    *,
+    folders: Mapping[str, str],
+    allow_missing: bool,
+    notes: list[str],
+) -> pd.DataFrame:
+    """Find the pictures of a dataset by their names and copy them into a study.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        Columns `image_id`, a file name without suffix, and `category`.
+    folder : pathlib.Path
+        The study's (partial) folder.
+    stimuli : pathlib.Path or None
+        Where the pictures lie: in a folder a class, flat, or somewhere below.
+    folders : mapping of str to str
+        Image id -> the folder it has in the dataset's own tree.
+    allow_missing : bool
+        Go on without pictures that are not found.
+    notes : list of str
+        Is told what is missing.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The table with `path`, `sha256`, `width` and `height`.
+
+    Raises
+    ------
+    RecordingError
+        If pictures are missing and may not be, or one cannot be read.
+    """
+    images = images.copy()
+    names = images["image_id"].tolist()
+    found: dict[str, Path] = {}
+    if stimuli is None:
+        notes.append("no stimulus folder was given; the images have no pictures")
+    else:
+        # An ImageNet tree has a million files: look where they should lie before walking it.
+        for name in names:
+            for suffix in (".JPEG", ".jpg", ".png", ".jpeg"):
+                path = stimuli / folders[name] / f"{name}{suffix}"
+                if path.is_file():
+                    found[name] = path
+                    break
+        rest = [name for name in names if name not in found]
+        found |= find_pictures(rest, stimuli) if rest else {}
+        missing = [name for name in names if name not in found]
+        listed = ", ".join(missing[:20]) + (", …" if len(missing) > 20 else "")
+        if missing and not allow_missing:
+            raise RecordingError(
+                f"{len(missing)} of {len(names)} pictures are not below {stimuli}: {listed}; add "
+                "them, or pass 'allow_missing_images' to go on without"
+            )
+        if missing:
+            notes.append(f"{len(missing)} of {len(names)} images have no picture: {listed}")
+    facts: list[dict[str, Any]] = [
+        add_picture(found[name], folder, name)
+        if name in found
+        else {"path": "", "sha256": "", "width": 0, "height": 0}
+        for name in names
+    ]
+    for column in ("path", "sha256", "width", "height"):
+        images[column] = [f[column] for f in facts]
+    return images
 
 
 def _free(path: Path) -> Path:

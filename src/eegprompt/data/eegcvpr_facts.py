@@ -1,0 +1,88 @@
+"""What the releases of the EEGCVPR recordings have in common: classes, channels, what to cite."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from eegprompt.data.montage import EEGCVPR_CHANNELS, STANDARD_MONTAGE, positions_of
+from eegprompt.errors import RecordingError
+
+__all__ = [
+    "CITATION",
+    "LICENSE",
+    "SFREQ",
+    "category_of",
+    "class_names",
+    "one_source",
+    "shared_info",
+]
+
+SFREQ = 1000.0
+CITATION = (
+    "Spampinato, Palazzo, Kavasidis, Giordano, Souly, Shah (2017). Deep Learning Human Mind for "
+    "Automated Visual Classification. CVPR, 6809-6817."
+)
+LICENSE = (
+    "not stated by the authors; the pictures are ImageNet's and may not be passed on by anyone"
+)
+DESIGN_NOTE = (
+    "each class was shown as one uninterrupted block, so class and time are one (Li et al. 2021); "
+    "the design is 'block', and no split removes that"
+)
+
+
+@lru_cache(maxsize=1)
+def class_names() -> dict[str, str]:
+    """ImageNet synset -> name in words of the 40 classes, in the order of their labels.
+
+    Examples
+    --------
+    >>> names = class_names()
+    >>> len(names), names["n02607072"]
+    (40, 'anemone fish')
+    """
+    import json
+
+    entries = json.loads(Path(__file__).with_name("eegcvpr_classes.json").read_text("utf-8"))
+    return {e["synset"]: e["name"] for e in sorted(entries, key=lambda e: e["index"])}
+
+
+def category_of(synset: str) -> str:
+    """Name of a class in words; the synset itself where it is none of the 40."""
+    return class_names().get(synset, synset)
+
+
+def one_source(source: Any, kind: str) -> Path:
+    """The one path that was given to a reader.
+
+    Raises
+    ------
+    RecordingError
+        If there are several, or it does not exist.
+    """
+    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    if len(paths) != 1:
+        raise RecordingError(
+            f"the reader '{kind}' reads one file or folder, got {len(paths)}; name the folder that "
+            "holds them, or import them one by one"
+        )
+    path = Path(paths[0])
+    if not path.exists():
+        raise RecordingError(f"{path} does not exist; check the path")
+    return path
+
+
+def shared_info() -> dict[str, Any]:
+    """Entries of ``study.json`` that hold for every release."""
+    positions = positions_of(EEGCVPR_CHANNELS)
+    return {
+        "license": LICENSE,
+        "ch_names": list(EEGCVPR_CHANNELS),
+        "ch_pos": {name: where for name, where in positions.items() if where is not None},
+        "sfreq": SFREQ,
+        "montage": STANDARD_MONTAGE,
+        "design": "block",
+        "image_identity": "known",
+    }

@@ -1,0 +1,182 @@
+"""Splits that come with a dataset: lists of places, resolved on the list they were written for.
+
+A place in a list means nothing without the list. Filtering first (by subject, by length) and then
+counting moves every later trial to another side unseen; so places are resolved first, and what was
+filtered out is left out afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegprompt.artifacts import sha256_file
+from eegprompt.data.overlap import shared_images
+from eegprompt.data.splits import check_split
+from eegprompt.data.torch_archive import StoredTensor, open_torch
+from eegprompt.errors import SplitError
+from eegprompt.study import Study
+from eegprompt.types import Fold, Split
+
+__all__ = ["NumberedSplit", "write_official"]
+
+SIDES = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class NumberedSplit:
+    """A split file, resolved to places in the whole list of a dataset.
+
+    Parameters
+    ----------
+    file : pathlib.Path
+    name : str
+        What the split will be called in the study.
+    numbered : str
+        Which list the file's places count, in words.
+    folds : list of dict
+        For each fold and side, places in the whole list.
+    """
+
+    file: Path
+    name: str
+    numbered: str
+    folds: list[dict[str, np.ndarray]]
+
+    @classmethod
+    def of(
+        cls,
+        file: Path,
+        name: str,
+        listed: np.ndarray,
+        numbered: str,
+        images: Sequence[str] | None,
+    ) -> NumberedSplit:
+        """Read ``{"splits": [{"train": [...], "val": [...], "test": [...]}, ...]}``.
+
+        Parameters
+        ----------
+        file : pathlib.Path
+            Written by ``torch.save``.
+        name : str
+            What the split will be called.
+        listed : array of int
+            The list that the file's places count, as places in the whole list.
+        numbered : str
+            That list in words.
+        images : sequence of str, optional
+            Image of each trial of the whole list, to check that none stands on two sides.
+
+        Raises
+        ------
+        SplitError
+            With the file and the key, if a place lies past the end, stands on two sides or twice
+            on one, or an image on two.
+        """
+        content = open_torch(file)
+        entries = content.get("splits") if isinstance(content, dict) else None
+        if not isinstance(entries, list) or not entries:
+            raise SplitError(
+                f"{file} should hold a dictionary whose 'splits' is a list; it is no split file of "
+                "this dataset"
+            )
+        folds = [_resolved(entry, f"splits[{i}]", file, listed) for i, entry in enumerate(entries)]
+        for i, fold in enumerate(folds):
+            for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+                both = np.intersect1d(fold[a], fold[b])
+                if len(both):
+                    raise SplitError(
+                        f"{file}: splits[{i}] puts {len(both)} trials on both the {a} and the {b} "
+                        f"side (first: place {both[0]} of the whole list); get it from its source again"
+                    )
+                if images is None:
+                    continue
+                shown = {images[p] for p in fold[a]} & {images[p] for p in fold[b]}
+                if shown:
+                    raise SplitError(
+                        f"{file}: splits[{i}] shows {len(shown)} images on both the {a} and the {b} "
+                        f"side (first: {min(shown)}), resolved on {numbered}; it was written for "
+                        "another list, or for another release of the recordings"
+                    )
+        return cls(file, name, numbered, folds)
+
+
+def _resolved(entry: Any, key: str, file: Path, listed: np.ndarray) -> dict[str, np.ndarray]:
+    if not isinstance(entry, dict) or any(side not in entry for side in SIDES):
+        raise SplitError(f"{file}: {key} should hold the keys {', '.join(SIDES)}")
+    sides = {}
+    for side in SIDES:
+        given = entry[side]
+        if isinstance(given, StoredTensor):
+            given = given.numpy().tolist()
+        if not isinstance(given, (list, tuple)) or not all(type(n) is int for n in given):
+            raise SplitError(f"{file}: {key}['{side}'] should be a list of whole numbers")
+        places = np.array(given, np.int64)
+        outside = (places < 0) | (places >= len(listed))
+        if outside.any():
+            at = int(np.flatnonzero(outside)[0])
+            raise SplitError(
+                f"{file}: {key}['{side}'][{at}] is {places[at]}, and the list it numbers has the "
+                f"places 0 to {len(listed) - 1}; the split is for another release of the recordings, "
+                "or for another subject"
+            )
+        if len(np.unique(places)) < len(places):
+            raise SplitError(
+                f"{file}: {key}['{side}'] lists a trial twice; get it from its source again"
+            )
+        sides[side] = listed[places]
+    return sides
+
+
+def write_official(study: Study, split: NumberedSplit, kept: np.ndarray) -> Split:
+    """Write a dataset's own split into a study of part of its trials.
+
+    Parameters
+    ----------
+    study : Study
+    split : NumberedSplit
+    kept : array of int, shape (n_trials,)
+        Place in the dataset's whole list of each trial of the study.
+
+    Raises
+    ------
+    SplitError
+        If no trial is left on a side.
+    """
+    everything = [kept, *(places for sides in split.folds for places in sides.values())]
+    trial_of = np.full(1 + max(int(places.max(initial=0)) for places in everything), -1)
+    trial_of[kept] = np.arange(len(kept))
+    folds, left_out = [], []
+    for i, sides in enumerate(split.folds):
+        found = {side: trial_of[places] for side, places in sides.items()}
+        left_out.append({side: int((ids < 0).sum()) for side, ids in found.items()})
+        found = {side: np.sort(ids[ids >= 0]) for side, ids in found.items()}
+        for side, ids in found.items():
+            if not len(ids):
+                raise SplitError(
+                    f"{split.file}: none of the trials of splits[{i}]['{side}'] is among those that "
+                    "were kept; keep more subjects or lengths, or leave the file out"
+                )
+        folds.append(Fold(**found))
+    how: dict[str, Any] = {
+        "kind": "official",
+        "file": split.file.name,
+        "sha256": sha256_file(split.file),
+        "numbers": split.numbered,
+        "kept_apart": ["images"],
+        "left_out_for_filters": left_out,
+        "n_trials": study.n_trials,
+    }
+    twice = [images for fold in folds for images in shared_images(study, fold).values()]
+    if twice:
+        # Names were kept apart; the pictures behind two of them are one file.
+        how["kept_apart"] = []
+        how["note"] = f"equal pictures under several names stand on two sides: {twice[0][:5]}"
+    made = Split(split.name, tuple(folds), how)
+    check_split(study, made)
+    study.write_split(made)
+    return made
