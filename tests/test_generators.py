@@ -13,7 +13,8 @@ import tiny_models
 from eegprompt.builtin_models import pipeline_folder, read_defaults
 from eegprompt.errors import InputError, ModelLoadError, TokenBudgetError, UnknownNameError
 from eegprompt.generators import load_generator
-from eegprompt.generators.diffusion import DiffusersGenerator, distilled_defaults
+from eegprompt.generators.defaults import distilled_defaults
+from eegprompt.generators.diffusion import DiffusersGenerator
 from eegprompt.protocols import Generator
 
 PROMPTS = ["a cat", "a red dog", "hello, there", "zebra", "a"]

@@ -8,11 +8,10 @@ the same shapes however many pictures are asked for and in whatever order.
 
 from __future__ import annotations
 
+import gc
 import inspect
-import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,53 +24,38 @@ from eegprompt.errors import (
     TokenBudgetError,
     UnknownNameError,
 )
-from eegprompt.pretrained import (
-    Source,
-    choose_device,
-    fetch,
-    load_errors,
-    locate,
-    quiet,
-    token_limit,
+from eegprompt.generators.budget import load_budget
+from eegprompt.generators.defaults import (
+    DTYPES,
+    default_dtype,
+    distilled_by_files,
+    distilled_defaults,
 )
+from eegprompt.generators.embeddings import PromptEncoder, takes_embeddings
+from eegprompt.generators.loading import OFFLOADS, load_pipeline, offload_pipeline, place_pipeline
+from eegprompt.pretrained import choose_device, fetch, locate, quiet
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DTYPES", "DiffusersGenerator", "builtin_generator", "distilled_defaults"]
+__all__ = ["DiffusersGenerator", "builtin_generator"]
 
-DTYPES = ("float32", "float16", "bfloat16")
-
-# Models distilled to few steps need other settings than their pipelines' defaults: with guidance
-# or many steps they give burnt pictures. Matched against the model's name; the first that fits
-# counts. The figures are those of the models' own pages.
-_DISTILLED: tuple[tuple[str, dict[str, Any]], ...] = (
-    (r"sd3\.?5?.*turbo|stable-diffusion-3.*turbo", {"steps": 4, "guidance": 0.0}),
-    (r"sdxl-turbo|sd-turbo", {"steps": 1, "guidance": 0.0, "height": 512, "width": 512}),
-    (r"schnell", {"steps": 4, "guidance": 0.0}),
-    (r"sana.*sprint", {"steps": 2}),
-    (r"lightning|hyper-?sd", {"steps": 4, "guidance": 0.0}),
-    (r"\blcm\b|lcm-", {"steps": 4, "guidance": 1.0}),
-    (r"turbo", {"steps": 4, "guidance": 0.0}),
-)
 _LIGHT_FILES = ("model_index.json", "tokenizer*/*", "*/config.json", "scheduler/*")
+_CALLED = {  # our names of settings and those of the pipelines' calls
+    "steps": "num_inference_steps",
+    "guidance": "guidance_scale",
+    "height": "height",
+    "width": "width",
+}
+_RESERVED = (  # what `extra` must not decide
+    *_CALLED.values(),
+    *("prompt", "negative_prompt", "generator", "latents", "output_type", "return_dict"),
+    *("num_images_per_prompt", "prompt_embeds", "negative_prompt_embeds", "self"),
+)
+LONG_PROMPTS = ("drop", "chunk")
 
-
-def distilled_defaults(model: str) -> dict[str, Any]:
-    """Settings for a model distilled to few steps, by its name; empty for all others.
-
-    Examples
-    --------
-    >>> distilled_defaults("stabilityai/sdxl-turbo")
-    {'steps': 1, 'guidance': 0.0, 'height': 512, 'width': 512}
-    >>> distilled_defaults("stable-diffusion-v1-5/stable-diffusion-v1-5")
-    {}
-    """
-    name = model.rstrip("/").rpartition("/")[2].lower()
-    for pattern, settings in _DISTILLED:
-        if re.search(pattern, name):
-            return dict(settings)
-    return {}
+# Gives a call's arguments for some of the pictures, by their numbers.
+_Arguments = Callable[[list[int]], dict[str, Any]]
 
 
 class DiffusersGenerator:
@@ -88,23 +72,47 @@ class DiffusersGenerator:
         Commit, tag or branch on the hub; the newest if left out. The commit is recorded.
     steps, guidance, height, width : optional
         Denoising steps, strength of classifier-free guidance, and size in pixels. Left out: what
-        suits the model where its name says that it is distilled (turbo, schnell, lightning, …),
-        else the pipeline's own defaults.
+        suits the model where its name or its files say that it is distilled (turbo, schnell,
+        lightning, LCM, …), else the pipeline's own defaults.
     device : str, default "auto"
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     dtype : str, optional
-        ``float32``, ``float16`` or ``bfloat16``; left out: float32 on a CPU, else float16.
+        ``float32``, ``float16`` or ``bfloat16``; left out: float32 on a CPU, else float16, and
+        bfloat16 for diffusion transformers on a GPU that has it.
     batch_size : int, optional
         Pictures in every call of the pipeline; left out: 1 on a CPU, else 8. Fixed, because the
-        last bit of a picture may depend on it.
+        last bit of a picture may depend on it. Where they do not fit into memory, fewer are
+        drawn at a time, and :attr:`notes` says so.
+    long_prompt : str, default "drop"
+        What becomes of text beyond :attr:`max_tokens`: with ``drop`` there must be none (whoever
+        composes prompts drops phrases); with ``chunk`` there is no limit, and a longer prompt is
+        read in windows whose embeddings are joined.
+    offload : str, optional
+        ``model`` or ``sequential``: keep what does not compute in the processor's memory.
+    vae_slicing, vae_tiling : bool, default False
+        Decode picture by picture, or tile by tile (for very large pictures).
+    compile : bool or str, default False
+        Compile the networks with ``torch.compile``, in the mode that a string names.
+    channels_last : bool, default True
+        Memory layout of the convolutions; the faster one.
+    safety_checker : bool, default False
+        Keep the checker that blanks pictures, where the model has one. A blanked picture is
+        marked in :attr:`blanked`.
+    extra : dict, optional
+        More arguments for the pipeline's call, by its names, e.g. ``clip_skip``,
+        ``max_sequence_length`` or ``true_cfg_scale``.
 
     Attributes
     ----------
     name, revision : str
         What it is and in which version.
-    max_tokens : int
-        Longest prompt in tokens that is read to the end, marks included; the least of the
-        pipeline's tokenizers'.
+    max_tokens : int or None
+        Longest prompt in tokens that is read to the end, marks included: that of the tokenizer
+        with the least limit. None if long prompts are read in windows.
+    blanked : list of bool
+        Of the pictures drawn last, which the safety checker blanked.
+    notes : list of str
+        What was done differently than asked for.
 
     Raises
     ------
@@ -124,6 +132,14 @@ class DiffusersGenerator:
         device: str = "auto",
         dtype: str | None = None,
         batch_size: int | None = None,
+        long_prompt: Literal["drop", "chunk"] = "drop",
+        offload: str | None = None,
+        vae_slicing: bool = False,
+        vae_tiling: bool = False,
+        compile: bool | str = False,
+        channels_last: bool = True,
+        safety_checker: bool = False,
+        extra: Mapping[str, Any] | None = None,
     ):
         if not model:
             raise InputError(
@@ -134,65 +150,128 @@ class DiffusersGenerator:
         self._model = model
         self._device = choose_device(device)
         on_cpu = self._device.type == "cpu"
-        if dtype is not None and dtype not in DTYPES:
-            raise UnknownNameError("dtype", dtype, DTYPES)
-        self.dtype = dtype or ("float32" if on_cpu else "float16")
+        for what, value, allowed in (
+            ("dtype", dtype, DTYPES),
+            ("long_prompt", long_prompt, LONG_PROMPTS),
+            ("offload", offload, OFFLOADS),
+        ):
+            if value is not None and value not in allowed:
+                raise UnknownNameError(what, str(value), allowed)
+        if offload is not None and on_cpu:
+            raise InputError("offload needs a GPU; leave it out on a CPU")
         given = {"steps": steps, "guidance": guidance, "height": height, "width": width}
-        self._settings: dict[str, Any] = {**given, **distilled_defaults(model)}
-        self._settings.update({k: v for k, v in given.items() if v is not None})
-        for field in ("steps", "height", "width"):
-            value = self._settings[field]
-            if value is not None and value < 1:
-                raise InputError(f"{field} must be at least 1, got {value}")
+        _check_settings({**given, "batch_size": batch_size})
         self.batch_size = batch_size if batch_size is not None else (1 if on_cpu else 8)
-        if self.batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
         self._source = fetch(locate(model, "generator", revision), "generator", _LIGHT_FILES)
-        assert self._source.folder is not None and self._source.revision is not None
+        folder = self._source.folder
+        assert folder is not None and self._source.revision is not None
         self.revision = self._source.revision
-        index = self._source.folder / "model_index.json"
-        if not index.exists():
+        if not (folder / "model_index.json").exists():
             raise ModelLoadError(
                 f"the generator '{model}' has no model_index.json, so it is no diffusers pipeline; "
                 "name a text-to-image pipeline, e.g. stabilityai/sdxl-turbo"
             )
-        self._index: dict[str, Any] = read_json(index)
-        self._tokenizers, self.max_tokens = _load_tokenizers(
-            self._source.folder, self._index, model
-        )
+        self._index: dict[str, Any] = read_json(folder / "model_index.json")
+        self._kind = str(self._index.get("_class_name"))
+        self.dtype = dtype or default_dtype(self._index, self._device)
+        known = distilled_defaults(model) or distilled_by_files(folder, self._index)
+        self._settings: dict[str, Any] = {**given, **known}
+        self._settings.update({k: v for k, v in given.items() if v is not None})
+        self._extra = dict(extra or {})
+        asked = self._extra.get("max_sequence_length")
+        self._budget = load_budget(folder, self._index, model, asked)
+        self.long_prompt = long_prompt
+        self.max_tokens: int | None = self._budget.limit
+        if long_prompt == "chunk":
+            if not self.supports_embeddings:
+                raise InputError(
+                    f"long_prompt 'chunk' needs a pipeline that takes embeddings, and {self.name} is "
+                    f"a {self._kind}; use 'drop'"
+                )
+            self.max_tokens = None
+        self._offload = offload
+        self._running: dict[str, Any] = {
+            "channels_last": channels_last,
+            "vae_slicing": vae_slicing,
+            "vae_tiling": vae_tiling,
+            "compile": compile,
+        }
+        self._keeps_checker = safety_checker
         self._pipeline: Any = None
+        self._encoder: PromptEncoder | None = None
+        self.blanked: list[bool] = []
+        self.notes: list[str] = []
 
     def __repr__(self) -> str:
         return f"DiffusersGenerator('{self.name}', {self._device}, {self.dtype})"
 
     @property
+    def supports_embeddings(self) -> bool:
+        """Whether prompts can be given as embeddings."""
+        return takes_embeddings(self._kind)
+
+    @property
     def settings(self) -> dict[str, Any]:
-        """What decides a picture beside prompt and seed, for the record."""
+        """What decides a picture beside prompt and seed, for the record.
+
+        What stands under ``running`` says how it was computed, and decides the last bit at most.
+        """
+        checker = "none"
+        if "safety_checker" in self._index:
+            # Built to blank photographs of people; a blank is no reconstruction.
+            checker = "on" if self._keeps_checker else "off"
         return {
             "model": self.name,
             "revision": self.revision,
             **self._settings,
+            **({"extra": self._extra} if self._extra else {}),
             "dtype": self.dtype,
             "device": self._device.type,
             "batch_size": self.batch_size,
-            "pipeline": self._index.get("_class_name"),
+            "long_prompt": self.long_prompt,
+            "pipeline": self._kind,
             "scheduler": (self._index.get("scheduler") or [None, None])[1],
-            # Built to blank photographs of people; a blank would be scored as a reconstruction.
-            "safety_checker": "off" if "safety_checker" in self._index else "none",
+            "safety_checker": checker,
+            "running": {**self._running, "offload": self._offload},
         }
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens, marks included; the most of the pipeline's tokenizers'."""
-        with _no_length_warning():
-            return max(len(t(text, truncation=False)["input_ids"]) for t in self._tokenizers)
+        """Number of tokens, marks included, as the tokenizer with the least limit counts them."""
+        return self._budget.count(text)
 
     def load(self) -> None:
         """Load the pipeline's weights now instead of with the first picture."""
-        if self._pipeline is None:
-            self._pipeline = _load_pipeline(self._source, self._index, self._model, self.dtype)
-            _to_device(self._pipeline, self._device, self._model)
+        if self._pipeline is not None:
+            return
+        pipeline = load_pipeline(
+            self._source, self._index, self.dtype, safety_checker=self._keeps_checker
+        )
+        self._check_extra(pipeline)
+        place: dict[str, Any] = {"model": self._model, **self._running}
+        too_large = False
+        try:
+            place_pipeline(pipeline, self._device, offload=self._offload, **place)
+        except ModelLoadError as problem:
+            too_large = _out_of_memory(problem)
+            if not too_large or self._offload or self._device.type == "cpu":
+                raise
+        if too_large:
+            self._offload = "model"
+            self.notes.append(f"{self.name} does not fit on the device whole; parts are offloaded")
+            _free_memory()
+            place_pipeline(pipeline, self._device, offload="model", **place)
+        self._pipeline = pipeline
+        if self.supports_embeddings:
+            self._encoder = PromptEncoder(pipeline, self._budget, self._extra)
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    # -- drawing -------------------------------------------------------------------------------
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        negative_prompt: str | None = None,
+    ) -> np.ndarray:
         """Draw one picture a prompt.
 
         Parameters
@@ -201,6 +280,111 @@ class DiffusersGenerator:
             Not empty, each within :attr:`max_tokens`.
         seeds : sequence of int, length n
             One a picture, 0 or greater.
+        negative_prompt : str, optional
+            What to keep away from; for models that are drawn with guidance.
+
+        Returns
+        -------
+        array of uint8, shape (n, height, width, 3)
+            A picture that a safety checker blanked is black, and marked in :attr:`blanked`.
+
+        Raises
+        ------
+        InputError
+            If a prompt is empty, a seed is negative, the lengths differ, a setting does not suit
+            the pipeline, or a single picture does not fit into memory.
+        TokenBudgetError
+            If a prompt is longer than the pipeline reads.
+        ModelLoadError
+            If the pipeline cannot be loaded, or gives values that are not finite.
+        """
+        prompts, seeds = list(prompts), _checked_seeds(seeds)
+        if len(prompts) != len(seeds):
+            raise InputError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
+        self._check_prompts(prompts)
+        negative = self._check_negative(negative_prompt)
+        self.load()
+        pictures: list[np.ndarray | None] = [None] * len(prompts)
+        self.blanked = [False] * len(prompts)
+        # Prompts are drawn beside others of as many windows: their embeddings are as long.
+        groups: dict[tuple[int, int] | None, list[int]] = {}
+        for i, prompt in enumerate(prompts):
+            groups.setdefault(self._size(prompt, negative), []).append(i)
+        for size, members in groups.items():
+
+            def arguments(
+                rows: list[int], size: tuple[int, int] | None = size, members: list[int] = members
+            ) -> dict[str, Any]:
+                texts = [prompts[members[row]] for row in rows]
+                if size is None:
+                    more = {"negative_prompt": [negative] * len(rows)} if negative else {}
+                    return {"prompt": texts, **more}
+                assert self._encoder is not None
+                embeds = self._encoder.encode(texts, size=size, batch_size=self.batch_size)
+                return {**embeds, **self._negative(negative, embeds)}
+
+            drawn, blanked = self._draw(
+                arguments, [seeds[i] for i in members], [prompts[i] for i in members]
+            )
+            for i, picture, blank in zip(members, drawn, blanked):
+                pictures[i], self.blanked[i] = picture, blank
+        if not pictures:
+            return self._nothing()
+        return np.stack([picture for picture in pictures if picture is not None])
+
+    def embed_prompts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Embed prompts, for :meth:`generate_from_embeddings`.
+
+        Parameters
+        ----------
+        prompts : sequence of str, length n
+            Within :attr:`max_tokens`.
+
+        Returns
+        -------
+        dict of str to tensor, each with n rows
+            By the names of the pipeline's arguments: float32 on the CPU, masks as they are. With
+            ``long_prompt="chunk"`` shorter prompts are filled up to the longest.
+
+        Raises
+        ------
+        InputError
+            If a prompt is empty, or the pipeline takes no embeddings.
+        TokenBudgetError
+            If a prompt is longer than the pipeline reads.
+        """
+        import torch
+
+        prompts = list(prompts)
+        self._check_prompts(prompts)
+        encoder = self._loaded_encoder()
+        if not prompts:
+            raise InputError("there are no prompts to embed; give at least one")
+        with torch.inference_mode(), quiet():
+            embeds = encoder.encode(prompts, batch_size=self.batch_size)
+        return {
+            name: value.cpu().float().clone() if value.is_floating_point() else value.cpu().clone()
+            for name, value in embeds.items()
+        }
+
+    def generate_from_embeddings(
+        self,
+        embeds: Mapping[str, torch.Tensor],
+        seeds: Sequence[int],
+        *,
+        negative_prompt: str | None = None,
+    ) -> np.ndarray:
+        """Draw one picture a row of embeddings.
+
+        Parameters
+        ----------
+        embeds : dict of str to tensor, each with n rows
+            From :meth:`embed_prompts`, or means of their rows. A weighted mean of masks counts as
+            their union.
+        seeds : sequence of int, length n
+            As for :meth:`generate`.
+        negative_prompt : str, optional
+            As for :meth:`generate`.
 
         Returns
         -------
@@ -209,67 +393,240 @@ class DiffusersGenerator:
         Raises
         ------
         InputError
-            If a prompt is empty, a seed is negative, or the lengths differ.
-        TokenBudgetError
-            If a prompt is longer than the pipeline reads.
-        ModelLoadError
-            If the pipeline gives values that are not finite.
+            If names or lengths do not fit, or the pipeline takes no embeddings.
         """
-        prompts, seeds = list(prompts), [int(seed) for seed in seeds]
-        self._check(prompts, seeds)
-        self.load()
-        pictures: list[np.ndarray] = []
-        for start in range(0, len(prompts), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            pictures.extend(self._call(prompts[part], seeds[part]))
-        if not pictures:
-            size = [self._settings[side] or 1 for side in ("height", "width")]
-            return np.zeros((0, *size, 3), dtype=np.uint8)
-        return np.stack(pictures)
+        seeds = _checked_seeds(seeds)
+        negative = self._check_negative(negative_prompt)
+        encoder = self._loaded_encoder()
+        names = set(encoder.names)
+        if set(embeds) != names or any(len(value) != len(seeds) for value in embeds.values()):
+            raise InputError(
+                f"embeddings must hold {', '.join(sorted(names))} with a row a seed ({len(seeds)}), "
+                f"got {', '.join(f'{k} {tuple(v.shape)}' for k, v in embeds.items()) or 'nothing'}"
+            )
+        placed = encoder.place(embeds)
 
-    def _check(self, prompts: list[str], seeds: list[int]) -> None:
-        if len(prompts) != len(seeds):
-            raise InputError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
-        if any(not 0 <= seed < 2**63 for seed in seeds):
-            raise InputError(f"a seed must lie in [0, 2**63), got {min(seeds)} to {max(seeds)}")
+        def arguments(rows: list[int]) -> dict[str, Any]:
+            batch = {name: value[rows] for name, value in placed.items()}
+            return {**batch, **self._negative(negative, batch)}
+
+        drawn, self.blanked = self._draw(arguments, seeds, ["(embeddings)"] * len(seeds))
+        return np.stack(drawn) if drawn else self._nothing()
+
+    def round_trip(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Send pictures through the pipeline's autoencoder: the best that it could draw.
+
+        Parameters
+        ----------
+        images : sequence of uint8 arrays (height, width, 3), length n
+            Brought to the size that is drawn first.
+
+        Returns
+        -------
+        array of uint8, shape (n, height, width, 3)
+
+        Raises
+        ------
+        InputError
+            If the pipeline has no autoencoder.
+        """
+        import torch
+        from PIL import Image
+
+        self.load()
+        vae = getattr(self._pipeline, "vae", None)
+        if vae is None or not hasattr(vae, "encode"):
+            raise InputError(f"{self.name} has no autoencoder, so there is no round trip")
+        height, width = self._size_in_pixels()
+        pictures = np.zeros((len(images), height, width, 3), dtype=np.uint8)
+        for i, image in enumerate(images):
+            picture = Image.fromarray(np.asarray(image, dtype=np.uint8))
+            if picture.size != (width, height):
+                picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+            pictures[i] = np.asarray(picture)
+
+        def call(rows: list[int]) -> tuple[torch.Tensor, list[bool]]:
+            # In half precision some autoencoders overflow; their settings say so.
+            upcast = vae.dtype == torch.float16 and getattr(vae.config, "force_upcast", False)
+            before = vae.dtype
+            if upcast:
+                vae.to(torch.float32)
+            try:
+                x = torch.from_numpy(pictures[rows]).to(self._pipeline._execution_device, vae.dtype)
+                x = x.permute(0, 3, 1, 2) / 127.5 - 1
+                code = vae.encode(x)
+                latent = code.latent_dist.mode() if hasattr(code, "latent_dist") else code.latent
+                out = vae.decode(latent).sample
+            finally:
+                if upcast:
+                    vae.to(before)
+            return out / 2 + 0.5, [False] * len(rows)
+
+        out, _ = self._in_batches(call, len(images), ["(round trip)"] * len(images))
+        return np.stack(out) if out else self._nothing()
+
+    def _size_in_pixels(self) -> tuple[int, int]:
+        """Height and width of what is drawn."""
+        height, width = self._settings["height"], self._settings["width"]
+        if height is None or width is None:
+            side = _default_side(self._pipeline)
+            height, width = height or side, width or side
+        return height, width
+
+    # -- what a call is given ------------------------------------------------------------------
+    def _size(self, prompt: str, negative: str | None) -> tuple[int, int] | None:
+        """Windows a prompt is read in; None where the pipeline itself reads it to the end."""
+        if self.long_prompt == "drop" or self._encoder is None:
+            return None
+        texts = [text for text in (prompt, negative) if text]
+        if all(self._budget.count(text) <= self._budget.limit for text in texts):
+            return None
+        sizes = [self._encoder.size(text) for text in texts]
+        return max(s for s, _ in sizes), max(w for _, w in sizes)
+
+    def _negative(self, negative: str | None, embeds: dict[str, Any]) -> dict[str, Any]:
+        """The negative prompt's embeddings, where the pipeline is drawn with guidance."""
+        # Some pipelines' own default is an empty text, which must not come beside embeddings.
+        words = {"negative_prompt": None} if "negative_prompt" in self._accepted() else {}
+        if not self._guided(negative):
+            return words
+        assert self._encoder is not None
+        return {**words, **self._encoder.negative(negative, embeds, self.batch_size)}
+
+    def _guided(self, negative: str | None) -> bool:
+        """Whether what a negative prompt says has an effect."""
+        accepted = self._accepted()
+        if "negative_prompt_embeds" not in accepted and "negative_prompt" not in accepted:
+            return False
+        if "true_cfg_scale" in accepted:  # here the guidance is an input of the network
+            scale = self._extra.get("true_cfg_scale", accepted["true_cfg_scale"].default)
+            return negative is not None and scale > 1
+        default = accepted["guidance_scale"].default if "guidance_scale" in accepted else 0
+        scale = self._settings["guidance"]
+        return (default if scale is None else scale) > 1
+
+    def _accepted(self) -> Mapping[str, inspect.Parameter]:
+        """Parameters of the pipeline's call."""
+        if self._pipeline is not None:
+            return inspect.signature(type(self._pipeline).__call__).parameters
+        import diffusers
+
+        kind = getattr(diffusers, self._kind, None)
+        return inspect.signature(kind.__call__).parameters if kind is not None else {}
+
+    def _check_prompts(self, prompts: list[str]) -> None:
         for i, prompt in enumerate(prompts):
             if not isinstance(prompt, str) or not prompt.strip():
                 raise InputError(f"prompt {i} is empty; every picture needs a prompt")
-            n_tokens = self.count_tokens(prompt)
-            if n_tokens > self.max_tokens:
-                raise TokenBudgetError(
-                    f"prompt {i} has {n_tokens} tokens, but {self.name} reads {self.max_tokens}; "
-                    "shorten it (nothing is cut silently)"
-                )
+            self._check_length(prompt, f"prompt {i}")
 
-    def _call(self, prompts: list[str], seeds: list[int]) -> np.ndarray:
-        """One call of the pipeline, filled up to the fixed batch size."""
+    def _check_length(self, text: str, what: str) -> None:
+        if self.max_tokens is None:
+            return
+        n_tokens = self.count_tokens(text)
+        if n_tokens > self.max_tokens:
+            raise TokenBudgetError(
+                f"{what} has {n_tokens} tokens, but {self.name} reads {self.max_tokens}; shorten it "
+                "(nothing is cut silently), or use long_prompt 'chunk'"
+            )
+
+    def _check_negative(self, negative: str | None) -> str | None:
+        if negative is None or not negative.strip():
+            return None
+        with quiet():
+            works = self._guided(negative)
+        if not works:
+            raise InputError(
+                f"a negative prompt has no effect on {self.name}, which is drawn without guidance; "
+                "leave it out, or set a guidance above 1 (of FLUX: extra.true_cfg_scale)"
+            )
+        self._check_length(negative, "the negative prompt")
+        return negative
+
+    def _check_extra(self, pipeline: Any) -> None:
+        accepted = inspect.signature(type(pipeline).__call__).parameters
+        allowed = sorted(set(accepted) - set(_RESERVED) - {"args", "kwargs"})
+        for name in self._extra:
+            if name not in allowed:
+                raise UnknownNameError(f"argument of {type(pipeline).__name__}", name, allowed)
+        for name, value in self._settings.items():
+            if value is not None and _CALLED[name] not in accepted:
+                raise InputError(f"{self.name} takes no setting '{name}'; leave it out")
+
+    def _loaded_encoder(self) -> PromptEncoder:
+        if not self.supports_embeddings:
+            raise InputError(
+                f"{self.name} is a {self._kind}, to which prompts cannot be given as embeddings; "
+                "compose prompts as text"
+            )
+        self.load()
+        assert self._encoder is not None
+        return self._encoder
+
+    # -- calling the pipeline ------------------------------------------------------------------
+    def _draw(
+        self, arguments: _Arguments, seeds: list[int], labels: list[str]
+    ) -> tuple[list[np.ndarray], list[bool]]:
+        """Pictures and whether each was blanked."""
         import torch
 
-        n = len(prompts)
-        missing = self.batch_size - n
-        filled, all_seeds = prompts + prompts[:1] * missing, seeds + seeds[:1] * missing
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in all_seeds]
-        try:
-            with torch.inference_mode(), quiet():
-                out = self._pipeline(
-                    prompt=filled, generator=generators, output_type="np", **self._arguments()
-                )
-        except torch.OutOfMemoryError:
-            raise InputError(
-                f"{self.name} does not fit into memory with {self.batch_size} pictures at a time; "
-                "use a smaller batch_size, a smaller picture or another device"
-            ) from None
-        except EegpromptError:
-            raise
-        except ValueError as problem:  # a size that the pipeline cannot draw, and the like
-            raise InputError(
-                f"{self.name} refuses to draw: {str(problem).splitlines()[0]}"
-            ) from problem
-        images = np.asarray(out.images, dtype=np.float32)[:n]
-        finite = np.isfinite(images).reshape(n, -1).all(axis=1)
-        if not finite.all():
-            bad = prompts[int(np.flatnonzero(~finite)[0])]
+        fixed = {_CALLED[k]: v for k, v in self._settings.items() if v is not None} | self._extra
+        if "clean_caption" in self._accepted():
+            # Would change the prompt, and only where two further packages happen to be installed.
+            fixed.setdefault("clean_caption", False)
+
+        def call(rows: list[int]) -> tuple[torch.Tensor, list[bool]]:
+            generators = [torch.Generator("cpu").manual_seed(seeds[row]) for row in rows]
+            out = self._pipeline(**arguments(rows), generator=generators, output_type="pt", **fixed)
+            flags = getattr(out, "nsfw_content_detected", None) or [False] * len(rows)
+            return out.images, [bool(flag) for flag in flags]
+
+        return self._in_batches(call, len(seeds), labels)
+
+    def _in_batches(
+        self,
+        call: Callable[[list[int]], tuple[torch.Tensor, list[bool]]],
+        n: int,
+        labels: list[str],
+    ) -> tuple[list[np.ndarray], list[bool]]:
+        """Call for all rows, a fixed number at a time; for fewer where they do not fit."""
+        import torch
+
+        pictures: list[np.ndarray] = []
+        blanked: list[bool] = []
+        with torch.inference_mode(), quiet():
+            while len(pictures) < n:
+                start, stop = len(pictures), min(len(pictures) + self.batch_size, n)
+                rows = list(range(start, stop))
+                filled = rows + rows[:1] * (self.batch_size - len(rows))
+                fits = True
+                try:
+                    values, flags = call(filled)
+                    part = self._as_bytes(values[: len(rows)], labels[start:stop])
+                except EegpromptError:
+                    raise
+                except Exception as problem:
+                    if isinstance(problem, ValueError):  # a size that cannot be drawn, and the like
+                        said = (str(problem).splitlines() or [""])[0][:200]
+                        raise InputError(f"{self.name} refuses to draw: {said}") from problem
+                    if not _out_of_memory(problem):
+                        raise
+                    fits = False
+                if not fits:  # outside of the handler, which holds what fills the memory
+                    self._need_less_memory()
+                    continue
+                pictures += list(part)
+                blanked += flags[: len(rows)]
+        return pictures, blanked
+
+    def _as_bytes(self, values: torch.Tensor, labels: list[str]) -> np.ndarray:
+        """From (n, 3, height, width) in [0, 1] to uint8 (n, height, width, 3)."""
+        import torch
+
+        values = values.float()
+        finite = torch.isfinite(values).flatten(1).all(dim=1)
+        if not bool(finite.all()):
+            bad = labels[int((~finite).nonzero()[0, 0])]
             remedy = (
                 "use dtype float32 or bfloat16"
                 if self.dtype == "float16"
@@ -279,25 +636,35 @@ class DiffusersGenerator:
                 f"{self.name} gives values that are not finite in {self.dtype} (prompt '{bad[:60]}'); "
                 f"{remedy}"
             )
-        return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
+        levels = (values.clamp(0, 1) * 255).round().to(torch.uint8)
+        return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
 
-    def _arguments(self) -> dict[str, Any]:
-        """Settings under the names of the pipeline's call; None means the pipeline's default."""
-        names = {
-            "steps": "num_inference_steps",
-            "guidance": "guidance_scale",
-            "height": "height",
-            "width": "width",
-        }
-        accepted = inspect.signature(type(self._pipeline).__call__).parameters
-        arguments = {}
-        for name, value in self._settings.items():
-            if value is None:
-                continue
-            if names[name] not in accepted:
-                raise InputError(f"{self.name} takes no setting '{name}'; leave it out")
-            arguments[names[name]] = value
-        return arguments
+    def _need_less_memory(self) -> None:
+        """Draw fewer at a time, else keep parts of the pipeline elsewhere, else give up."""
+        _free_memory()
+        if self.batch_size > 1:
+            self.batch_size //= 2
+            self.notes.append(
+                f"{self.name} did not fit into memory; {self.batch_size} pictures are drawn at a time"
+            )
+            return
+        later = OFFLOADS if self._offload is None else OFFLOADS[OFFLOADS.index(self._offload) + 1 :]
+        if self._device.type == "cpu" or not later:
+            raise InputError(
+                f"{self.name} does not fit into memory with one picture at a time"
+                + ("" if self._device.type == "cpu" else " and its parts offloaded")
+                + "; use a smaller height and width, vae_tiling, or another device"
+            )
+        self._offload = later[0]
+        with quiet():
+            offload_pipeline(self._pipeline, self._device, later[0])
+        self.notes.append(
+            f"{self.name} did not fit into memory; its parts are offloaded ({later[0]})"
+        )
+
+    def _nothing(self) -> np.ndarray:
+        size = [self._settings[side] or 1 for side in ("height", "width")]
+        return np.zeros((0, *size, 3), dtype=np.uint8)
 
 
 def builtin_generator(argument: str | None = None, **options: Any) -> DiffusersGenerator:
@@ -320,128 +687,53 @@ def builtin_generator(argument: str | None = None, **options: Any) -> DiffusersG
     return generator
 
 
-def _no_length_warning() -> Any:
-    """Tokenizers warn about long texts; here they are counted on purpose."""
-    import contextlib
-
-    from transformers.utils import logging
-
-    @contextlib.contextmanager
-    def silenced() -> Any:
-        level = logging.get_verbosity()
-        logging.set_verbosity_error()
-        try:
-            yield
-        finally:
-            logging.set_verbosity(level)
-
-    return silenced()
+def _check_settings(given: dict[str, Any]) -> None:
+    for field in ("steps", "height", "width", "batch_size"):
+        value = given[field]
+        if value is not None and value < 1:
+            raise InputError(f"{field} must be at least 1, got {value}")
 
 
-def _load_tokenizers(folder: Path, index: dict[str, Any], model: str) -> tuple[list[Any], int]:
-    """The pipeline's tokenizers and the least of their limits."""
-    tokenizers, limits = [], []
-    with load_errors(model, "generator"), quiet():
-        import transformers
-
-        for name in sorted(index):
-            entry = index[name]
-            if not re.fullmatch(r"tokenizer(_\d+)?", name) or not (entry and entry[1]):
-                continue
-            loader = getattr(transformers, entry[1], transformers.AutoTokenizer)
-            tokenizer = loader.from_pretrained(folder / name)
-            tokenizers.append(tokenizer)
-            limits.append(_limit(folder, index, name, entry[1], tokenizer))
-    if not tokenizers:
-        raise ModelLoadError(
-            f"the generator '{model}' ({index.get('_class_name')}) has no tokenizer, so it draws no "
-            "pictures from text; name a text-to-image pipeline"
-        )
-    return tokenizers, min(limits)
+def _checked_seeds(seeds: Sequence[int]) -> list[int]:
+    seeds = [int(seed) for seed in seeds]
+    if any(not 0 <= seed < 2**63 for seed in seeds):
+        raise InputError(f"a seed must lie in [0, 2**63), got {min(seeds)} to {max(seeds)}")
+    return seeds
 
 
-def _limit(folder: Path, index: dict[str, Any], name: str, kind: str, tokenizer: Any) -> int:
-    """The most tokens of a prompt that reach the picture through one tokenizer."""
-    config = folder / name.replace("tokenizer", "text_encoder") / "config.json"
-    positions = read_json(config).get("max_position_embeddings") if config.exists() else None
-    limit = token_limit(tokenizer, positions or 77)
-    if "CLIP" in kind:
-        return min(limit, positions or limit)
-    # T5 and language models read as much as the pipeline's call asks them to.
-    import diffusers
-
-    pipeline = getattr(diffusers, str(index.get("_class_name")), None)
-    if pipeline is not None:
-        asked = inspect.signature(pipeline.__call__).parameters.get("max_sequence_length")
-        if asked is not None and isinstance(asked.default, int):
-            limit = min(limit, asked.default)
-    return limit
+def _default_side(pipeline: Any) -> int:
+    """Height and width that a pipeline draws where none are given."""
+    if getattr(pipeline, "default_sample_size", None):
+        sample = pipeline.default_sample_size
+    else:
+        denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        sample = getattr(getattr(denoiser, "config", None), "sample_size", None) or 64
+    sample = sample if isinstance(sample, int) else sample[0]
+    return int(sample * getattr(pipeline, "vae_scale_factor", 8))
 
 
-def _load_pipeline(source: Source, index: dict[str, Any], model: str, dtype: str) -> Any:
-    """The text-to-image pipeline, without safety checker and progress bar."""
-    with load_errors(model, "generator"), quiet(diffusion=True):
-        import torch
-        from diffusers import AutoPipelineForText2Image, DiffusionPipeline
-
-        options: dict[str, Any] = {"torch_dtype": getattr(torch, dtype)}
-        if "safety_checker" in index:
-            options |= {"safety_checker": None, "feature_extractor": None}
-            options["requires_safety_checker"] = False
-        folder = source.folder
-        assert folder is not None
-        if not Path(source.name).expanduser().is_dir():
-            folder = _download(source, dtype)
-        if _takes_half(folder, dtype):
-            options["variant"] = "fp16"
-        try:
-            pipeline = AutoPipelineForText2Image.from_pretrained(folder, **options)
-        except ValueError as problem:
-            if "AutoPipeline" not in str(problem):
-                raise
-            pipeline = DiffusionPipeline.from_pretrained(folder, **options)
-    parameters = inspect.signature(type(pipeline).__call__).parameters
-    image = parameters.get("image")
-    if "prompt" not in parameters or (
-        image is not None and image.default is inspect.Parameter.empty
-    ):
-        raise ModelLoadError(
-            f"the generator '{model}' is a {type(pipeline).__name__}, which does not draw pictures "
-            "from text alone; name a text-to-image pipeline"
-        )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
-
-
-def _download(source: Source, dtype: str) -> Path:
-    """Download what the pipeline needs, half-precision files where there are some."""
-    from diffusers import DiffusionPipeline
-
-    variants = ["fp16", None] if dtype == "float16" else [None]
-    for variant in variants:
-        try:
-            return Path(
-                DiffusionPipeline.download(source.name, revision=source.revision, variant=variant)
-            )
-        except (ValueError, OSError):
-            if variant is None:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _takes_half(folder: Path, dtype: str) -> bool:
-    """Whether to read the files named ``.fp16.``: as asked for, or as there are no others."""
-    weights = [path.name for path in folder.rglob("*.safetensors")]
-    half = [name for name in weights if ".fp16." in name]
-    return bool(half) and (dtype == "float16" or len(half) == len(weights))
-
-
-def _to_device(pipeline: Any, device: torch.device, model: str) -> None:
+def _free_memory() -> None:
     import torch
 
-    with load_errors(model, "generator"), quiet():
-        pipeline.to(device)
-        for part in ("unet", "vae"):  # convolutions run faster with the channels last
-            module = getattr(pipeline, part, None)
-            if isinstance(module, torch.nn.Module):
-                module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _out_of_memory(problem: BaseException | None) -> bool:
+    """Whether memory, not the model or the input, is at fault."""
+    import torch
+
+    while problem is not None:
+        if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        said = str(problem)
+        if isinstance(problem, RuntimeError) and any(
+            words in said for words in ("out of memory", "can't allocate memory")
+        ):
+            return True
+        # Sana's pipeline only warns where decoding runs out of memory, and trips over that.
+        if isinstance(problem, UnboundLocalError) and "'image'" in said:
+            return True
+        problem = problem.__cause__ or problem.__context__
+    return False
