@@ -300,7 +300,8 @@ def test_reliability_of_honest_and_of_boastful_heads():
     sure = rng.uniform(0.2, 0.9, 4000)
     right = rng.uniform(size=4000) < sure
     honest = reliability(sure, right)
-    assert honest.error < 0.03 and (np.diff(honest.confidence) > 0).all()
+    assert honest.error < 0.03 and abs(honest.by_chance - 0.8 * honest.spread.mean()) < 1e-3
+    assert (np.diff(honest.confidence) > 0).all()
     assert honest.counts.sum() == 4000 and np.ptp(honest.counts) <= 1
     assert np.allclose(honest.spread, np.sqrt(honest.outcome * (1 - honest.outcome) / 499))
     assert reliability(np.minimum(sure + 0.3, 1), right).error == pytest.approx(0.285, abs=0.03)

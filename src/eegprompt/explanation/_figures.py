@@ -21,12 +21,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DIVERGING",
+    "FRAME",
     "INK",
     "LEVEL_COLORS",
     "LEVEL_MARKERS",
     "ONE_COLUMN",
     "PALETTE",
     "SEQUENTIAL",
+    "TABLE",
     "TWO_COLUMNS",
     "head_style",
     "save_figure",
@@ -39,6 +41,9 @@ LEVEL_COLORS = {"low": "#0072b2", "mid": "#009e73", "high": "#d55e00"}
 LEVEL_MARKERS = {"low": "o", "mid": "s", "high": "D"}
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c1e23", "#f0e442")
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+# Tables with numbers in their cells are light, so that ink and numbers can be read; frames stand out
+# of them by hue and by lightness.
+TABLE, FRAME = "Blues", "#d55e00"
 _DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (6, 1.5, 1.5, 1.5)))
 
 _SETTINGS: dict[str, Any] = {

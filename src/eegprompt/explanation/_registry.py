@@ -44,7 +44,10 @@ class Analysis:
         return function
 
 
-ANALYSES: dict[str, Analysis] = {}
+ANALYSES: dict[str, Analysis] = {
+    "geometry": Analysis("eegprompt.explanation.geometry:analyze", "How the heads’ embeddings lie"),
+    "winners": Analysis("eegprompt.explanation.winners:analyze", "Which head speaks"),
+}
 
 
 def chosen(what: str | Iterable[str] | None, deep: bool) -> list[str]:

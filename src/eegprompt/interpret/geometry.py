@@ -7,7 +7,7 @@ silhouette of the labels in the full space, and the similarity of two spaces as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -142,11 +142,14 @@ class Purity:
         The same share among all points that may be neighbors.
     p : float
         By permuting the labels of units; NaN where it was not tested or nothing can be permuted.
+    null : array, shape (n_permutations,)
+        The share under each permutation; tests of the same units and seed share permutations.
     """
 
     value: float
     chance: float
     p: float = float("nan")
+    null: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
 def knn_purity(
@@ -234,11 +237,12 @@ def purity_test(
     rng = np.random.default_rng(seed)
     point, neighbor = np.nonzero(weights)
     share = weights[point, neighbor] / allowed.any(axis=1).sum()
-    at_least = 0
-    for _ in range(n_permutations):
+    null = np.zeros(n_permutations)
+    for i in range(n_permutations):
         shuffled = rng.permutation(of_unit)[unit]
-        at_least += share @ (shuffled[point] == shuffled[neighbor]) >= value - 1e-12
-    return Purity(value, chance, (1 + at_least) / (1 + n_permutations))
+        null[i] = share @ (shuffled[point] == shuffled[neighbor])
+    p = (1 + int((null >= value - 1e-12).sum())) / (1 + n_permutations)
+    return Purity(value, chance, p, null)
 
 
 def _labels(labels: np.ndarray, n: int) -> np.ndarray:

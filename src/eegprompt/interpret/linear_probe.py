@@ -16,6 +16,8 @@ from eegprompt.errors import InputError
 
 __all__ = ["LinearProbe", "ProbeScore", "balanced_accuracy"]
 
+_BLOCK = 64  # labelings that are predicted at once
+
 
 @dataclass(frozen=True)
 class ProbeScore:
@@ -30,7 +32,8 @@ class ProbeScore:
     p : float
         Share of permutations that reach `value`, the observed one counted.
     null : array, shape (n_permutations,)
-        Balanced accuracies under permutation.
+        Balanced accuracies under permutation. Probes of the same groups and seed share their
+        permutations, whatever their points and labels.
     """
 
     value: float
@@ -150,30 +153,45 @@ class LinearProbe:
         of_group[self.group] = code
         if (of_group[self.group] != code).any():
             raise InputError("a group carries several labels; all its points must have one")
-        value = self._value(code, len(classes))
+        value = float(self._values(code[None], len(classes))[0])
         rng = np.random.default_rng([self.seed, 1])
-        null = np.array(
+        null = np.concatenate(
             [
-                self._value(rng.permutation(of_group)[self.group], len(classes))
-                for _ in range(n_permutations)
+                self._values(
+                    np.stack([rng.permutation(of_group)[self.group] for _ in range(some)]),
+                    len(classes),
+                )
+                for some in [_BLOCK] * (n_permutations // _BLOCK) + [n_permutations % _BLOCK]
+                if some
             ]
+            or [np.zeros(0)]
         )
         if not n_permutations:
             return ProbeScore(value, nan, nan, null)
-        p = (1 + int((null >= value - 1e-12).sum())) / (1 + n_permutations)
+        p = (1 + int((null >= value - 1e-9).sum())) / (1 + n_permutations)
         return ProbeScore(value, float(null.mean()), p, null)
 
-    def _value(self, code: np.ndarray, n_classes: int) -> float:
-        target = np.eye(n_classes)[code]
-        predicted = np.zeros(len(code), dtype=np.int64)
+    def _values(self, codes: np.ndarray, n_classes: int) -> np.ndarray:
+        """Balanced accuracy for each of several labelings (n_labelings, n_points)."""
+        n = len(codes)
+        target = np.eye(n_classes, dtype=np.float32)[codes].transpose(1, 0, 2)
+        predicted = np.zeros(codes.shape, dtype=np.int64)
         for test, train, hat in self._maps:
             share = target[train].mean(axis=0)
             # In units of a class's own spread, so that large classes do not swallow small ones.
             spread = np.sqrt(np.maximum(share * (1 - share), 1e-12))
-            raised = hat @ (target[train] - share) / spread
+            learned = (target[train] - share).reshape(len(train), -1)
+            raised = (hat @ learned).reshape(len(test), n, n_classes) / spread
             raised[:, share == 0] = -np.inf  # a class that training never saw cannot be told
-            predicted[test] = raised.argmax(axis=1)
-        return balanced_accuracy(predicted, code)
+            predicted[:, test] = raised.argmax(axis=2).T
+        hit = predicted == codes
+        per_class = [
+            np.where(
+                mine.any(axis=1), (hit & mine).sum(axis=1) / np.maximum(mine.sum(axis=1), 1), 0
+            )
+            for mine in (codes == c for c in range(n_classes))
+        ]
+        return np.mean(per_class, axis=0)
 
 
 def _hat(train: np.ndarray, test: np.ndarray, ridge: float) -> np.ndarray:
@@ -184,5 +202,7 @@ def _hat(train: np.ndarray, test: np.ndarray, ridge: float) -> np.ndarray:
     a, b = (train - mean) / spread, (test - mean) / spread
     penalty = ridge * len(a)
     if len(a) < a.shape[1]:
-        return b @ a.T @ np.linalg.inv(a @ a.T + penalty * np.eye(len(a)))
-    return b @ np.linalg.solve(a.T @ a + penalty * np.eye(a.shape[1]), a.T)
+        hat = b @ a.T @ np.linalg.inv(a @ a.T + penalty * np.eye(len(a)))
+    else:
+        hat = b @ np.linalg.solve(a.T @ a + penalty * np.eye(a.shape[1]), a.T)
+    return np.asarray(hat, dtype=np.float32)

@@ -169,6 +169,9 @@ class Reliability:
         Trials of each bin.
     error : float
         Expected calibration error: mean over trials of ``|outcome − confidence|`` of their bin.
+    by_chance : float
+        What sampling alone would make of it: its mean for a head that is honest in every bin, from
+        the standard errors, as if normal.
     n_missing : int
         Trials left out because a value was NaN.
     """
@@ -178,6 +181,7 @@ class Reliability:
     spread: np.ndarray
     counts: np.ndarray
     error: float
+    by_chance: float
     n_missing: int
 
 
@@ -222,7 +226,8 @@ def reliability(confidence: np.ndarray, outcome: np.ndarray, n_bins: int = 8) ->
     confidence, outcome = confidence[valid], outcome[valid]
     if not len(confidence):
         empty = np.zeros(0)
-        return Reliability(empty, empty, empty, empty.astype(int), float("nan"), missing)
+        nan = float("nan")
+        return Reliability(empty, empty, empty, empty.astype(int), nan, nan, missing)
     _, place, counts = np.unique(confidence, return_inverse=True, return_counts=True)
     middle = np.cumsum(counts) - counts / 2  # of each distinct value among the trials
     bin_of = np.minimum((middle / len(confidence) * n_bins).astype(int), n_bins - 1)[place]
@@ -234,4 +239,5 @@ def reliability(confidence: np.ndarray, outcome: np.ndarray, n_bins: int = 8) ->
     with np.errstate(invalid="ignore", divide="ignore"):
         spread = np.sqrt(variance / (n - 1))
     error = float((n * np.abs(came - sure)).sum() / n.sum())
-    return Reliability(sure, came, spread, n, error, missing)
+    by_chance = float(np.sqrt(2 / np.pi) * (n * spread).sum() / n.sum())
+    return Reliability(sure, came, spread, n, error, by_chance, missing)
