@@ -104,8 +104,9 @@ def analyze(material: Material) -> Finding:
         "caption earns on other trials; 0.5 is a random caption. It was calibrated on validation "
         "trials; the curve is of test trials.",
         "Calibration error: mean distance of the curve from the diagonal, bins of equal numbers of "
-        "trials; “by sampling”: what it would be for an honest head with as few trials. “Sure when right”: chance that a trial on which the head is right has the higher "
-        "confidence of the two (AUC); 0.5 is none.",
+        "trials; “by sampling”: what it would be for an honest head with as few trials. “Sure when "
+        "right”: chance that a trial on which the head is right has the higher confidence of the two "
+        "(AUC); 0.5 is none.",
     ]
     if n_missing:
         notes.append(f"{n_missing} confidences are not numbers; they never win and are left out.")
