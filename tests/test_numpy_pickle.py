@@ -107,6 +107,55 @@ def test_pickles_of_python_2(n, tmp_path):
     assert equal(load_pickled(path, encoding="bytes"), {b"x_train": values})
 
 
+@pytest.mark.parametrize("protocol", [2, 5])
+def test_archives_of_torch(protocol, tmp_path):
+    """Tensors and arrays in one file, as torch.save writes them; torch reads the same."""
+    import torch
+
+    base = torch.arange(24.0).reshape(2, 3, 4)
+    content = {
+        "eeg": (np.arange(600_000) % 7).astype(np.float16).reshape(6, 100, 1000),
+        "tensor": base.half(),
+        "strided": base.transpose(0, 2)[1:],
+        "long": torch.arange(3),
+        "names": ["Oz"],
+        "img": np.array([["a/b.jpg", "c"]]),
+    }
+    path = tmp_path / "train.pt"
+    torch.save(content, path, pickle_protocol=protocol)
+    read = load_pickled(path)
+    assert isinstance(read["eeg"], np.memmap) == (protocol == 5)  # below, it lies there as text
+    expected = torch.load(path, weights_only=False)
+    for key, value in expected.items():
+        value = value.numpy() if isinstance(value, torch.Tensor) else value
+        assert equal(np.asarray(read[key]) if key != "names" else read[key], value), key
+    whole = path.read_bytes()
+    rng = random.Random(1)
+    for _ in range(150):
+        broken = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.3 else whole)
+        for _ in range(rng.randrange(1, 20)):
+            broken[rng.randrange(min(len(broken), 4000))] = rng.randrange(256)
+        path.write_bytes(broken)
+        with contextlib.suppress(EegpromptError):
+            load_pickled(path)
+
+
+def test_an_archive_of_torch_cannot_run_code_or_look_past_its_numbers(tmp_path):
+    import torch
+
+    canary, path = tmp_path / "canary", tmp_path / "train.pt"
+    torch.save({"eeg": torch.zeros(3), "x": Calls(os.system, f"touch {canary}")}, path)
+    with pytest.raises(RecordingError, match="could run code"):
+        load_pickled(path)
+    assert not canary.exists()
+    torch.save(torch.zeros(3), path)
+    whole = path.read_bytes()
+    assert b"K\x03\x85" in whole  # the tensor's shape, (3,)
+    path.write_bytes(whole.replace(b"K\x03\x85", b"K\xff\x85"))
+    with pytest.raises(RecordingError, match="more numbers than there are"):
+        load_pickled(path)
+
+
 # -- files made to do harm -----------------------------------------------------------------------
 class Calls:
     """Pickles as a call of any function."""
@@ -261,7 +310,7 @@ def test_damaged_files_raise_only_our_errors(tmp_path):
 def test_files_that_are_no_pickle_are_named(tmp_path):
     for name, content, words in (
         ("empty", b"", "is empty"),
-        ("zip", b"PK\x03\x04", "zip archive"),
+        ("zip", b"PK\x03\x04", "damaged"),
         ("text", b"onset,image\n", "instruction"),
         ("letters", b"hello there\n", "is damaged"),
     ):

@@ -18,6 +18,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "reader": {
         "continuous": "eegprompt.data.continuous:ContinuousReader",
         "eegcvpr": "eegprompt.data.eegcvpr:EegcvprReader",
+        "things-eeg2": "eegprompt.data.things_eeg2:ThingsEeg2Reader",
+        "thoughtviz": "eegprompt.data.thoughtviz:ThoughtVizReader",
     },
     "captioner": {
         "chat": "eegprompt.captions.chat:ChatCaptioner",

@@ -1,5 +1,7 @@
 """Read NumPy arrays and plain containers out of a pickle without running anything it says.
 
+Also out of the archives that ``torch.save`` makes, which are pickles beside the numbers of tensors.
+
 A pickle is a program: opened with :mod:`pickle`, a crafted one runs whatever its author likes. So
 this module does not use it. It interprets the opcodes itself, and the only names a file may call
 are the few by which arrays, dtypes and scalars are written, each replaced by a function of ours
@@ -14,6 +16,7 @@ from __future__ import annotations
 import codecs
 import math
 import struct
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +34,10 @@ MAP_FROM = 1 << 20  # bytes of an array from which on it is mapped instead of co
 MAX_TEXT = 1 << 30  # bytes of one string; a file written for Python 2 holds its arrays as one
 MAX_OPCODES = 50_000_000
 _SIMPLE_KINDS = "biufcSUO"  # what a recording holds; no structures, dates or raw memory
+_STORAGES = {
+    "Double": "<f8", "Float": "<f4", "Half": "<f2", "Long": "<i8", "Int": "<i4", "Short": "<i2",
+    "Char": "<i1", "Byte": "<u1", "Bool": "?",
+}  # fmt: skip
 _HASHABLE = (str, bytes, int, float, bool, complex, type(None), np.generic)
 
 
@@ -66,10 +73,10 @@ _MARK = object()
 
 
 def load_pickled(path: str | Path, *, encoding: Encoding = "latin1") -> Any:
-    """Load a pickle, or a ``.npy`` file of objects, that holds arrays and plain containers.
+    """Load a pickle, a ``.npy`` file of objects or an archive of torch that holds plain values.
 
-    Whether the file is one or the other is told from its first bytes, not from its name; a plain
-    ``.npy`` file is mapped.
+    Which of these a file is is told from its first bytes, not from its name; a plain ``.npy`` file
+    is mapped, and a tensor comes as an array.
 
     Parameters
     ----------
@@ -107,30 +114,16 @@ def load_pickled(path: str | Path, *, encoding: Encoding = "latin1") -> Any:
     with open(path, "rb") as stream:
         start = stream.read(8)
         stream.seek(0)
-        if start[:2] == b"PK":
-            raise RecordingError(
-                f"{path} is a zip archive, not a pickle; a file of torch is read by the reader that "
-                "asks for one"
-            )
         try:
-            if start[:6] == b"\x93NUMPY":
+            if start[:2] == b"PK":
+                value = _load_torch(path, stream, encoding)
+            elif start[:6] == b"\x93NUMPY":
                 value = _load_npy(path, stream, size, encoding)
             else:
                 value = _Machine(path, stream, size, encoding).run()
         except _BadPickleError as problem:
             raise RecordingError(f"{path} {problem}") from None
-        except (
-            struct.error,
-            IndexError,
-            ValueError,
-            TypeError,
-            OverflowError,
-            AttributeError,
-            KeyError,
-            EOFError,
-            MemoryError,
-            RecursionError,
-        ) as problem:
+        except Exception as problem:  # a damaged file can fail in any way; all mean the same
             raise RecordingError(
                 f"{path} is no pickle of NumPy arrays, or a damaged one "
                 f"({type(problem).__name__}: {str(problem)[:80]}); get it from its source again"
@@ -202,6 +195,40 @@ def _load_npy(path: Path, stream: BinaryIO, size: int, encoding: Encoding) -> An
     return value[()] if shape == () else value
 
 
+def _load_torch(path: Path, stream: BinaryIO, encoding: Encoding) -> Any:
+    """An archive of ``torch.save``: a pickle, and beside it a member for each tensor's numbers."""
+    with zipfile.ZipFile(stream) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        pickles = [name for name in members if name.split("/")[-1] == "data.pkl"]
+        if len(pickles) != 1:
+            raise _BadPickleError("is a zip archive, but none that torch.save makes")
+        root = pickles[0].removesuffix("data.pkl")
+        if f"{root}byteorder" in members and archive.read(f"{root}byteorder") != b"little":
+            raise _BadPickleError("holds big-endian numbers, which are not read: save it again")
+        where = {name: _member_start(stream, info) for name, info in members.items()}
+    start, size = where[pickles[0]]
+    stream.seek(start)
+    machine = _Machine(path, stream, start + size, encoding)
+    machine.storages = {
+        name.removeprefix(f"{root}data/"): _Slab(*place)
+        for name, place in where.items()
+        if name.startswith(f"{root}data/")
+    }
+    return machine.run()
+
+
+def _member_start(stream: BinaryIO, info: zipfile.ZipInfo) -> tuple[int, int]:
+    """Where the bytes of a member begin, and how many they are; they must not be compressed."""
+    if info.compress_type != zipfile.ZIP_STORED:
+        raise _BadPickleError("is compressed, which torch.save does not do: save it again")
+    stream.seek(info.header_offset)
+    header = stream.read(30)
+    if header[:4] != b"PK\x03\x04":
+        raise _BadPickleError("is a damaged archive: get it from its source again")
+    name, extra = struct.unpack("<HH", header[26:30])
+    return info.header_offset + 30 + name + extra, info.file_size
+
+
 def _to_bytes(value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
@@ -218,6 +245,7 @@ class _Machine:
         self.encoding = encoding
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.storages: dict[str, _Slab] | None = None  # of an archive of torch
         self.allowed = self._allowed_names()
 
     # -- the file ------------------------------------------------------------------------------
@@ -357,6 +385,8 @@ class _Machine:
             names[f"{core}.multiarray._reconstruct"] = self._array
             names[f"{core}.multiarray.scalar"] = self._scalar
             names[f"{core}.numeric._frombuffer"] = self._from_buffer
+        names["torch._utils._rebuild_tensor_v2"] = self._tensor
+        names |= {f"torch.{kind}Storage": no_call for kind in _STORAGES}
         for builtins in ("builtins", "__builtin__"):
             names[f"{builtins}.set"] = lambda values=(): {_key(v) for v in values}
             names[f"{builtins}.frozenset"] = lambda values=(): frozenset(_key(v) for v in values)
@@ -448,6 +478,8 @@ class _Machine:
                 f"holds {had} bytes for an array of {dtype} of shape {shape}, which needs {needed}: "
                 "get it again"
             )
+        if isinstance(content, _Slab) and n == 0:
+            return np.empty(shape, dtype)
         if isinstance(content, _Slab):
             return np.memmap(
                 self.path,
@@ -460,6 +492,42 @@ class _Machine:
         array = np.frombuffer(_to_bytes(content), dtype=dtype) if n else np.empty(0, dtype)
         array = array.astype(dtype.newbyteorder("="))
         return array.reshape(shape, order=order)
+
+    def storage(self, reference: Any) -> np.ndarray:
+        """The numbers that a reference in an archive of torch stands for."""
+        if self.storages is None or not isinstance(reference, tuple) or len(reference) != 5:
+            raise _BadPickleError("refers to something outside itself, which is not read")
+        word, kind, key, _, n = reference
+        known = isinstance(kind, _Name) and kind.text.startswith("torch.")
+        if word != "storage" or not known or key not in self.storages or type(n) is not int:
+            raise _BadPickleError("refers to numbers that are not in it: get it again")
+        dtype = np.dtype(_STORAGES[kind.text.removeprefix("torch.").removesuffix("Storage")])
+        slab = self.storages[key]
+        if (
+            n < 0
+            or n * dtype.itemsize > slab.size
+            or slab.start + slab.size > self.path.stat().st_size
+        ):
+            raise _BadPickleError("ends early: fewer numbers than announced; copy it again")
+        return self._filled(_Slab(slab.start, n * dtype.itemsize), dtype, (n,), "C")
+
+    def _tensor(self, numbers: Any, first: Any, shape: Any, strides: Any, *_: Any) -> np.ndarray:
+        """A tensor as an array; every number it shows must lie within its storage."""
+        ok = isinstance(numbers, np.ndarray) and isinstance(shape, tuple)
+        ok = ok and isinstance(strides, tuple) and len(shape) == len(strides) <= 32
+        if not ok or not all(type(k) is int and k >= 0 for k in (first, *shape, *strides)):
+            raise _BadPickleError("holds a tensor in an unusual way, which is not read")
+        if 0 in shape:
+            return np.empty(shape, numbers.dtype)
+        last = first + sum((n - 1) * step for n, step in zip(shape, strides))
+        if last >= len(numbers):
+            raise _BadPickleError("holds a tensor that shows more numbers than there are")
+        return np.lib.stride_tricks.as_strided(
+            numbers[first:],
+            shape,
+            [step * numbers.itemsize for step in strides],
+            writeable=False,
+        )
 
     def _scalar(self, dtype: Any, content: Any = b"") -> Any:
         if not isinstance(dtype, np.dtype) or dtype.hasobject:
@@ -658,6 +726,7 @@ _OPERATIONS: dict[bytes, Callable[[_Machine], Any]] = {
     b"i": _global_line,  # Python 2's way of making an object: its name is refused, or it is damaged
     b"\x93": _stack_global,
     b"R": _reduce,
+    b"Q": lambda m: m.push(m.storage(m.pop())),
     b"b": _build,
     b"\x98": lambda m: None,  # "read-only from here": what is mapped is so anyway
 }

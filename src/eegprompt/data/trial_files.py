@@ -1,0 +1,501 @@
+"""What readers of recordings that were cut into trials already have in common.
+
+Facts of a dataset, options, blocks of trials checked and streamed, pictures, and the record of what
+a source did to its signal before it gave it away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from eegprompt.artifacts import content_key
+from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
+from eegprompt.data.options import ReaderOptions
+from eegprompt.data.stimuli import add_picture
+from eegprompt.errors import RecordingError, SplitError
+from eegprompt.study import Study, StudyWriter
+from eegprompt.types import Fold, Split
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "DatasetFacts",
+    "Progress",
+    "TrialFileOptions",
+    "checked_channels",
+    "clock_of",
+    "drawn_groups",
+    "file_key",
+    "key_of",
+    "one_folder",
+    "picture_rows",
+    "repeated_files",
+    "subject_folders",
+    "trial_blocks",
+    "write_official_split",
+]
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class DatasetFacts:
+    """What is known of a dataset, and what is not.
+
+    Parameters
+    ----------
+    title : str
+        Its name in words.
+    citation, license, url : str
+        What to cite, under which terms it may be used, where it is to be had.
+    expected : str
+        Counts and shapes of the release, in words.
+    unverified : tuple of str
+        What the reader takes on trust, a sentence each; they become notes of the study.
+    """
+
+    title: str
+    citation: str
+    license: str
+    url: str
+    expected: str
+    unverified: tuple[str, ...]
+
+    def info(self) -> dict[str, Any]:
+        """Entries of ``study.json``."""
+        return {
+            "source": f"{self.title} ({self.url})",
+            "license": self.license,
+            "citation": self.citation,
+            "expected": self.expected,
+        }
+
+    def notes(self) -> list[str]:
+        """Sentences for the study's notes."""
+        return [f"not verified: {what}" for what in self.unverified]
+
+
+class TrialFileOptions(ReaderOptions):
+    """Settings that every reader of trial files has."""
+
+    name: str | None = Field(None, description="the study's name; default the dataset's")
+    overwrite: bool = Field(False, description="replace a study that is there already")
+    subjects: tuple[str, ...] | None = Field(
+        None, description="subjects to read, e.g. 01 or 01,02; default all that are there"
+    )
+    stimuli: Path | None = Field(None, description="folder of the pictures that were shown")
+    allow_missing_images: bool = Field(False, description="go on without pictures not found")
+
+    @field_validator("subjects", mode="before")
+    @classmethod
+    def _as_names(cls, value: Any) -> Any:
+        if isinstance(value, (str, int)):
+            value = str(value).split(",")
+        return tuple(str(v).strip() for v in value) if value is not None else None
+
+
+# -- files ---------------------------------------------------------------------------------------
+def one_folder(source: str | Path | Iterable[str | Path], kind: str) -> Path:
+    """The one file or folder that was given.
+
+    Raises
+    ------
+    RecordingError
+        If there are several, or it does not exist.
+    """
+    paths = [source] if isinstance(source, (str, Path)) else list(source)
+    if len(paths) != 1:
+        raise RecordingError(
+            f"the reader '{kind}' reads one folder (or file), got {len(paths)}; name the folder that "
+            "holds them"
+        )
+    path = Path(paths[0])
+    if not path.exists():
+        raise RecordingError(f"{path} does not exist; check the source")
+    return path
+
+
+_SUBJECT = re.compile(r"sub(?:ject)?[-_ ]?0*(\d+)", re.IGNORECASE)
+
+
+def _subject_of(folder: Path) -> str | None:
+    found = _SUBJECT.fullmatch(folder.name)
+    return f"{int(found.group(1)):02d}" if found else None
+
+
+def subject_folders(
+    root: Path, holds: Sequence[str], subjects: Sequence[str] | None
+) -> dict[str, Path]:
+    """Folders that hold the files of one subject each, by the subject's number.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        A subject's folder, or one with folders named like ``sub-01`` in it.
+    holds : sequence of str
+        File names of which one lies in a subject's folder.
+    subjects : sequence of str, optional
+        Those to keep, e.g. ``["1", "02"]``.
+
+    Returns
+    -------
+    dict of str to pathlib.Path
+        ``{"01": folder, ...}``, sorted.
+
+    Raises
+    ------
+    RecordingError
+        If there is none, or one that was asked for is not there.
+    """
+
+    def fits(folder: Path) -> bool:
+        return any((folder / name).is_file() for name in holds)
+
+    if not root.is_dir():
+        raise RecordingError(f"{root} is no folder; name the folder that holds sub-01, sub-02, …")
+    if fits(root):
+        found = {_subject_of(root.resolve()) or "01": root}
+    else:
+        inside = sorted(p for p in root.iterdir() if p.is_dir() and _subject_of(p))
+        found = {str(_subject_of(p)): p for p in inside if fits(p)}
+    if not found:
+        raise RecordingError(
+            f"{root} holds none of {', '.join(holds)}, nor folders named like sub-01 that do; name "
+            "the folder of a subject, or the one with all of them"
+        )
+    if subjects is None:
+        return found
+    asked = {f"{int(s):02d}" if s.isdigit() else s: s for s in subjects}
+    missing = [given for number, given in asked.items() if number not in found]
+    if missing:
+        raise RecordingError(
+            f"{root} holds no subject {', '.join(missing)}; it holds {', '.join(found)}: correct "
+            "'subjects'"
+        )
+    return {number: found[number] for number in found if number in asked}
+
+
+def file_key(path: Path, pieces: int = 64, length: int = 1 << 16) -> str:
+    """Key of a large file's content from pieces evenly spread over it, and its size.
+
+    Reading all of many gigabytes to name a source would take longer than importing them.
+    """
+    size = path.stat().st_size
+    with open(path, "rb") as stream:
+        if size <= pieces * length:
+            return content_key(stream.read(), length=32)
+        parts = []
+        for place in np.linspace(0, size - length, pieces).astype(int):
+            stream.seek(int(place))
+            parts.append(stream.read(length))
+    return content_key(size, *parts, length=32)
+
+
+def repeated_files(files: Sequence[Path]) -> dict[str, str]:
+    """Keys of files, by path; two that are byte for byte the same are refused.
+
+    Raises
+    ------
+    RecordingError
+        With both files.
+    """
+    import filecmp
+
+    first: dict[str, Path] = {}
+    keys = {}
+    for file in files:
+        key = keys[str(file)] = file_key(file)
+        twin = first.setdefault(key, file)
+        if twin is not file and filecmp.cmp(twin, file, shallow=False):
+            raise RecordingError(
+                f"{file} repeats {twin} byte for byte; one recording under two names would stand on "
+                "both sides of a split: get the right file, or leave one out with 'subjects'"
+            )
+    return keys
+
+
+# -- what a file must hold -----------------------------------------------------------------------
+def key_of(content: Any, key: str, path: Path) -> Any:
+    """An entry of a dictionary that was loaded, or an error that lists what is there."""
+    if not isinstance(content, Mapping):
+        raise RecordingError(
+            f"{path} holds a {type(content).__name__}, but a dictionary with the key '{key}' is "
+            "needed; check that the file is of this dataset"
+        )
+    plain = {k.decode("latin1") if isinstance(k, bytes) else k: v for k, v in content.items()}
+    if key not in plain:
+        there = ", ".join(repr(k) for k in list(plain)[:12]) or "none"
+        raise RecordingError(
+            f"{path} lacks the key '{key}' (keys: {there}); check that the file is of this dataset"
+        )
+    return plain[key]
+
+
+def checked_channels(value: Any, n_chans: int, path: Path, key: str = "ch_names") -> list[str]:
+    """Channel names that fit the data and MNE's montage.
+
+    Raises
+    ------
+    RecordingError
+        If they are no texts, of another number than the data, named twice, or unknown.
+    """
+    names = value.tolist() if isinstance(value, np.ndarray) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
+        raise RecordingError(
+            f"{path}: '{key}' should be a list of channel names; get the file again"
+        )
+    names = [str(n) for n in names]
+    if len(names) != n_chans:
+        raise RecordingError(
+            f"{path}: '{key}' names {len(names)} channels, but the data have {n_chans}; get the file "
+            "again"
+        )
+    if len(set(names)) != len(names):
+        twice = next(n for n in names if names.count(n) > 1)
+        raise RecordingError(f"{path}: '{key}' names the channel '{twice}' twice; mend the file")
+    known = positions_of(names, STANDARD_MONTAGE)
+    unknown = [n for n in names if known[n] is None]
+    if unknown:
+        raise RecordingError(
+            f"{path}: '{key}' names {', '.join(unknown[:8])}, which the montage {STANDARD_MONTAGE} "
+            "does not have; check that the file is of this dataset"
+        )
+    return names
+
+
+def clock_of(times: Any, n_times: int, path: Path, key: str = "times") -> tuple[float, float]:
+    """Sampling rate (Hz) and time of the first sample (s) of trials, from their time axis.
+
+    Where the axis is longer than the trials its last part counts: sources cut the baseline off the
+    data and forget it in the axis.
+
+    Raises
+    ------
+    RecordingError
+        If it is too short, not finite, or not evenly spaced.
+    """
+    axis = np.asarray(times, dtype=np.float64) if _is_numbers(times) else None
+    if axis is None or axis.ndim != 1 or len(axis) < n_times or n_times < 2:
+        raise RecordingError(
+            f"{path}: '{key}' should hold at least {n_times} times in seconds, one a sample; get the "
+            "file again"
+        )
+    axis = axis[-n_times:]
+    step = float(axis[-1] - axis[0]) / (n_times - 1)
+    spread = np.abs(np.diff(axis) - step).max() if np.isfinite(axis).all() else np.inf
+    if not (0 < step < 1 and spread < 0.05 * step):
+        raise RecordingError(
+            f"{path}: '{key}' is not a rising, evenly spaced axis in seconds; get the file again"
+        )
+    rate = 1 / step
+    return (float(round(rate)) if abs(rate - round(rate)) < 1e-3 * rate else rate), float(axis[0])
+
+
+def _is_numbers(value: Any) -> bool:
+    try:
+        return np.asarray(value).dtype.kind in "fiu"
+    except ValueError:
+        return False
+
+
+# -- trials --------------------------------------------------------------------------------------
+def trial_blocks(
+    eeg: np.ndarray,
+    path: Path,
+    key: str,
+    *,
+    average: bool = False,
+    megabytes: float = 32,
+    progress: Progress | None = None,
+    label: str = "",
+) -> Iterator[np.ndarray]:
+    """Trials of a mapped array, some at a time, as float32 (trial, channel, sample).
+
+    Parameters
+    ----------
+    eeg : array (n_images, n_repetitions, n_chans, n_times)
+    path : pathlib.Path
+        Its file, for messages.
+    key : str
+        Its name in the file.
+    average : bool
+        Give the mean over repetitions instead of each.
+    megabytes : float
+        Size of a block of float32.
+    progress : callable, optional
+        Called with (images done, images in all, label).
+    label : str
+
+    Yields
+    ------
+    array of float32
+
+    Raises
+    ------
+    RecordingError
+        If a value is not finite, with its place.
+    """
+    n_images, n_reps, n_chans, n_times = eeg.shape
+    step = max(1, int(megabytes * 1e6 / (4 * n_reps * n_chans * n_times)))
+    for first in range(0, n_images, step):
+        with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
+            block = np.asarray(eeg[first : first + step]).astype(np.float32)
+        # The sum of finite numbers is finite, unless they are beyond all reason.
+        if not np.isfinite(block.sum(dtype=np.float64)):
+            at = np.argwhere(~np.isfinite(block))
+            if len(at):
+                image, rep, channel, sample = at[0].tolist()
+                raise RecordingError(
+                    f"{path}: '{key}' holds a value that is not finite at [{first + image}, {rep}, "
+                    f"{channel}, {sample}] (image, repetition, channel, sample); get the file again"
+                )
+        if average:
+            yield block.mean(axis=1)
+        else:
+            yield block.reshape(-1, n_chans, n_times)
+        if progress is not None:
+            progress(min(first + step, n_images), n_images, label)
+
+
+# -- pictures ------------------------------------------------------------------------------------
+def picture_rows(
+    images: pd.DataFrame,
+    pictures: Mapping[str, Path],
+    writer: StudyWriter,
+    *,
+    notes: list[str],
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Copy pictures into a study and give its table of images.
+
+    Parameters
+    ----------
+    images : pandas.DataFrame
+        At least `image_id` and `category`.
+    pictures : mapping of str to pathlib.Path
+        Image id -> file; those without are told in `notes`.
+    writer : StudyWriter
+    notes : list of str
+    progress : callable, optional
+
+    Returns
+    -------
+    pandas.DataFrame
+        With `path`, `sha256`, `width` and `height`.
+    """
+    rows = []
+    names = images["image_id"].tolist()
+    for n, name in enumerate(names):
+        empty = {"path": "", "sha256": "", "width": 0, "height": 0}
+        rows.append(add_picture(pictures[name], writer.folder, name) if name in pictures else empty)
+        if progress is not None and (n % 100 == 99 or n + 1 == len(names)):
+            progress(n + 1, len(names), "pictures")
+    missing = [n for n in names if n not in pictures]
+    if missing:
+        listed = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+        notes.append(f"{len(missing)} of {len(names)} images have no picture ({listed})")
+    images = images.copy()
+    for column in ("path", "sha256", "width", "height"):
+        images[column] = [row[column] for row in rows]
+    return images
+
+
+# -- the dataset's own split ---------------------------------------------------------------------
+def drawn_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which trials belong to the groups (concepts, images, runs) that a seed draws to validate.
+
+    Parameters
+    ----------
+    groups : array of str, shape (n_trials,)
+        Group of each training trial; empty for trials of other sides, which are never drawn.
+    fraction : float
+        Of the groups; at least one is drawn, and one left.
+    seed : int
+
+    Returns
+    -------
+    array of bool, shape (n_trials,)
+    """
+    names = np.unique(groups[groups != ""])
+    n = min(max(1, round(fraction * len(names))), max(len(names) - 1, 0))
+    return np.isin(groups, np.random.default_rng(seed).permutation(names)[:n]) & (groups != "")
+
+
+def write_official_split(
+    study: Study,
+    partition: np.ndarray,
+    validates: np.ndarray,
+    *,
+    validation: str,
+    images_apart: bool,
+    **how: Any,
+) -> Split:
+    """Write a dataset's own two sides as a split with a validation side taken from training.
+
+    Parameters
+    ----------
+    study : Study
+    partition : array of str, shape (n_trials,)
+        ``"train"``, ``"test"``, or something else for trials on no side.
+    validates : array of bool, shape (n_trials,)
+        Training trials that select; where images are kept apart, training trials of their images
+        are left out.
+    validation : str
+        How they were chosen, for the record.
+    images_apart : bool
+        Claim, and assert, that no image stands on two sides.
+    **how
+        More for the record.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    SplitError
+        If a side is empty, or sides share an image or a sample.
+    """
+    from eegprompt.data.overlap import has_onsets, picture_keys
+    from eegprompt.data.splits import check_split
+
+    in_train = (partition == "train") & ~validates
+    in_val = (partition == "train") & validates
+    left_out = 0
+    if images_apart:
+        image = study.trials["image_id"].map(picture_keys(study)).to_numpy().astype(str)
+        shared = in_train & np.isin(image, np.unique(image[in_val]))
+        left_out = int(shared.sum())
+        in_train &= ~shared
+    test = np.flatnonzero(partition == "test")
+    if not (in_train.any() and in_val.any() and len(test)):
+        raise SplitError(
+            f"the dataset's own split would have {int(in_train.sum())} training, {int(in_val.sum())} "
+            f"validation and {len(test)} test trials; import both of its parts, and more of them"
+        )
+    record: dict[str, Any] = {
+        "kind": "official",
+        **how,
+        "validation": validation,
+        "kept_apart": (["samples"] if has_onsets(study) else [])
+        + (["images"] if images_apart else []),
+        "left_out_for_images": left_out,
+        "folds": ["the dataset's test part"],
+        "n_trials": study.n_trials,
+    }
+    if not has_onsets(study):
+        record["note"] = "onsets are not known, so shared samples could not be looked for"
+    split = Split(
+        "official", (Fold(np.flatnonzero(in_train), np.flatnonzero(in_val), test),), record
+    )
+    check_split(study, split)
+    study.write_split(split)
+    return split

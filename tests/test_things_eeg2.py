@@ -1,0 +1,243 @@
+"""The reader of THINGS-EEG2: five layouts, one study; what does not fit is refused."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+from pathlib import Path
+from typing import Any
+
+import mne
+import numpy as np
+import pytest
+
+import tiny_datasets as tiny
+from eegprompt.data.things_eeg2 import ThingsEeg2Reader
+from eegprompt.errors import EegpromptError, InputError, RecordingError
+from eegprompt.study import Study
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny.things_pictures(tmp_path_factory.mktemp("pictures"))
+    return tiny.things_pictures(folder, train="train_images")
+
+
+def read(source: Any, out: Path, **options: Any) -> Study:
+    return ThingsEeg2Reader().read(source, out, **options)
+
+
+LAYOUTS = ("gifford", "nice", "ubp", "samga", "neurobridge")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout_gives_the_same_study(layout, pictures, tmp_path):
+    study = read(tiny.write_things(tmp_path / "s", layout), tmp_path / "study", stimuli=pictures)
+    n_train, n_test = 10 * 2, 3 * 4
+    assert study.eeg.shape == (n_train + n_test, 17, 30)
+    expected = np.concatenate(
+        [tiny.things_trials(p, seed=10).reshape(-1, 17, 30) for p in ("train", "test")]
+    )
+    tolerance = 2e-3 if layout == "ubp" else 1e-6  # float16
+    np.testing.assert_allclose(study.eeg, expected, rtol=tolerance, atol=tolerance)
+    # The rows are the pictures in the order of their folders, each repeated.
+    names = [
+        f"{c.split('_', 1)[1]}_{i + 1:02d}s"
+        for part in tiny.CONCEPTS
+        for c in tiny.CONCEPTS[part]
+        for i in range(tiny.PER_CONCEPT[part])
+    ]
+    assert study.images["image_id"].tolist() == names
+    assert study.trials["image_id"].tolist() == list(np.repeat(names, [2] * 10 + [4] * 3))
+    assert study.images["category"].tolist()[:3] == ["aardvark", "aardvark", "abacus"]
+    assert study.image_path("acorn_02s").is_file()
+    # The last part of the time axis counts: the trials lack the baseline.
+    assert study.sfreq == 100 and study.tmin == pytest.approx(0.0)
+    assert (study.design, study.image_identity, study.unit) == ("randomised", "known", "a.u.")
+    assert set(study.ch_names) <= set(mne.channels.make_standard_montage("standard_1005").ch_names)
+    sessions = sorted(study.trials["session"].unique())
+    assert sessions == (["1", "2"] if layout == "ubp" else ["1"])
+    assert any(step["name"] == "whiten" for step in study.info["steps"])
+
+
+def test_the_official_split_is_zero_shot_and_validates_on_other_concepts(pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    study = read(source, tmp_path / "study", stimuli=pictures, val=0.4)
+    fold = study.split("official").fold(0)
+    side = {
+        name: set(study.trials["category"].iloc[getattr(fold, name)])
+        for name in ("train", "val", "test")
+    }
+    assert [len(side[s]) for s in side] == [3, 2, 3]
+    assert not side["train"] & side["val"] and not (side["train"] | side["val"]) & side["test"]
+    parts = study.trials["partition"].to_numpy()
+    assert set(parts[fold.test]) == {"test"}
+    assert set(parts[np.concatenate([fold.train, fold.val])]) == {"train"}
+    assert len(fold.train) + len(fold.val) + len(fold.test) == study.n_trials
+
+
+@pytest.mark.parametrize("average", ["test", "all"])
+def test_repetitions_are_averaged_on_request(average, pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    study = read(source, tmp_path / "study", stimuli=pictures, average=average)
+    n_train = 10 if average == "all" else 20
+    assert study.n_trials == n_train + 3
+    mean = tiny.things_trials("test", seed=10).mean(axis=1)
+    np.testing.assert_allclose(study.eeg[n_train:], mean, atol=1e-6)
+    assert study.trials["n_averaged"].tolist() == [2 if average == "all" else 1] * n_train + [4] * 3
+    assert "average repetitions" in [s["name"] for s in study.info["steps"]]
+
+
+def test_several_subjects_and_a_choice_of_them(pictures, tmp_path):
+    for subject in (1, 2, 3):
+        tiny.write_things(tmp_path / "s", "nice", subject)
+    study = read(tmp_path / "s", tmp_path / "study", stimuli=pictures, subjects="1,03")
+    assert study.subjects == ["01", "03"] and study.n_trials == 2 * 32
+    one = read(tmp_path / "s" / "sub-02", tmp_path / "one", stimuli=pictures)
+    assert one.subjects == ["02"]
+    with pytest.raises(RecordingError, match="no subject 7; it holds 01, 02, 03"):
+        read(tmp_path / "s", tmp_path / "no", stimuli=pictures, subjects="7")
+
+
+def test_without_pictures_names_are_asked_for_or_numbered(pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    with pytest.raises(RecordingError, match="'stimuli'"):
+        read(source, tmp_path / "study")
+    study = read(source, tmp_path / "study", allow_missing_images=True)
+    assert (study.images["path"] == "").all()
+    assert any("concepts are numbers" in note for note in study.info["notes"])
+    # UBP's files say themselves which picture was shown.
+    named = read(tiny.write_things(tmp_path / "u", "ubp"), tmp_path / "named")
+    assert named.images["image_id"].iloc[3] == "abacus_02s"
+
+
+def change(path: Path, **entries: Any) -> None:
+    content = pickle.loads(path.read_bytes()) | entries
+    path.write_bytes(pickle.dumps({k: v for k, v in content.items() if v is not None}, 4))
+
+
+class Harm:
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.canary}",)
+
+
+def nan_at(path: Path) -> None:
+    eeg = pickle.loads(path.read_bytes())["preprocessed_eeg_data"]
+    eeg[3, 1, 2, 5] = np.nan
+    change(path, preprocessed_eeg_data=eeg)
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "missing key": (lambda p: change(p, ch_names=None), "lacks the key 'ch_names'"),
+    "no array": (lambda p: change(p, preprocessed_eeg_data=[1]), "holds a list"),
+    "text": (lambda p: change(p, preprocessed_eeg_data=np.array([["a"]])), "numbers are needed"),
+    "shape": (lambda p: change(p, preprocessed_eeg_data=np.zeros((10, 17, 30))), "has shape"),
+    "channels": (lambda p: change(p, ch_names=["Pz"]), "names 1 channels, but the data have 17"),
+    "unknown channel": (
+        lambda p: change(p, ch_names=[*tiny.GIFFORD_CHANNELS[:-1], "Q9"]),
+        "names Q9, which the montage",
+    ),
+    "channel twice": (
+        lambda p: change(p, ch_names=[*tiny.GIFFORD_CHANNELS[:-1], "Pz"]),
+        "'Pz' twice",
+    ),
+    "times": (lambda p: change(p, times=np.arange(5) / 100), "at least 30 times"),
+    "uneven times": (lambda p: change(p, times=np.arange(30.0) ** 2 / 100), "evenly spaced"),
+    "another rate": (lambda p: change(p, times=np.arange(30) / 250), "sampling rate"),
+    "nan": (nan_at, r"not finite at \[3, 1, 2, 5\]"),
+    "images": (
+        lambda p: change(p, preprocessed_eeg_data=np.zeros((9, 2, 17, 30))),
+        "holds 10 pictures, but",
+    ),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-999]), "ends early|damaged"),
+    "empty": (lambda p: p.write_bytes(b""), "is empty"),
+    "gone": (lambda p: p.unlink(), "lacks preprocessed_eeg_training.npy"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_sentence_and_leaves_no_study(name, pictures, tmp_path):
+    spoil, words = BAD[name]
+    source = tiny.write_things(tmp_path / "s", "nice")
+    file = source / "sub-01" / "preprocessed_eeg_training.npy"
+    spoil(file)
+    with pytest.raises(RecordingError, match=words) as refused:
+        read(source, tmp_path / "study", stimuli=pictures)
+    assert "sub-01" in str(refused.value) or "training_images" in str(refused.value)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_crafted_file_does_not_run(layout, pictures, tmp_path):
+    import torch
+
+    source = tiny.write_things(tmp_path / "s", layout)
+    canary = tmp_path / "canary"
+    for file in sorted(source.glob("sub-01/*")):
+        content = {"preprocessed_eeg_data": Harm(canary), "eeg": 1, "file": file.name}
+        if layout == "ubp":
+            torch.save(content, file)
+        elif layout == "gifford":
+            np.save(file, np.array(content, dtype=object), allow_pickle=True)
+        else:
+            file.write_bytes(pickle.dumps(content))
+    with pytest.raises(RecordingError, match="could run code"):
+        read(source, tmp_path / "study", stimuli=pictures)
+    assert not canary.exists() and not (tmp_path / "study").exists()
+
+
+def test_two_subjects_with_one_recording_are_refused(pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    twin = source / "sub-02"
+    twin.mkdir()
+    for file in (source / "sub-01").iterdir():
+        (twin / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(RecordingError, match="byte for byte"):
+        read(source, tmp_path / "study", stimuli=pictures)
+
+
+def test_wrong_folders_and_options(pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    with pytest.raises(RecordingError, match="does not exist"):
+        read(tmp_path / "nowhere", tmp_path / "study")
+    with pytest.raises(RecordingError, match="none of the known files"):
+        read(pictures, tmp_path / "study")
+    with pytest.raises(RecordingError, match="training_images or train_images"):
+        read(source, tmp_path / "study", stimuli=source)
+    with pytest.raises(InputError, match="did you mean 'stimuli'"):
+        read(source, tmp_path / "study", stimulus=pictures)
+    tiny.write_things(tmp_path / "t", "ubp")
+    (source / "sub-01" / "train.pt").write_bytes(
+        (tmp_path / "t" / "sub-01" / "train.pt").read_bytes()
+    )
+    with pytest.raises(RecordingError, match="choose one with 'layout'"):
+        read(source, tmp_path / "study", stimuli=pictures)
+
+
+def test_a_concept_on_both_sides_is_refused(tmp_path):
+    folder = tiny.things_pictures(tmp_path / "p")
+    (folder / "test_images" / "00002_antelope").rename(folder / "test_images" / "00002_abacus")
+    source = tiny.write_things(tmp_path / "s", "nice")
+    with pytest.raises(RecordingError, match=r"1 concepts stand on both sides \(first: abacus\)"):
+        read(source, tmp_path / "study", stimuli=folder)
+
+
+def test_damaged_files_raise_only_our_errors(pictures, tmp_path):
+    rng = random.Random(0)
+    for layout in ("gifford", "ubp", "samga"):
+        source = tiny.write_things(tmp_path / layout, layout)
+        file = sorted((source / "sub-01").glob("*train*"))[0]
+        whole = file.read_bytes()
+        for _ in range(25):
+            broken = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.3 else whole)
+            for _ in range(rng.randrange(1, 30)):
+                broken[rng.randrange(min(len(broken), 2000))] = rng.randrange(256)
+            file.write_bytes(broken)
+            try:
+                read(source, tmp_path / "study", stimuli=pictures, overwrite=True)
+            except EegpromptError as problem:
+                assert "\n" not in str(problem)
