@@ -96,4 +96,6 @@ def _one(material: Material, name: str) -> None:
         record={"key": key, "deep": deep, "seconds": round(time.monotonic() - started, 2)},
         axes=material.axes,
     )
-    material.run.record(f"explain {name}", key=key, deep=deep, seed=material.seed)
+    material.run.record(
+        f"explain {name}", key=key, decoded=material.decode_key, deep=deep, seed=material.seed
+    )

@@ -307,9 +307,15 @@ class Material:
 
     def key(self, name: str, deep: bool) -> str:
         """Content key of all that decides a finding: data, encoder, decodings, settings, code."""
+        return content_key(name, deep, self.decode_key, self.seed, _code())
+
+    @cached_property
+    def decode_key(self) -> str | None:
+        """Key of the decoding: of encoder, study, split, captions and pool."""
         known = self.run.path / "provenance.json"
         stored = read_json(known, error=RunError) if known.exists() else {}
-        return content_key(name, deep, stored.get("decode", {}).get("key"), self.seed, _code())
+        key = stored.get("decode", {}).get("key")
+        return None if key is None else str(key)
 
 
 def _code() -> str:

@@ -20,6 +20,8 @@ from eegprompt.types import Fold
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eegprompt.explanation import Finding
+
 __all__ = ["Material", "Missing", "RunMaterial"]
 
 RUNGS = ("eeg", "floor", "ceiling")
@@ -91,6 +93,8 @@ class RunMaterial:
             self._miss("scores", "not computed yet", f"eegprompt evaluate {path}")
         if not self.drawn("eeg"):
             self._miss("pictures", "none drawn yet", f"eegprompt generate {path}")
+        if not self.findings:
+            self._miss("interpretation", "not explained yet", f"eegprompt explain {path}")
         wanted = set(self.drawing.get("trial_ids") or [])
         for rung in self.drawing.get("rungs") or {}:
             lacking = len(wanted - set(self.drawn(rung)))
@@ -122,6 +126,13 @@ class RunMaterial:
             return {}
         stored = read_json(path, error=RunError).get("generators", {})
         return dict(stored.get(self.generator) or {})
+
+    @cached_property
+    def findings(self) -> list[Finding]:
+        """What ``eegprompt explain`` found; empty if the run was not explained."""
+        from eegprompt.explanation import load_findings
+
+        return load_findings(self.run)
 
     # -- settings ------------------------------------------------------------------------------
     @property

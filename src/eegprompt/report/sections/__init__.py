@@ -16,6 +16,7 @@ SECTIONS: tuple[str, ...] = (
     "pictures",
     "scores",
     "heads",
+    "interpretation",
     "training",
     "facts",
     "repeat",
