@@ -375,7 +375,7 @@ def test_train_does_not_delete_the_study_it_is_to_learn_from(cli, fakes, small_s
         (["training.epochs"], "key=value"),
         (["kinds=Objectsnap"], "did you mean 'ObjectSnap'"),
         (["text_encoder=buitlin"], "did you mean 'builtin'"),
-        (["drawing.generator=diffuser:x/y"], "did you mean 'diffusers'"),
+        (["drawing.generator=diffuser:x/y"], "did you mean 'diffusers:MODEL'"),
         (["--split", "oficial"], "did you mean 'official'"),
         (["--fold", "3"], "folds 0 to 0"),
         (["--config", "no.yaml"], "does not exist"),

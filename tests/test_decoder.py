@@ -12,7 +12,7 @@ import pytest
 
 import tiny_models
 from eegprompt.artifacts import read_json, write_json
-from eegprompt.decoder import Decoder, candidate_pools, decode, image_seed, prompt_table
+from eegprompt.decoder import Decoder, candidate_pools, decode, image_seed, load_candidates
 from eegprompt.errors import (
     CaptionError,
     InputError,
@@ -21,6 +21,7 @@ from eegprompt.errors import (
     TokenBudgetError,
     UnknownNameError,
 )
+from eegprompt.ladder import prompt_table, random_captions
 from eegprompt.retrieval import caption_id
 from eegprompt.run import Run
 from tiny_models import HEADS, SHAPE
@@ -159,16 +160,14 @@ def test_rungs_use_the_same_heads_and_the_same_pool(run, study):
 
 
 def test_floor_captions_are_fair_draws_from_the_pool(run):
-    from eegprompt.decoder import _load_candidates, _random_captions
-
-    pool = _load_candidates(run.encoder_dir)[0]["ObjectSnap"]
-    drawn = [_random_captions(pool, 0, trial, 1)[0] for trial in range(2000)]
+    pool = load_candidates(run.encoder_dir)[0]["ObjectSnap"]
+    drawn = [random_captions(pool, 0, trial, 1)[0] for trial in range(2000)]
     counts = pd.Series(drawn).value_counts()
     assert len(counts) == len(pool) == 4 and counts.between(430, 570).all()
-    assert drawn == [_random_captions(pool, 0, trial, 1)[0] for trial in range(2000)]
-    assert drawn != [_random_captions(pool, 1, trial, 1)[0] for trial in range(2000)]
-    assert len(set(_random_captions(pool, 0, 5, 4))) == 4
-    assert len(_random_captions(pool, 0, 5, 9)) == 4
+    assert drawn == [random_captions(pool, 0, trial, 1)[0] for trial in range(2000)]
+    assert drawn != [random_captions(pool, 1, trial, 1)[0] for trial in range(2000)]
+    assert len(set(random_captions(pool, 0, 5, 4))) == 4
+    assert len(random_captions(pool, 0, 5, 9)) == 4
 
 
 def test_decoding_twice_gives_the_same_bytes(run, fresh):
@@ -186,7 +185,10 @@ def test_finished_work_is_not_done_twice_and_changed_settings_are_seen(fresh, mo
     assert not calls
     fresh.prompts_path.unlink()
     decode(fresh)
-    assert calls and fresh.prompts_path.exists()
+    assert not calls and fresh.prompts_path.exists()  # prompts are composed again, no more
+    fresh.decodings_path.unlink()
+    decode(fresh)
+    assert calls and fresh.decodings_path.exists()
     calls.clear()
     changed = Run(fresh.path)
     changed.config["decoding"] = {**changed.config["decoding"], "pool": "all", "per_head": 2}

@@ -6,9 +6,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +23,14 @@ from eegprompt.artifacts import (
     write_json,
     write_table,
 )
+from eegprompt.controls.surrogates import matched_noise
 from eegprompt.encoders.store import check_channels, load_encoder
 from eegprompt.errors import CaptionError, InputError, RunError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import load_generator
+from eegprompt.picture_requests import PictureRequest, request_pictures
 from eegprompt.pretrained import choose_device
-from eegprompt.prompts import HeadCaption, Prompt, compose
+from eegprompt.prompts import Composer, HeadCaption, Prompt
 from eegprompt.retrieval import POOLS, Calibration, CandidatePool, build_pool, retrieve
 from eegprompt.run import Run
 from eegprompt.text import cached_embeddings, load_text_encoder
@@ -43,23 +44,23 @@ if TYPE_CHECKING:
     from eegprompt.study import Study
     from eegprompt.types import Fold
 
-__all__ = ["RUNGS", "Decoded", "Decoder", "decode", "image_seed", "prompt_table"]
+__all__ = [
+    "Decoded",
+    "Decoder",
+    "candidate_pools",
+    "composer_of",
+    "decode",
+    "embed_noise",
+    "image_seed",
+    "load_candidates",
+    "reference_captions",
+]
 
 Progress = Callable[[int, int, str], None]
 
-RUNGS = ("eeg", "floor", "ceiling")
 _BATCH = 256
 _SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
-_PROMPT_COLUMNS = (
-    "trial_id",
-    "rung",
-    "text",
-    "n_tokens",
-    "heads",
-    "kept",
-    "dropped",
-    "reason",
-)
+_NOISE = 200  # trials of noise that thresholds are fitted on, and trials that noise is matched to
 
 
 def image_seed(seed: int, trial: int, sample: int = 0) -> int:
@@ -105,7 +106,7 @@ class Decoded:
 
     def captions(self, per_head: int = 1) -> list[list[HeadCaption]]:
         """The best captions of every head, a list a trial, in the order of :attr:`trial_ids`."""
-        return _head_captions(self.table, self.trial_ids, per_head)
+        return head_captions(self.table, self.trial_ids, per_head)
 
 
 class Decoder:
@@ -174,7 +175,7 @@ class Decoder:
         encoder, steps, facts = load_encoder(folder, str(place))
         decoder = cls(encoder, steps, facts, device=place)
         if (folder / "calibration.json").exists():
-            decoder.pools, decoder.calibrations, decoder.settings = _load_candidates(folder)
+            decoder.pools, decoder.calibrations, decoder.settings = load_candidates(folder)
         return decoder
 
     # -- facts ---------------------------------------------------------------------------------
@@ -400,7 +401,7 @@ class Decoder:
         pools = dict(pool) if pool is not None else self.pools
         self._need_pools(pools)
         ids = np.arange(len(eeg))
-        return Decoded(self._retrieve(embeddings, ids, pools, top_k), embeddings, ids)
+        return Decoded(self.retrieve(embeddings, ids, pools, top_k), embeddings, ids)
 
     def _need_pools(self, pools: Mapping[str, CandidatePool]) -> None:
         missing = [head for head in self.heads if head not in pools]
@@ -410,14 +411,31 @@ class Decoder:
                 "RUN' once, or give a pool for every head"
             )
 
-    def _retrieve(
+    def retrieve(
         self,
         embeddings: Mapping[str, np.ndarray],
         trial_ids: np.ndarray,
         pools: Mapping[str, CandidatePool],
         top_k: int,
     ) -> pd.DataFrame:
-        """Rows of ``decodings.parquet``, by trial, head and rank."""
+        """The nearest captions of embeddings, by trial, head and rank.
+
+        Parameters
+        ----------
+        embeddings : mapping of str to array (n_trials, n_dims)
+            By head, from :meth:`embed`.
+        trial_ids : array of int, shape (n_trials,)
+            Which trials.
+        pools : mapping of str to CandidatePool
+            By head.
+        top_k : int
+            Captions a head.
+
+        Returns
+        -------
+        pandas.DataFrame
+            See :class:`Decoded`.
+        """
         import pandas as pd
 
         tables = []
@@ -446,15 +464,35 @@ class Decoder:
         return table.drop(columns="_head").reset_index(drop=True)
 
     # -- from captions to prompts and pictures -------------------------------------------------
+    def composer(self, **choices: Any) -> Composer:
+        """How captions become prompts: as in the run, but for `choices`.
+
+        Parameters
+        ----------
+        **choices
+            `selection`, `abstain`, `order`, `deduplicate`, `style` or `route`, as in the settings
+            under ``decoding``.
+
+        Raises
+        ------
+        InputError
+            If a choice is not known.
+        """
+        known = ("selection", "abstain", "order", "deduplicate", "style", "route")
+        for name in choices:
+            if name not in known:
+                raise UnknownNameError("choice", name, known)
+        return composer_of({**self.settings.get("decoding", {}), **choices}, self.calibrations)
+
     def prompts(
         self,
         decoded: Decoded,
         generator: str | Generator | None = None,
         *,
         per_head: int | None = None,
-        order: str = "kinds",
+        **choices: Any,
     ) -> list[Prompt]:
-        """Join each trial's captions into a prompt that the generator reads to the end.
+        """Make each trial's captions a prompt that the generator reads to the end.
 
         Parameters
         ----------
@@ -464,14 +502,21 @@ class Decoder:
             Whose tokenizer counts; left out: the run's generator.
         per_head : int, optional
             Captions of each head; left out: as in the run.
-        order : str, default "kinds"
-            See :func:`eegprompt.prompts.compose`.
+        **choices
+            See :meth:`composer`; left out: as in the run.
+
+        Raises
+        ------
+        TokenBudgetError
+            If not even one caption fits.
         """
         loaded = self._generator(generator)
+        composer = self.composer(**choices)
         count = lru_cache(maxsize=100_000)(loaded.count_tokens)
-        per_head = per_head or int(self.settings.get("per_head", 1))
+        own = self.settings.get("decoding", {})
+        per_head = per_head or candidates_in_prompts({**own, "route": composer.route})
         return [
-            compose(captions, count, loaded.max_tokens, order)
+            composer.prompt(captions, count, loaded.max_tokens)
             for captions in decoded.captions(per_head)
         ]
 
@@ -481,6 +526,8 @@ class Decoder:
         generator: str | Generator | None = None,
         *,
         seed: int = 0,
+        sample: int = 0,
+        negative_prompt: str = "",
     ) -> np.ndarray:
         """Draw prompts.
 
@@ -491,15 +538,28 @@ class Decoder:
         generator : str or Generator, optional
             What draws; left out: the run's generator.
         seed : int, default 0
-            The picture of a prompt depends on this, the prompt and its place in the list.
+            The picture of a prompt depends on this, the prompt, its place in the list and `sample`.
+        sample : int, default 0
+            Another number gives another picture of the same prompt.
+        negative_prompt : str, default ""
+            What the pictures should not show.
 
         Returns
         -------
         array of uint8, shape (n_prompts, height, width, 3)
+
+        Raises
+        ------
+        InputError
+            If the generator cannot draw what is asked for.
         """
-        texts = [prompt if isinstance(prompt, str) else prompt.text for prompt in prompts]
-        seeds = [image_seed(seed, i) for i in range(len(texts))]
-        return self._generator(generator).generate(texts, seeds)
+        requests = [
+            PictureRequest(prompt, image_seed(seed, i, sample))
+            if isinstance(prompt, str)
+            else PictureRequest(prompt.text, image_seed(seed, i, sample), prompt.parts)
+            for i, prompt in enumerate(prompts)
+        ]
+        return request_pictures(self._generator(generator), requests, negative_prompt)
 
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):
@@ -519,7 +579,8 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
     Writes ``embeddings.safetensors`` (both sides), the candidate pool and the calibration fitted on
     the validation side into ``encoder/``, ``decodings.parquet`` (test trials) and
     ``prompts.parquet`` with the rungs `eeg`, `floor` and `ceiling`. What is there already, made
-    from the same encoder, captions and settings, is left as it is.
+    from the same encoder, captions and settings, is left as it is: where only the choices on the
+    way to a prompt have changed, only prompts are made anew.
 
     Parameters
     ----------
@@ -542,128 +603,165 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
         If the generator cannot read even one of the captions.
     """
     run = run if isinstance(run, Run) else Run(run)
+    from eegprompt.ladder import BASE_RUNGS, prompts_of_run
+
     config = load_config(run.config)
     study = run.study()
     fold = run.fold(study)
+    generator = load_generator(config.drawing.generator, **config.drawing.all_options)
+    _retrieve_captions(run, config, study, fold, progress)
+    _note_choices(run.encoder_dir, config)
+    prompts_of_run(run, generator, BASE_RUNGS, progress=progress)
+    return run
+
+
+def _retrieve_captions(
+    run: Run, config: ExperimentConfig, study: Study, fold: Fold, progress: Progress | None
+) -> None:
+    """Embed both sides, fit the calibration and retrieve, unless that was done."""
     decoder = Decoder.from_pretrained(run)
     if study.ch_names != decoder.ch_names or study.n_times != decoder.facts["encoder"]["n_times"]:
         raise RunError(
             f"the encoder of {run.path} was trained on other channels or another window than study "
             f"{study.path} has; train it again"
         )
-    captions = _usable(study.captions(config.captions), decoder.heads)
-    generator = load_generator(config.drawing.generator, **config.drawing.options)
-    key = _decode_key(run, config, study, captions, fold, generator)
+    captions = usable_captions(study.captions(config.captions), decoder.heads)
+    key = _decode_key(run, config, study, captions, fold)
     if _is_done(run, key):
-        return run
+        return
 
     embeddings = _embed_sides(decoder, study, fold, progress)
     _save_embeddings(run.embeddings_path, embeddings, fold)
 
     text_encoder = load_text_encoder(config.text_encoder)
     _check_text_encoder(decoder, text_encoder)
-    pools = candidate_pools(
-        study, fold, captions, decoder.heads, config.decoding.pool,
-        lambda texts: cached_embeddings(
-            text_encoder, texts, study.path / "cache", progress=progress
-        ),
-    )  # fmt: skip
+
+    def embed(texts: Sequence[str]) -> np.ndarray:
+        return cached_embeddings(text_encoder, texts, study.path / "cache", progress=progress)
+
+    pools = candidate_pools(study, fold, captions, decoder.heads, config.decoding.pool, embed)
     truth = reference_captions(study, captions, decoder.heads, fold.val)
+    noise = embed_noise(decoder, study, fold.val, range(_NOISE), config.seed, progress)
     decoder.pools = pools
     decoder.calibrations = {
         head: Calibration.fit(
             head,
             embeddings["val"][head],
-            cached_embeddings(
-                text_encoder, [texts[0] for texts in truth[head]], study.path / "cache"
-            ),
+            embed([texts[0] for texts in truth[head]]),
             pools[head],
-        )
+        ).with_noise(noise[head], pools[head])
         for head in decoder.heads
     }
     decoder.settings = {
         "pool": config.decoding.pool,
-        "per_head": config.decoding.per_head,
-        "generator": config.drawing.generator,
-        "generator_options": config.drawing.options,
         "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
         "eeg_std": _typical_std(study, fold.val),
     }
     _save_candidates(run.encoder_dir, decoder)
 
     kept = max(config.decoding.top_k, config.decoding.per_head)
-    table = decoder._retrieve(embeddings["test"], fold.test, pools, kept)
+    table = decoder.retrieve(embeddings["test"], fold.test, pools, kept)
     run.write_table(run.decodings_path, table)
-    run.write_table(run.prompts_path, prompt_table(run, generator, progress=progress))
     run.record(
         "decode",
         key=key,
         pool=config.decoding.pool,
         pool_sizes={head: len(pool) for head, pool in pools.items()},
         text_encoder=decoder.settings["text_encoder"],
-        generator={"name": generator.name, "revision": generator.revision},
-        max_tokens=generator.max_tokens,
         seed=config.seed,
         study=study.key,
     )
-    return run
 
 
-def prompt_table(
-    run: Run, generator: Generator, *, progress: Progress | None = None
-) -> pd.DataFrame:
-    """Compose the prompts of a decoded run for a generator, all rungs.
+def _note_choices(folder: Path, config: ExperimentConfig) -> None:
+    """Keep beside the encoder how its captions are made prompts, and what draws them."""
+    stored = read_json(folder / "calibration.json", error=RunError)
+    noted = {
+        "decoding": config.decoding.model_dump(mode="json", exclude={"pool"}),
+        "generator": config.drawing.generator,
+        "generator_options": config.drawing.all_options,
+    }
+    if any(stored.get(name) != value for name, value in noted.items()):
+        write_json(folder / "calibration.json", {**noted, **stored, **noted})
 
-    `floor` and `ceiling` speak through the heads that the trial's `eeg` prompt kept and within the
-    same budget: `floor` with captions drawn at random from the same pool (seeded by trial and head),
-    `ceiling` with the captions of the image that was shown.
+
+def composer_of(choices: Mapping[str, Any], calibrations: Mapping[str, Calibration]) -> Composer:
+    """How captions become prompts, by settings and what validation says of the heads.
 
     Parameters
     ----------
-    run : Run
-        With ``decodings.parquet``.
-    generator : Generator
-        Whose tokenizer counts.
+    choices : mapping
+        Settings under ``decoding``; what is left out is as by default.
+    calibrations : mapping of str to Calibration
+        By head.
+
+    Returns
+    -------
+    Composer
+    """
+    names = ("selection", "order", "deduplicate", "style", "route")
+    rate = choices.get("abstain")
+    return Composer(
+        **{name: choices[name] for name in names if name in choices},
+        accuracy={head: c.mean for head, c in calibrations.items()},
+        thresholds={} if rate is None else {h: c.threshold(rate) for h, c in calibrations.items()},
+        temperatures={head: c.temperature for head, c in calibrations.items()},
+    )
+
+
+def candidates_in_prompts(choices: Mapping[str, Any]) -> int:
+    """How many captions of each head enter a prompt, by settings under ``decoding``."""
+    if choices.get("route", "text") == "embeddings":
+        return int(choices.get("top_k", 5))
+    return int(choices.get("per_head", 1))
+
+
+def embed_noise(
+    decoder: Decoder,
+    study: Study,
+    like: np.ndarray,
+    keys: Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """What the heads make of noise in the place of EEG.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        With its encoder.
+    study : Study
+        The recordings.
+    like : array of int
+        Trials whose mean spectrum the noise has (up to 200 of them, evenly chosen) and whose
+        subjects it is taken to come from, one after the other.
+    keys : sequence of int
+        One trial of noise each; see :func:`eegprompt.controls.surrogates.matched_noise`.
+    seed : int
+        Another seed gives other noise.
     progress : callable, optional
         Called with (done, total, label).
 
     Returns
     -------
-    pandas.DataFrame
-        The columns of ``prompts.parquet``; lists as JSON.
+    dict of str to array (n_keys, n_dims)
+        By head, rows of unit length.
     """
-    import pandas as pd
-
-    config = load_config(run.config)
-    study = run.study()
-    fold = run.fold(study)
-    pools, _, _ = _load_candidates(run.encoder_dir)
-    heads = list(pools)
-    captions = _usable(study.captions(config.captions), heads)
-    per_head, order = config.decoding.per_head, config.decoding.order
-    truth = reference_captions(study, captions, heads, fold.test)
-    retrieved = _head_captions(run.decodings(), fold.test, per_head)
-    count = lru_cache(maxsize=100_000)(generator.count_tokens)
-    rows = []
-    for i, trial in enumerate(fold.test.tolist()):
-        eeg = compose(retrieved[i], count, generator.max_tokens, order)
-        rows.append(_prompt_row(trial, "eeg", eeg))
-        # One place in a head's list each, so that heads with several captions keep as many.
-        seats: dict[str, int] = {}
-        floor, ceiling = [], []
-        for caption in eeg.kept:
-            head = caption.head
-            seat = seats[head] = seats.get(head, -1) + 1
-            drawn = _random_captions(pools[head], config.seed, trial, per_head)
-            floor.append(replace(caption, text=drawn[seat % len(drawn)]))
-            own = truth[head][i]
-            if seat < len(own):
-                ceiling.append(replace(caption, text=own[seat]))
-        for rung, said in (("floor", floor), ("ceiling", ceiling)):
-            rows.append(_prompt_row(trial, rung, compose(said, count, generator.max_tokens, order)))
-        if progress is not None and (i + 1) % 100 == 0:
-            progress(i + 1, len(fold.test), "composing prompts")
-    return pd.DataFrame(rows, columns=list(_PROMPT_COLUMNS))
+    known = {name: i for i, name in enumerate(decoder.subjects)}
+    names = study.trials["subject"].astype(str).to_numpy()
+    some = like[np.linspace(0, len(like) - 1, min(len(like), _NOISE)).astype(int)]
+    model = np.asarray(study.eeg[some], dtype=np.float32)
+    keys = list(keys)
+    who = np.array([known.get(names[like[i % len(like)]], -1) for i in range(len(keys))], np.int64)
+    parts = []
+    for start in range(0, len(keys), _BATCH):
+        part = slice(start, start + _BATCH)
+        noise = matched_noise(model, keys[part], seed)
+        ids = np.arange(len(noise))
+        parts.append(decoder._embed(noise, ids, study.positions, who[part], None, ""))
+        if progress is not None:
+            progress(start + len(noise), len(keys), "decoding noise")
+    return {head: np.concatenate([p[head] for p in parts]) for head in decoder.heads}
 
 
 def candidate_pools(
@@ -725,7 +823,7 @@ def reference_captions(
     return result
 
 
-def _usable(captions: pd.DataFrame, heads: Sequence[str]) -> pd.DataFrame:
+def usable_captions(captions: pd.DataFrame, heads: Sequence[str]) -> pd.DataFrame:
     """Captions of some kinds, without rows that say nothing."""
     says = captions["text"].notna() & (captions["text"].astype(str).str.strip() != "")
     return captions[captions["kind"].isin(list(heads)) & says]
@@ -757,47 +855,23 @@ def _encoder_folder(source: str | Path | Run) -> Path:
     return folder
 
 
-def _head_captions(
+def head_captions(
     table: pd.DataFrame, trial_ids: np.ndarray, per_head: int
 ) -> list[list[HeadCaption]]:
+    """The best captions of every head, a list a trial, in the order of `trial_ids`."""
     rows = table[table["rank"] <= per_head].sort_values(["trial_id"], kind="stable")
     by_trial: dict[int, list[HeadCaption]] = {int(trial): [] for trial in trial_ids}
-    for trial, head, text, confidence in zip(
-        rows["trial_id"], rows["head"], rows["text"], rows["confidence"]
+    for trial, head, text, confidence, similarity in zip(
+        rows["trial_id"], rows["head"], rows["text"], rows["confidence"], rows["similarity"]
     ):
         if int(trial) in by_trial:
-            by_trial[int(trial)].append(HeadCaption(head, text, float(confidence)))
+            by_trial[int(trial)].append(
+                HeadCaption(head, text, float(confidence), float(similarity))
+            )
     for trial, said in by_trial.items():
         if not said:
             raise RunError(f"trial {trial} was not decoded; run 'eegprompt decode RUN' again")
     return list(by_trial.values())
-
-
-def _random_captions(pool: CandidatePool, seed: int, trial: int, n: int) -> list[str]:
-    """Captions drawn without replacement, by seed, trial and kind alone."""
-    rng = np.random.default_rng(int(content_key("floor", int(seed), int(trial), pool.kind), 16))
-    chosen = rng.choice(len(pool), size=min(n, len(pool)), replace=False)
-    return [pool.texts[i] for i in chosen]
-
-
-def _prompt_row(trial: int, rung: str, prompt: Prompt) -> dict[str, Any]:
-    def plain(caption: HeadCaption) -> dict[str, Any]:
-        # On other rungs the confidence only says which caption would have gone first.
-        return {**caption.to_dict(), **({} if rung == "eeg" else {"confidence": None})}
-
-    return {
-        "trial_id": trial,
-        "rung": rung,
-        "text": prompt.text,
-        "n_tokens": prompt.n_tokens,
-        "heads": json.dumps(list(prompt.heads)),
-        "kept": json.dumps([plain(c) for c in prompt.kept], ensure_ascii=False),
-        "dropped": json.dumps(
-            [{**plain(c), "reason": why} for c, why in zip(prompt.dropped, prompt.reasons)],
-            ensure_ascii=False,
-        ),
-        "reason": prompt.reason,
-    }
 
 
 def _embed_sides(
@@ -856,9 +930,21 @@ def _save_candidates(folder: Path, decoder: Decoder) -> None:
     write_json(folder / "calibration.json", {**decoder.settings, "heads": heads})
 
 
-def _load_candidates(
+def load_candidates(
     folder: Path,
 ) -> tuple[dict[str, CandidatePool], dict[str, Calibration], dict[str, Any]]:
+    """Pools, calibrations and the remaining settings from an ``encoder`` folder.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        With ``calibration.json`` and the candidates.
+
+    Raises
+    ------
+    RunError
+        If a file is missing or cannot be read.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -894,19 +980,17 @@ def _decode_key(
     study: Study,
     captions: pd.DataFrame,
     fold: Fold,
-    generator: Generator,
 ) -> str:
-    """Key of all that decides the outcome of decoding."""
+    """Key of all that decides what is retrieved."""
     return content_key(
         sha256_file(run.encoder_dir / "model.safetensors"),
         sha256_file(run.encoder_dir / "config.json"),
         study.key,
         captions.to_json(),
         [getattr(fold, side).tolist() for side in ("train", "val", "test")],
-        config.decoding.model_dump(),
+        [config.decoding.pool, config.decoding.top_k, config.decoding.per_head],
         config.text_encoder,
         config.seed,
-        [generator.name, generator.revision, generator.max_tokens],
     )
 
 
@@ -914,7 +998,6 @@ def _is_done(run: Run, key: str) -> bool:
     files = (
         run.embeddings_path,
         run.decodings_path,
-        run.prompts_path,
         run.encoder_dir / "calibration.json",
         run.encoder_dir / "candidates.parquet",
         run.encoder_dir / "candidates.safetensors",

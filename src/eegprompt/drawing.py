@@ -11,17 +11,27 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eegprompt.artifacts import content_key, provenance, read_json, write_bytes, write_json
-from eegprompt.decoder import RUNGS, image_seed, prompt_table
-from eegprompt.errors import InputError, RunError, UnknownNameError
+from eegprompt.decoder import image_seed
+from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError, RunError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import load_generator
+from eegprompt.ladder import PICTURE_RUNGS, PROMPT_RUNGS, check_rungs, prompt_table, prompts_of_run
+from eegprompt.picture_requests import (
+    PictureRequest,
+    check_generator,
+    request_pictures,
+    wants_image,
+)
+from eegprompt.prompts.captions import clean, styled
 from eegprompt.run import Run, slug
+from eegprompt.text import cached_embeddings, load_text_encoder
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,8 +52,7 @@ class _Task:
     rung: str
     trial: int
     sample: int
-    prompt: str
-    seed: int
+    request: PictureRequest
 
 
 def select_trials(
@@ -99,7 +108,8 @@ def draw(
     run : Run or path-like
         With ``prompts.parquet``.
     rungs : sequence of str, optional
-        Of :data:`eegprompt.decoder.RUNGS`; left out: the run's.
+        Of :data:`eegprompt.ladder.RUNGS`, or ``all``; left out: the run's. Prompts of a rung that
+        the run has none of are composed first.
     generator : str or Generator, optional
         What draws; left out: the run's. Where another one reads fewer tokens than the prompts
         have, they are composed again for it and kept beside its pictures.
@@ -121,15 +131,15 @@ def draw(
         If the run was not decoded.
     UnknownNameError
         If a rung or the generator does not exist.
+    InputError
+        If the generator cannot draw from what the prompts are made of, or the study cannot have a
+        rung.
     StorageError
         If the disk is full; what was drawn is kept.
     """
     run = run if isinstance(run, Run) else Run(run)
     config = load_config(run.config)
-    wanted_rungs = list(dict.fromkeys(rungs if rungs is not None else config.drawing.rungs))
-    for rung in wanted_rungs:
-        if rung not in RUNGS:
-            raise UnknownNameError("rung", rung, RUNGS)
+    wanted_rungs = check_rungs(rungs if rungs is not None else config.drawing.rungs)
     n_samples = config.drawing.samples if samples is None else samples
     per_image = config.drawing.trials_per_image if trials_per_image is None else trials_per_image
     if n_samples < 1 or (per_image is not None and per_image < 1):
@@ -139,11 +149,24 @@ def draw(
     study = run.study()
     fold: Fold = run.fold(study)
     loaded, folder = _load(generator, config)
-    prompts = prompts_for(run, loaded, folder)
+    if "reference-vae" in wanted_rungs and not hasattr(loaded, "round_trip"):
+        if rungs is None or "all" not in rungs:
+            raise InputError(
+                f"the rung 'reference-vae' shows an image through a pipeline's own coding, and "
+                f"{loaded.name} has none; leave the rung out"
+            )
+        wanted_rungs.remove("reference-vae")
+    spoken = [rung for rung in wanted_rungs if rung in PROMPT_RUNGS]
+    prompts = prompts_for(run, loaded, folder, spoken, progress=progress)
     trials = select_trials(study.trials["image_id"].tolist(), fold.test, per_image, config.seed)
-    tasks = _tasks(run, folder, prompts, wanted_rungs, trials, n_samples, config.seed)
+    context = _Context(run, config) if wants_image(loaded) else None
+    tasks = _tasks(run, folder, prompts, spoken, trials, n_samples, config, context)
+    negative = config.drawing.negative_prompt
+    check_generator(loaded, [task.request for task in tasks], negative)
 
     settings = getattr(loaded, "settings", {"model": loaded.name, "revision": loaded.revision})
+    if negative:
+        settings = {**settings, "negative_prompt": negative}
     record = {
         "name": loaded.name,
         "revision": loaded.revision,
@@ -154,9 +177,12 @@ def draw(
         "trial_ids": trials.tolist(),
     }
     _note(run, folder, wanted_rungs, record, complete=False)
-    _remove_outdated(run, folder, prompts, wanted_rungs)
+    _remove_outdated(run, folder, prompts, spoken)
     look = content_key({k: v for k, v in settings.items() if k not in _NOT_LOOK})
-    _draw_missing(tasks, loaded, look, config.drawing.batch_size, progress)
+    _draw_missing(tasks, loaded, look, negative, config.drawing.batch_size, progress)
+    for rung in wanted_rungs:
+        if rung in PICTURE_RUNGS:
+            _show_references(run, loaded, folder, rung, trials, look, progress)
     _note(run, folder, wanted_rungs, record, complete=True)
     run.record("generate", generator=settings, rungs=wanted_rungs, seed=config.seed)
     return run
@@ -170,13 +196,20 @@ def _load(generator: str | Generator | None, config: ExperimentConfig) -> tuple[
     """The generator, and the name its pictures stand under."""
     if generator is None or generator == config.drawing.generator:
         spec = config.drawing.generator
-        return load_generator(spec, **config.drawing.options), spec
+        return load_generator(spec, **config.drawing.all_options), spec
     if isinstance(generator, str):
         return load_generator(generator), generator
     return generator, generator.name
 
 
-def prompts_for(run: Run, generator: Generator, folder: str | None = None) -> pd.DataFrame:
+def prompts_for(
+    run: Run,
+    generator: Generator,
+    folder: str | None = None,
+    rungs: Sequence[str] = (),
+    *,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
     """The run's prompts, if the generator reads them all to the end; else composed anew for it.
 
     Parameters
@@ -187,6 +220,10 @@ def prompts_for(run: Run, generator: Generator, folder: str | None = None) -> pd
         What is to draw.
     folder : str, optional
         Name its pictures stand under; left out: its own.
+    rungs : sequence of str
+        Rungs that are needed; what the run has no prompts of is composed.
+    progress : callable, optional
+        Called with (done, total, label).
 
     Returns
     -------
@@ -194,13 +231,45 @@ def prompts_for(run: Run, generator: Generator, folder: str | None = None) -> pd
         As ``prompts.parquet``. Prompts composed anew are kept as ``prompts.parquet`` in the
         generator's folder of pictures.
     """
-    prompts = run.prompts()
-    if all(generator.count_tokens(text) <= generator.max_tokens for text in set(prompts["text"])):
-        return prompts
-    prompts = prompt_table(run, generator)
+    config = load_config(run.config)
+    run.prompts()  # said in the usual words if there are none
+    named = folder == config.drawing.generator
+    own = generator if named else _own_generator(config, generator)
+    prompts = prompts_of_run(run, own, rungs, progress=progress)
     place = run.path / "images" / slug(folder or generator.name)
+    limit = generator.max_tokens
+    if named or limit is None or _longest(prompts, generator, config) <= limit:
+        (place / "prompts.parquet").unlink(missing_ok=True)
+        return prompts
+    composed = [rung for rung in PROMPT_RUNGS if rung in set(prompts["rung"])]
+    prompts = prompt_table(run, generator, composed, progress=progress)
     run.write_table(place / "prompts.parquet", prompts)
     return prompts
+
+
+def _own_generator(config: ExperimentConfig, other: Generator) -> Generator:
+    """The run's own generator, whose budget its prompts keep; `other` where it cannot be had."""
+    try:
+        return load_generator(config.drawing.generator, **config.drawing.all_options)
+    except (ModelLoadError, MissingDependencyError):
+        return other
+
+
+def _longest(prompts: pd.DataFrame, generator: Generator, config: ExperimentConfig) -> int:
+    """Tokens of the longest text that the generator would read."""
+    texts: set[str] = set()
+    for text, kept in {*zip(prompts["text"], prompts["kept"])}:
+        parts = _parts(kept, config.decoding.style)
+        texts |= {part for part, _ in parts} if parts else {text}
+    return max(map(generator.count_tokens, texts))
+
+
+def _parts(kept: str, style: str) -> tuple[tuple[str, float], ...]:
+    """Texts and weights of a blend, from its row in ``prompts.parquet``; empty for a text."""
+    entries = json.loads(kept)
+    if not all("weight" in entry for entry in entries):
+        return ()
+    return tuple((styled(clean(entry["text"]), style), float(entry["weight"])) for entry in entries)
 
 
 def _remove_outdated(run: Run, folder: str, prompts: pd.DataFrame, rungs: Sequence[str]) -> None:
@@ -225,63 +294,143 @@ def _tasks(
     rungs: Sequence[str],
     trials: np.ndarray,
     samples: int,
-    seed: int,
+    config: ExperimentConfig,
+    context: _Context | None,
 ) -> list[_Task]:
     """All pictures that are wanted, trial by trial, so that a part of them is a fair part."""
-    texts = {
-        (int(trial), rung): text
-        for trial, rung, text in zip(prompts["trial_id"], prompts["rung"], prompts["text"])
+    rows = {
+        (int(trial), rung): (text, kept)
+        for trial, rung, text, kept in zip(
+            prompts["trial_id"], prompts["rung"], prompts["text"], prompts["kept"]
+        )
     }
     tasks = []
     for trial in trials.tolist():
         for rung in rungs:
-            if (trial, rung) not in texts:
+            if (trial, rung) not in rows:
                 raise RunError(
                     f"trial {trial} has no prompt on rung '{rung}'; run 'eegprompt decode RUN' again"
                 )
+            text, kept = rows[trial, rung]
+            parts = _parts(kept, config.decoding.style)
+            image = context.image_path(kept) if context is not None else ""
             tasks += [
                 _Task(
                     run.image_path(folder, rung, trial, sample),
                     rung,
                     trial,
                     sample,
-                    texts[trial, rung],
-                    image_seed(seed, trial, sample),
+                    PictureRequest(text, image_seed(config.seed, trial, sample), parts, image),
                 )
                 for sample in range(samples)
             ]
     return tasks
 
 
+class _Context:
+    """What a generator may want to know beside the prompt: the training image that stands for it."""
+
+    def __init__(self, run: Run, config: ExperimentConfig):
+        self.study = run.study()
+        self.config = config
+        train = self.study.trials.iloc[run.fold(self.study).train]
+        self.category = dict(zip(train["image_id"].astype(str), train["category"].astype(str)))
+        self.images = sorted(self.category)
+
+    def image_path(self, kept: str) -> str:
+        """The training image that stands for a prompt.
+
+        It is the one whose caption of the same kind is nearest to the prompt's most trusted caption
+        (the first one where none is trusted); of several, the one whose other captions are nearest
+        to the prompt's others; of several still, one chosen by the prompt's words. For a category's
+        name it is one of the category's images, chosen by the name.
+        """
+        said = json.loads(kept)
+        if said[0]["head"] == "category":
+            names = {i: " ".join(c.replace("_", " ").split()) for i, c in self.category.items()}
+            best = [i for i in self.images if names[i] == said[0]["text"]] or self.images
+        else:
+            # A stable sort: where all confidences are unknown the first caption leads.
+            ranked = sorted(
+                said, key=lambda c: -(c.get("weight") or 0) * 10 - (c["confidence"] or 0)
+            )
+            first = self._nearness(ranked[0]["head"], ranked[0]["text"])
+            best = [i for i, value in first.items() if value >= max(first.values()) - 1e-6]
+            if len(best) > 1 and len(ranked) > 1:
+                others = [self._nearness(c["head"], c["text"]) for c in ranked[1:]]
+                total = {i: sum(near.get(i, 0.0) for near in others) for i in best}
+                best = [i for i in best if total[i] >= max(total.values()) - 1e-6]
+        chosen = min(best, key=lambda i: content_key("stands for", kept, i))
+        return str(self.study.image_path(chosen))
+
+    @cached_property
+    def _vectors(self) -> dict[str, tuple[list[str], np.ndarray]]:
+        """By kind: image of each training caption, and the captions' embeddings."""
+        table = self.study.captions(self.config.captions)
+        table = table.assign(image_id=table["image_id"].astype(str))
+        table = table[table["image_id"].isin(self.category)]
+        return {
+            str(kind): (rows["image_id"].tolist(), self._embed(rows["text"].astype(str).tolist()))
+            for kind, rows in table.groupby("kind")
+            if kind in self.config.kinds
+        }
+
+    @cached_property
+    def _text_encoder(self) -> Any:
+        return load_text_encoder(self.config.text_encoder)
+
+    def _embed(self, texts: Sequence[str]) -> np.ndarray:
+        return cached_embeddings(self._text_encoder, list(texts), self.study.path / "cache")
+
+    def _nearness(self, head: str, text: str) -> dict[str, float]:
+        """Cosine of each training image's nearest caption of a kind with a caption."""
+        key = (head, text)
+        if key not in self._known:
+            images, vectors = self._vectors[head]
+            near: dict[str, float] = {}
+            for image, value in zip(images, (vectors @ self._embed([text])[0]).tolist()):
+                near[image] = max(value, near.get(image, -1.0))
+            self._known[key] = near
+        return self._known[key]
+
+    @cached_property
+    def _known(self) -> dict[tuple[str, str], dict[str, float]]:
+        return {}
+
+
 def _draw_missing(
     tasks: list[_Task],
     generator: Generator,
     look: str,
+    negative_prompt: str,
     batch_size: int,
     progress: Progress | None,
 ) -> None:
     label = f"drawing with {generator.name}"
 
     def facts(task: _Task) -> dict[str, str]:
+        image = task.request.image_path
         return {
-            "prompt": task.prompt,
+            "prompt": task.request.prompt,
+            **({"negative_prompt": negative_prompt} if negative_prompt else {}),
+            **({"image": Path(image).name} if image else {}),
             "model": generator.name,
             "revision": generator.revision,
             "look": look,
-            "seed": str(task.seed),
+            "seed": str(task.request.seed),
             "trial_id": str(task.trial),
             "sample": str(task.sample),
             "rung": task.rung,
             "software": "eegprompt",
         }
 
-    missing: dict[tuple[str, int], list[_Task]] = {}
-    there: dict[tuple[str, int], Path] = {}
+    missing: dict[PictureRequest, list[_Task]] = {}
+    there: dict[PictureRequest, Path] = {}
     for task in tasks:
         if picture_facts(task.path) == facts(task):
-            there[task.prompt, task.seed] = task.path
+            there[task.request] = task.path
         else:
-            missing.setdefault((task.prompt, task.seed), []).append(task)
+            missing.setdefault(task.request, []).append(task)
     done = len(tasks) - sum(map(len, missing.values()))
     if progress is not None:
         progress(done, len(tasks), label)
@@ -300,13 +449,89 @@ def _draw_missing(
             groups.append(group)
     for start in range(0, len(groups), batch_size):
         part = groups[start : start + batch_size]
-        pictures = generator.generate(
-            [group[0].prompt for group in part], [group[0].seed for group in part]
+        pictures = request_pictures(
+            generator, [group[0].request for group in part], negative_prompt
         )
         for group, picture in zip(part, pictures):
             write(group, picture)
         if progress is not None:
             progress(done, len(tasks), label)
+
+
+def _show_references(
+    run: Run,
+    generator: Generator,
+    folder: str,
+    rung: str,
+    trials: np.ndarray,
+    look: str,
+    progress: Progress | None,
+) -> None:
+    """Put the images that were shown beside what was drawn, squashed to its size, one a trial."""
+    study = run.study()
+    images = study.trials["image_id"].astype(str).to_numpy()
+    checksum = study.images.set_index("image_id").get("sha256")
+    size = _picture_size(run, generator, folder)
+    label = "showing references"
+
+    def facts(trial: int) -> dict[str, str]:
+        image = images[trial]
+        known = checksum.get(image) if checksum is not None else None
+        return {
+            "prompt": "",
+            "image": str(known if isinstance(known, str) else image),
+            "size": f"{size[0]}x{size[1]}" if size else "own",
+            "model": generator.name if rung == "reference-vae" else "none",
+            "revision": generator.revision if rung == "reference-vae" else "none",
+            **({"look": look} if rung == "reference-vae" else {}),
+            "trial_id": str(trial),
+            "sample": "0",
+            "rung": rung,
+            "software": "eegprompt",
+        }
+
+    by_image: dict[str, list[int]] = {}
+    for trial in trials.tolist():
+        if picture_facts(run.image_path(folder, rung, trial)) != facts(trial):
+            by_image.setdefault(images[trial], []).append(trial)
+    done = len(trials) - sum(map(len, by_image.values()))
+    for image, mine in by_image.items():
+        picture = study.load_images([image])[0]
+        if size is None:
+            size = (picture.shape[1], picture.shape[0])
+        picture = _squashed(picture, size)
+        if rung == "reference-vae":
+            picture = generator.round_trip(picture[None])[0]  # type: ignore[attr-defined]
+        for trial in mine:
+            write_bytes(run.image_path(folder, rung, trial), _png(picture, facts(trial)))
+        done += len(mine)
+        if progress is not None:
+            progress(done, len(trials), label)
+
+
+def _picture_size(run: Run, generator: Generator, folder: str) -> tuple[int, int] | None:
+    """Width and height of a generator's pictures: of one it drew, else as its settings say."""
+    from PIL import Image
+
+    for rung in PROMPT_RUNGS:
+        for path in sorted(run.images_dir(folder, rung).glob("*.png")):
+            try:
+                with Image.open(path) as picture:
+                    return picture.size
+            except OSError:
+                continue
+    settings = getattr(generator, "settings", {})
+    if settings.get("width") and settings.get("height"):
+        return int(settings["width"]), int(settings["height"])
+    return None
+
+
+def _squashed(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    from PIL import Image
+
+    if (picture.shape[1], picture.shape[0]) == size:
+        return picture
+    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
 def _png(picture: np.ndarray, facts: dict[str, str]) -> bytes:

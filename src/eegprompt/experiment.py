@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from eegprompt.artifacts import content_key, write_text
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.kinds import KINDS, parse_kinds
+from eegprompt.prompts.selection import Selection
 from eegprompt.registry import forms, names
 
 __all__ = [
@@ -30,74 +31,131 @@ class _Settings(BaseModel):
 
 
 class EncoderConfig(_Settings):
-    """The EEG encoder. `options` go to its constructor; sizes that depend on data do not."""
+    """The EEG encoder."""
 
-    name: str = "transformer"
-    options: dict[str, Any] = Field(default_factory=dict)
+    name: str = Field("transformer", description="which encoder, by its registered name")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="for its constructor; sizes that depend on data are not among them",
+    )
 
 
 class TrainingConfig(_Settings):
     """How the encoder is trained. Selection is by the validation side alone."""
 
-    objective: str = "clip"
-    epochs: int = Field(30, ge=1)
-    batch_size: int = Field(128, ge=2)
-    learning_rate: float = Field(2e-3, gt=0)
-    weight_decay: float = Field(0.01, ge=0)
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    objective: str = Field("clip", description="what the heads are trained by")
+    epochs: int = Field(30, ge=1, description="passes over the training trials, at most")
+    batch_size: int = Field(128, ge=2, description="trials in a step")
+    learning_rate: float = Field(2e-3, gt=0, description="highest rate of the schedule")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the objective")
     patience: int = Field(10, ge=1, description="passes without a better validation loss")
-    fitted_steps: tuple[str, ...] = ("whiten",)
-    device: str = "auto"
-    precision: str = "32-true"
-    workers: int = Field(0, ge=0)
+    fitted_steps: tuple[str, ...] = Field(
+        ("whiten",), description="steps fitted on the training side and applied to all EEG"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: str = Field("32-true", description="as Lightning names it, e.g. bf16-mixed")
+    workers: int = Field(0, ge=0, description="processes that load trials; 0: none beside the main")
 
 
 class DecodingConfig(_Settings):
-    """How captions are retrieved and joined."""
+    """How captions are retrieved and made prompts."""
 
-    pool: Literal["train", "test", "all"] = "train"
-    per_head: int = Field(1, ge=1, description="captions of each head in a prompt")
-    order: Literal["kinds", "confidence"] = "kinds"
+    pool: Literal["train", "test", "all"] = Field(
+        "train", description="whose images' captions can be retrieved; it sets chance"
+    )
     top_k: int = Field(5, ge=1, description="candidates kept for each head in decodings.parquet")
+    per_head: int = Field(1, ge=1, description="captions of each head in a prompt")
+    selection: str = Field(
+        "all",
+        description="which heads speak: all; top-k:2 (most confident, each trial); top-k-global:2 "
+        "(most accurate on validation); level:low,mid; heads:ObjectSnap,ThemeTag",
+    )
+    abstain: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="a head is silent unless more confident than it is of noise but for this share "
+        "of trials, e.g. 0.05; none: no head abstains",
+    )
+    order: Literal["kinds", "confidence", "object-first"] = Field(
+        "kinds",
+        description="of captions in a prompt: by level (kinds), by confidence, or the object first; "
+        "in a blend, confidence also weighs the heads",
+    )
+    deduplicate: Literal["exact", "near"] = Field(
+        "exact",
+        description="near also leaves out phrases that differ in articles and endings alone",
+    )
+    style: str = Field("", description="put at the end of every prompt; part of its budget")
+    route: Literal["text", "embeddings"] = Field(
+        "text",
+        description="text joins the captions; embeddings blends the prompt embeddings of the top_k "
+        "candidates of each head by their similarity",
+    )
+
+    @field_validator("selection")
+    @classmethod
+    def _known_selection(cls, value: str) -> str:
+        Selection.parse(value)
+        return value
 
 
 class DrawingConfig(_Settings):
     """Which pictures are drawn and by what."""
 
-    generator: str = "builtin"
+    generator: str = Field("builtin", description="builtin, diffusers:MODEL, ...")
     options: dict[str, Any] = Field(
         default_factory=dict, description="for the generator: steps, guidance, dtype, ..."
     )
-    rungs: tuple[str, ...] = ("eeg", "floor", "ceiling")
-    samples: int = Field(1, ge=1)
+    long_prompt: Literal["drop", "chunk"] = Field(
+        "drop",
+        description="where captions exceed what the generator reads: leave some out, or embed the "
+        "prompt in chunks (where the generator can)",
+    )
+    negative_prompt: str = Field("", description="what pictures should not show; empty: nothing")
+    rungs: tuple[str, ...] = Field(
+        ("eeg", "floor", "ceiling"), description="rungs of the ladder that are drawn"
+    )
+    samples: int = Field(1, ge=1, description="pictures of each trial")
     trials_per_image: int | None = Field(
         1, ge=1, description="test trials drawn for each image; none draws all"
     )
-    batch_size: int = Field(16, ge=1)
+    batch_size: int = Field(16, ge=1, description="pictures asked of the generator at a time")
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """What the generator is made with."""
+        chunk = {"long_prompt": "chunk"} if self.long_prompt == "chunk" else {}
+        return {**chunk, **self.options}
 
 
 class EvaluationConfig(_Settings):
     """How scores are computed."""
 
-    features: str = "builtin"
+    features: str = Field("builtin", description="what pictures are compared by")
     weights: str | None = Field(
         None, description="folder of the weights files of features 'pretrained'; else the cache"
     )
-    protocol: Literal["mindeye", "brain-diffuser"] = "mindeye"
-    permutations: int = Field(2000, ge=19)
-    resamples: int = Field(1000, ge=100)
+    protocol: Literal["mindeye", "brain-diffuser"] = Field(
+        "mindeye", description="whose way of preparing pictures"
+    )
+    permutations: int = Field(2000, ge=19, description="for chance and p")
+    resamples: int = Field(1000, ge=100, description="for intervals")
 
 
 class ExperimentConfig(_Settings):
     """Everything that decides a run's result. Equal settings, data and versions: equal bytes."""
 
-    study: str
-    split: str = "official"
-    fold: int = Field(0, ge=0)
-    captions: str = "builtin"
-    kinds: tuple[str, ...] = tuple(KINDS)
-    text_encoder: str = "builtin"
-    seed: int = 0
+    study: str = Field(description="the study's folder")
+    split: str = Field("official", description="the split's name")
+    fold: int = Field(0, ge=0, description="the fold, counted from 0")
+    captions: str = Field("builtin", description="the caption set's name")
+    kinds: tuple[str, ...] = Field(
+        tuple(KINDS), description="caption kinds, one head each; also as low, mid or high"
+    )
+    text_encoder: str = Field("builtin", description="builtin, clip:MODEL, ...")
+    seed: int = Field(0, description="of all that is random")
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()
     decoding: DecodingConfig = DecodingConfig()

@@ -12,7 +12,7 @@ the validation trials.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,15 @@ from eegprompt.errors import CaptionError, InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POOLS", "Calibration", "CandidatePool", "build_pool", "caption_id", "retrieve"]
+__all__ = [
+    "POOLS",
+    "Calibration",
+    "CandidatePool",
+    "build_pool",
+    "caption_id",
+    "fit_temperature",
+    "retrieve",
+]
 
 POOLS = ("train", "test", "all")
 
@@ -340,6 +348,46 @@ def closeness(
     return own, others
 
 
+_TEMPERATURES = np.geomspace(0.001, 1, 61)
+
+
+def fit_temperature(query: np.ndarray, truth: np.ndarray, pool: CandidatePool, k: int) -> float:
+    """Temperature with which a head's candidates are best weighed against one another.
+
+    Weights are the softmax of similarity / temperature over the k nearest captions. Chosen is the
+    temperature whose weighted mean of the captions' embeddings lies closest (mean cosine over
+    trials) to the true caption's: a head that is right trusts its first candidate, one that guesses
+    spreads its bet.
+
+    Parameters
+    ----------
+    query : array, shape (n, n_dims)
+        The head's embeddings of the validation trials.
+    truth : array, shape (n, n_dims)
+        Embeddings of those trials' true captions.
+    pool : CandidatePool
+        What the head retrieves from.
+    k : int
+        Candidates that are weighed.
+
+    Returns
+    -------
+    float
+        In [.001, 1]; of equally good ones the largest.
+    """
+    indices, similarity = retrieve(query, pool, k)
+    candidates = _unit(pool.embeddings)[indices]
+    truth = _unit(truth)
+    best, chosen = -np.inf, float(_TEMPERATURES[-1])
+    for temperature in _TEMPERATURES[::-1]:
+        weight = np.exp((similarity - similarity[:, :1]) / temperature)
+        mean = np.einsum("nk,nkd->nd", weight, candidates)
+        closeness_to_truth = float((_unit(mean) * truth).sum(axis=1).mean())
+        if closeness_to_truth > best + 1e-9:
+            best, chosen = closeness_to_truth, float(temperature)
+    return round(chosen, 6)
+
+
 @dataclass(frozen=True)
 class Logistic:
     """A logistic function of a caption's evidence that never falls with more of it.
@@ -440,6 +488,11 @@ class Calibration:
         Mean of the target on them, for the nearest caption: .5 for a head at chance.
     pool : str
         Name of the pool it was fitted with.
+    temperature : float
+        For weights over candidates; see :func:`fit_temperature`.
+    noise : tuple of float
+        Confidences of the nearest caption on noise in the place of EEG, sorted; see
+        :meth:`threshold`.
     """
 
     head: str
@@ -448,6 +501,8 @@ class Calibration:
     n: int = 0
     mean: float = 0.5
     pool: str = "train"
+    temperature: float = 0.05
+    noise: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -475,11 +530,12 @@ class Calibration:
         own, others = closeness(truth, pool, indices)
         target = own - others + 0.5
         mean = float(target[:, 0].mean())
+        temperature = fit_temperature(query, truth, pool, _FITTED_RANKS)
         if not np.abs(features).any():  # a constant head
-            return cls(head, n=len(query), mean=mean, pool=pool.name)
+            return cls(head, n=len(query), mean=mean, pool=pool.name, temperature=temperature)
         first = Logistic.fit(features[:, 0], target[:, 0])
         rest = Logistic.fit(features[:, 1:].reshape(-1, 2), target[:, 1:].ravel())
-        return cls(head, first, rest, len(query), mean, pool.name)
+        return cls(head, first, rest, len(query), mean, pool.name, temperature)
 
     def confidence(self, query: np.ndarray, pool: CandidatePool, indices: np.ndarray) -> np.ndarray:
         """Confidence of retrieved captions.
@@ -504,6 +560,58 @@ class Calibration:
         told_apart = np.abs(features[:, 0]).any(axis=1)
         return np.where(told_apart[:, None], value, 0.5)
 
+    def with_noise(self, query: np.ndarray, pool: CandidatePool) -> Calibration:
+        """The same, knowing how confident the head is of noise.
+
+        Parameters
+        ----------
+        query : array, shape (n, n_dims)
+            The head's embeddings of noise that is matched to the validation trials.
+        pool : CandidatePool
+            The pool of the fit.
+        """
+        indices, _ = retrieve(query, pool)
+        confidence = self.confidence(query, pool, indices)[:, 0]
+        return replace(self, noise=tuple(np.sort(np.round(confidence, 6)).tolist()))
+
+    def threshold(self, false_alarms: float) -> float:
+        """Confidence that a head must exceed to speak, so that it seldom speaks of noise.
+
+        With n confidences on noise, the threshold is the k-th smallest of them, k = ⌈(n + 1)(1 −
+        `false_alarms`)⌉: a further trial of noise exceeds it with probability `false_alarms` at
+        most. It is never below .5, for below that a random caption would do as well, and it is 1
+        (which nothing exceeds) where there is too little noise to tell.
+
+        Parameters
+        ----------
+        false_alarms : float
+            In (0, 1).
+
+        Returns
+        -------
+        float
+            In [.5, 1].
+
+        References
+        ----------
+        Chow (1970), rejecting where the chance of being right is too small; Vovk, Gammerman and
+        Shafer (2005) and Bates et al. (2023), the quantile that makes the bound hold for finite n.
+
+        Examples
+        --------
+        >>> quiet = Calibration("ObjectSnap", noise=tuple(0.5 + i / 200 for i in range(99)))
+        >>> quiet.threshold(0.05)
+        0.97
+        """
+        if not 0 < false_alarms < 1:
+            raise InputError(
+                f"the rate of false alarms must lie between 0 and 1, got {false_alarms}"
+            )
+        place = int(np.ceil(round((len(self.noise) + 1) * (1 - false_alarms), 9)))
+        if place > len(self.noise):
+            return 1.0
+        return max(0.5, self.noise[place - 1])
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return asdict(self)
@@ -512,7 +620,7 @@ class Calibration:
     def from_dict(cls, stored: dict[str, Any]) -> Calibration:
         """Back from :meth:`to_dict`, through JSON or not."""
         functions = {name: Logistic.from_dict(stored[name]) for name in ("first", "rest")}
-        return cls(**{**stored, **functions})
+        return cls(**{**stored, **functions, "noise": tuple(stored.get("noise", ()))})
 
 
 _FITTED_RANKS = 5

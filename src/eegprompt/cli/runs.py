@@ -10,7 +10,7 @@ import typer
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, RunPath, Settings, StudyPath
 from eegprompt.cli.scores import print_scores
-from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.errors import InputError
 
 __all__ = ["register"]
 
@@ -96,9 +96,14 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
 def generate(
     run: RunPath,
     settings: Settings = None,
-    rung: Annotated[
+    rungs: Annotated[
         list[str] | None,
-        typer.Option(help="eeg, floor or ceiling; may be given more than once; default: all."),
+        typer.Option(
+            "--rungs",
+            "--rung",
+            metavar="RUNG,...",
+            help="Rungs of the ladder, e.g. eeg,noise,shuffled, or all; default: eeg, floor, ceiling.",
+        ),
     ] = None,
     generator: Annotated[
         str | None,
@@ -106,24 +111,25 @@ def generate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw the prompts of a decoded run.
+    """Draw the prompts of a decoded run, and the rungs of the ladder that they are judged by.
 
     Reads RUN/prompts.parquet; writes RUN/images/GENERATOR/RUNG/. Pictures that exist are not drawn
-    again. Settings under 'drawing' may be changed here.
+    again. Rungs: eeg, floor, noise, shuffled, wrong-class, predicted-class, true-class, ceiling,
+    reference, reference-vae. Settings under 'drawing' may be changed here.
 
-    Example: [bold]eegprompt generate runs/a --rung eeg --generator builtin[/bold]
+    Example: [bold]eegprompt generate runs/a --rungs eeg,noise,ceiling --generator builtin[/bold]
     """
     from eegprompt.drawing import draw
+    from eegprompt.ladder import check_rungs
     from eegprompt.pipeline import change_settings
 
     opened = _open(run)
-    for name in rung or ():
-        if name not in ("eeg", "floor", "ceiling"):
-            raise UnknownNameError("rung", name, ["eeg", "floor", "ceiling"])
+    asked = [name.strip() for words in rungs or () for name in words.split(",") if name.strip()]
+    check_rungs(asked)
     for one in opened:
         one = change_settings(one, settings, groups=("drawing",))
         with console.step(_title("generate", one, opened)) as progress:
-            draw(one, rungs=rung or None, generator=generator, progress=progress)
+            draw(one, rungs=asked or None, generator=generator, progress=progress)
     _say([one.path / "images" for one in opened], json)
 
 

@@ -1,0 +1,123 @@
+"""EEG that carries nothing, to see what the pipeline makes of it: matched noise, and exchanged trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eegprompt.artifacts import content_key
+from eegprompt.errors import InputError
+
+__all__ = ["derange", "matched_noise"]
+
+_CHUNK = 32  # noise trials at a time; their weights fill memory
+
+
+def matched_noise(eeg: np.ndarray, keys: Sequence[int], seed: int) -> np.ndarray:
+    """Gaussian noise with the mean spectrum of some trials, and nothing else of them.
+
+    In every frequency each noise trial is a random mixture, with independent complex normal
+    weights, of the trials' Fourier coefficients. So it has the trials' mean power in every
+    frequency, their variance and their mean covariance between channels, while its phases are
+    random: what was evoked at a moment after the stimulus, and which trial was which, is gone.
+
+    Parameters
+    ----------
+    eeg : array, shape (n_trials, n_chans, n_times)
+        What to match.
+    keys : sequence of int, length n
+        One noise trial each; a trial depends on its key and on `seed` alone.
+    seed : int
+        Another seed gives other noise.
+
+    Returns
+    -------
+    array of float32, shape (n, n_chans, n_times)
+        In the unit of `eeg`.
+
+    References
+    ----------
+    After the surrogates of Theiler et al. (1992) and Prichard and Theiler (1994), with the mean
+    cross-spectrum of all trials in the place of one trial's.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> noise = matched_noise(3 * rng.standard_normal((50, 2, 100)), range(400), seed=0)
+    >>> noise.shape, bool(abs(noise.std() - 3) < 0.05)
+    ((400, 2, 100), True)
+    """
+    eeg = np.asarray(eeg, dtype=np.float64)
+    if eeg.ndim != 3 or not len(eeg):
+        raise InputError(f"noise is matched to trials (n, n_chans, n_times), got shape {eeg.shape}")
+    n, _, n_times = eeg.shape
+    spectrum = np.fft.rfft(eeg, axis=2).transpose(2, 0, 1)  # frequency × trial × channel
+    n_freqs = len(spectrum)
+    real = [0, n_freqs - 1] if n_times % 2 == 0 else [0]  # their coefficients are real
+    noise = np.empty((len(keys), *eeg.shape[1:]), dtype=np.float32)
+    for start in range(0, len(keys), _CHUNK):
+        some = list(keys)[start : start + _CHUNK]
+        weights = np.empty((n_freqs, len(some), n), dtype=np.complex128)
+        for row, key in enumerate(some):
+            rng = np.random.default_rng(int(content_key("noise", int(seed), int(key)), 16))
+            draw = rng.standard_normal((2, n_freqs, n))
+            weights[:, row] = (draw[0] + 1j * draw[1]) / np.sqrt(2)
+            weights[real, row] = draw[0][real]
+        mixed = np.matmul(weights, spectrum).transpose(1, 2, 0) / np.sqrt(n)
+        noise[start : start + _CHUNK] = np.fft.irfft(mixed, n=n_times, axis=2)
+    return noise
+
+
+def derange(
+    groups: Sequence[object], seed: int, *, strata: Sequence[object] | None = None
+) -> np.ndarray:
+    """Give each trial the place of another, of another group wherever that is possible.
+
+    Parameters
+    ----------
+    groups : sequence, length n
+        What a trial must not meet again, e.g. the image it showed.
+    seed : int
+        Another seed gives another exchange.
+    strata : sequence, length n, optional
+        Trials are exchanged within a stratum, e.g. a subject; a stratum of one group is joined
+        with the others.
+
+    Returns
+    -------
+    array of int64, shape (n,)
+        A permutation. No trial keeps its place and none meets its own group, unless one group
+        holds more than half of the trials that are exchanged.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two trials.
+
+    Examples
+    --------
+    >>> order = derange(["a", "a", "b", "b", "c"], seed=1)
+    >>> sorted(order.tolist()), any("aabbc"[i] == "aabbc"[j] for i, j in enumerate(order))
+    ([0, 1, 2, 3, 4], False)
+    """
+    n = len(groups)
+    if n < 2:
+        raise InputError(f"at least two trials are needed to exchange them, got {n}")
+    names = [str(group) for group in groups]
+    layer = [str(stratum) for stratum in strata] if strata is not None else [""] * n
+    kinds = {one: {g for g, s in zip(names, layer) if s == one} for one in set(layer)}
+    if any(len(of) < 2 for of in kinds.values()):
+        layer = [""] * n
+    result = np.arange(n, dtype=np.int64)
+    rng = np.random.default_rng(int(content_key("derange", int(seed), n), 16))
+    for one in sorted(set(layer)):
+        mine = np.array([i for i in range(n) if layer[i] == one])
+        # Sorted by group and turned by the largest group's size, a trial meets its own group only
+        # if that group is more than half of all; groups and trials are shuffled first.
+        rank = {g: r for r, g in enumerate(rng.permutation(sorted({names[i] for i in mine})))}
+        ordered = sorted(rng.permutation(mine).tolist(), key=lambda i: rank[names[i]])
+        counts = np.unique([names[i] for i in ordered], return_counts=True)[1]
+        turn = int(min(counts.max(), len(ordered) - 1))
+        result[ordered] = np.roll(ordered, -turn)
+    return result
