@@ -43,6 +43,8 @@ GROUPS: dict[str, dict[str, str]] = {
     "generator": {
         "builtin": "eegprompt.generators.diffusion:builtin_generator",
         "diffusers": "eegprompt.generators.diffusion:DiffusersGenerator",
+        "nearest": "eegprompt.generators.nearest:NearestGenerator",
+        "server": "eegprompt.generators.server:ServerGenerator",
     },
     "features": {
         "builtin": "eegprompt.builtin.features:BuiltinFeatures",

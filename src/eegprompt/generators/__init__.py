@@ -19,10 +19,11 @@ def load_generator(spec: str, **options: Any) -> Generator:
     Parameters
     ----------
     spec : str
-        ``builtin``, or ``diffusers:MODEL`` with a folder or a name on huggingface.co.
+        ``builtin``; ``diffusers:MODEL`` with a folder or a name on huggingface.co; ``nearest``;
+        or ``server:URL``.
     **options
         Go to the generator, e.g. ``steps``, ``guidance``, ``height``, ``width``, ``device``,
-        ``dtype``, ``revision``.
+        ``dtype``, ``revision``; what each takes is said at its class.
 
     Raises
     ------

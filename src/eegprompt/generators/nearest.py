@@ -1,0 +1,129 @@
+"""Show the training image that stands for a prompt: what retrieval alone gives, without drawing.
+
+A drawn picture is worth its diffusion model only where it beats this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eegprompt.errors import InputError
+
+__all__ = ["NearestGenerator"]
+
+
+class NearestGenerator:
+    """Shows an image of the training side instead of drawing one.
+
+    Which image that is, whoever asks must say: it is given beside the prompt, as ``image_path``.
+    Prompt and seed decide nothing, so all samples of a trial are the same picture.
+
+    Parameters
+    ----------
+    argument : None
+        It takes none.
+    height, width : int, default 256
+        Size in pixels that every image is brought to, as references are when they are compared
+        with pictures.
+
+    Attributes
+    ----------
+    name, revision : str
+        What it is and in which version.
+    max_tokens : None
+        There is no longest prompt.
+    wants : frozenset of str
+        What it needs to know beside a prompt.
+    """
+
+    wants = frozenset({"image_path"})
+
+    def __init__(self, argument: str | None = None, *, height: int = 256, width: int = 256):
+        if argument:
+            raise InputError(f"the generator 'nearest' takes no argument, got '{argument}'")
+        for field, value in (("height", height), ("width", width)):
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"{field} must be a whole number of at least 1, got {value!r}")
+        self.name = "nearest"
+        self.revision = "1"
+        self.max_tokens: int | None = None
+        self._size = (width, height)
+
+    def __repr__(self) -> str:
+        return "NearestGenerator()"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides a picture beside the image, for the record."""
+        return {
+            "model": self.name,
+            "revision": self.revision,
+            "width": self._size[0],
+            "height": self._size[1],
+        }
+
+    def count_tokens(self, text: str) -> int:
+        """Number of words; nothing is limited by it."""
+        return len(text.split())
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        contexts: Sequence[Mapping[str, Any]] | None = None,
+    ) -> np.ndarray:
+        """Show one image a prompt.
+
+        Parameters
+        ----------
+        prompts : sequence of str, length n
+            For the record.
+        seeds : sequence of int, length n
+            For the record.
+        contexts : sequence of dict, length n
+            ``image_path``: the image that stands for the prompt.
+
+        Returns
+        -------
+        array of uint8, shape (n, height, width, 3)
+
+        Raises
+        ------
+        InputError
+            If the lengths differ, or an image is not given, not there or not a picture.
+        """
+        if contexts is None or not len(prompts) == len(seeds) == len(contexts):
+            got = "none" if contexts is None else str(len(contexts))
+            raise InputError(
+                f"{len(prompts)} prompts need as many seeds and contexts with their training image, "
+                f"got {len(seeds)} and {got}; 'eegprompt generate' gives them"
+            )
+        pictures = np.zeros((len(prompts), self._size[1], self._size[0], 3), dtype=np.uint8)
+        for i, context in enumerate(contexts):
+            pictures[i] = self._load(context.get("image_path"))
+        return pictures
+
+    def _load(self, path: Any) -> np.ndarray:
+        from PIL import Image
+
+        if not path:
+            raise InputError(
+                "the prompt has no training image that stands for it; draw this rung with another "
+                "generator"
+            )
+        try:
+            with Image.open(Path(path)) as picture:
+                shown = picture.convert("RGB")
+        except (OSError, SyntaxError, ValueError) as problem:
+            raise InputError(
+                f"the training image {path} cannot be read ({type(problem).__name__}); put it back "
+                "where the study says it is"
+            ) from problem
+        if shown.size != self._size:
+            shown = shown.resize(self._size, Image.Resampling.BICUBIC)
+        return np.asarray(shown)
