@@ -4,7 +4,8 @@ Command: ``python benchmarks/captions.py throughput|kills|agreement|all``. Expec
 at least 60 requests/s against a server on the same machine that answers in 200 ms and takes 16 at
 once; memory that does not grow with the number of images; after ten SIGKILLs one complete set an
 image and no request repeated beyond those under way. Agreement of the captioner `rules` with what
-was drawn: light 91 %, clarity 97 %, color 71 %, place 74 % of 400 scenes (the aim is 85 % each).
+was drawn, in 1000 scenes that played no part in making it: light 91 %, clarity 97 %, color 90 %,
+place 89 % (the aim is 85 % each).
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def kills(n_images: int = 400, n_kills: int = 10) -> None:
         )
 
 
-def agreement(n_images: int = 500, seed: int = 7) -> dict[str, float]:
+def agreement(n_images: int = 1000, seed: int = 90210) -> dict[str, float]:
     """Share of scenes on which the captioner `rules` and the known attributes agree."""
     from PIL import Image
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from eegprompt.builtin.scenes import draw, sample_scene
 from eegprompt.captioning import failed_captions, review_captions, write_captions
+from eegprompt.captions.colors import balance, color_name, to_lab
 from eegprompt.captions.file import FileCaptioner
 from eegprompt.captions.pictures import data_url, load_picture
 from eegprompt.captions.quality import (
@@ -22,7 +23,8 @@ from eegprompt.captions.quality import (
     wrong_language,
 )
 from eegprompt.captions.review import example_page
-from eegprompt.captions.rules import color_name, describe, measure
+from eegprompt.captions.rules import describe, measure
+from eegprompt.captions.salient import salient_mask
 from eegprompt.errors import CaptionError, InputError, UnknownNameError
 from eegprompt.kinds import KINDS
 from eegprompt.study import Study
@@ -100,6 +102,32 @@ def test_colors_are_named() -> None:
     assert {name: color_name(rgb) for name, rgb in named.items()} == {n: n for n in named}
 
 
+def test_a_color_is_named_as_in_full_light() -> None:
+    x = np.full((64, 64, 3), (120, 180, 240), np.uint8)
+    x[20:44, 16:32] = (250, 128, 18)
+    x[20:44, 32:48] = (118, 62, 12)  # its shaded half, which alone would be brown
+    assert color_name(x[30, 40]) == "brown"
+    assert measure(Image.fromarray(x)).object_colors[0] == "orange"
+    x[20:44, 16:48] = 246
+    x[50:] = (90, 130, 60)
+    warm = (x * np.array([1.0, 0.84, 0.72])).astype(np.uint8)
+    assert color_name(warm[30, 40]) != "white"
+    assert measure(Image.fromarray(warm)).object_colors[0] == "white"
+
+
+def test_the_main_thing_is_found_though_it_touches_the_border() -> None:
+    x = np.full((64, 64, 3), (120, 180, 240), np.uint8)
+    x[40:] = (210, 190, 130)
+    truth = np.zeros((64, 64), bool)
+    truth[14:46, 40:] = True
+    x[truth] = (36, 92, 216)
+    x[4:10, 4:10] = (250, 220, 40)  # a small thing of another color
+    mask, parts = salient_mask(to_lab(balance(x.astype(float))))
+    assert parts == 1 and (mask & truth).sum() / (mask | truth).sum() > 0.85
+    empty, parts = salient_mask(np.zeros((64, 64, 3)))
+    assert not empty.any() and parts == 1
+
+
 def test_what_is_drawn_is_measured() -> None:
     for place, (row, column) in {
         "left": (24, 6), "right": (24, 44), "top": (4, 25), "bottom": (45, 25), "center": (24, 25)
@@ -118,7 +146,7 @@ def test_what_is_drawn_is_measured() -> None:
 
 
 def test_rules_see_what_they_can_in_the_builtin_scenes() -> None:
-    """A floor below the benchmark's 85 %, for few scenes; chance is 1/8, 1/3, 1/3 and 1/5."""
+    """A floor below the benchmark's 89 %, for few scenes; chance is 1/8, 1/3, 1/3 and 1/5."""
     rng = np.random.default_rng(11)
     light = {"day": "bright", "dusk": "warm", "dim": "dim"}
     hits = []
@@ -134,7 +162,7 @@ def test_rules_see_what_they_can_in_the_builtin_scenes() -> None:
             )
         )
     color, lit, clear, place = np.mean(hits, axis=0)
-    assert color > 0.6 and lit > 0.75 and clear > 0.85 and place > 0.55
+    assert color > 0.8 and lit > 0.8 and clear > 0.88 and place > 0.78
 
 
 def test_rules_captions_are_in_order_and_the_same_every_time(study: Study) -> None:
