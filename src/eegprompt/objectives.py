@@ -16,7 +16,13 @@ from torch.nn import functional as F
 
 from eegprompt.errors import InputError
 
-__all__ = ["ClipObjective", "MseObjective", "SiglipObjective", "soft_targets"]
+__all__ = [
+    "ClipObjective",
+    "MseObjective",
+    "SiglipObjective",
+    "SinglePositiveClipObjective",
+    "soft_targets",
+]
 
 Losses = tuple[Tensor, dict[str, Tensor]]
 
@@ -146,6 +152,18 @@ class ClipObjective(_Objective):
         """Inverse temperature of each head, in (0, 100]."""
         values = self.log_scale.detach().exp().clamp(max=self.MAX_SCALE).tolist()
         return dict(zip(self.heads, values))
+
+
+class SinglePositiveClipObjective(ClipObjective):
+    """As :class:`ClipObjective`, but only a trial's own caption is right for it.
+
+    The other trials of the same image and equal captions then count as wrong. There for comparison.
+    """
+
+    def compare(self, query: Tensor, target: Tensor, positives: Tensor) -> Tensor:
+        """Loss of each head, (n_heads,), from unit vectors (n_heads, n_trials, n_dims), in nats."""
+        own = torch.eye(positives.shape[-1], dtype=torch.bool, device=positives.device)
+        return super().compare(query, target, own.expand_as(positives))
 
 
 class SiglipObjective(_Objective):

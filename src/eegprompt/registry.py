@@ -33,10 +33,13 @@ GROUPS: dict[str, dict[str, str]] = {
         "sentence-transformers": "eegprompt.sentences:SentenceEncoder",
     },
     "encoder": {
+        "braindecode": "eegprompt.encoders.braindecode:BraindecodeEncoder",
+        "ridge": "eegprompt.encoders.ridge:RidgeEncoder",
         "transformer": "eegprompt.encoders.transformer:EEGTransformer",
     },
     "objective": {
         "clip": "eegprompt.objectives:ClipObjective",
+        "clip-single": "eegprompt.objectives:SinglePositiveClipObjective",
         "mse": "eegprompt.objectives:MseObjective",
         "siglip": "eegprompt.objectives:SiglipObjective",
     },

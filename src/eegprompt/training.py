@@ -119,7 +119,9 @@ def train(
         study=study.name,
         seed=config.seed,
         text_encoder=material.text_encoder,
-        selected_by="lowest validation loss",
+        selected_by="validation retrieval"
+        if hasattr(module.encoder, "solve")
+        else "lowest validation loss",
         selected_epoch=best_pass,
         stopped_early=stopped,
         n_train=len(fold.train),
@@ -398,7 +400,12 @@ def _embed_captions(
 def _check_names(config: ExperimentConfig) -> None:
     """Refuse a name that does not exist before anything is computed or written."""
     resolve("objective", config.training.objective)
-    make, _ = resolve("encoder", config.encoder.name)
+    make, argument = resolve("encoder", config.encoder.name)
+    if argument and "model" not in inspect.signature(make).parameters:
+        raise InputError(
+            f"encoder '{config.encoder.name}' takes nothing after the colon; name it as "
+            f"'{config.encoder.name.partition(':')[0]}'"
+        )
     allowed = set(inspect.signature(make).parameters)
     sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects"}
     for name in config.encoder.options:
@@ -408,7 +415,7 @@ def _check_names(config: ExperimentConfig) -> None:
 
 # -- training itself -------------------------------------------------------------------------------
 def _build(material: _Material, config: ExperimentConfig) -> torch.nn.Module:
-    make, _ = resolve("encoder", config.encoder.name)
+    make, argument = resolve("encoder", config.encoder.name)
     _, n_chans, n_times = material.eeg.shape
     any_captions = next(iter(material.captions.values()))
     return make(
@@ -418,6 +425,7 @@ def _build(material: _Material, config: ExperimentConfig) -> torch.nn.Module:
         n_times=n_times,
         sfreq=material.facts["sfreq"],
         n_subjects=len(material.subjects) if len(material.subjects) > 1 else 0,
+        **({"model": argument} if argument else {}),
         **config.encoder.options,
     )
 
@@ -644,6 +652,9 @@ def _fit(
     device = pick_device(settings.device)
     with _quiet(), _seeded(config.seed):
         module = _module(material, config)
+        if hasattr(module.encoder, "solve"):
+            _solve(material, module, progress)
+            return module.cpu().eval(), 1, False
         trainer = lightning.Trainer(
             accelerator={"cuda": "gpu"}.get(device.type, device.type),
             devices=1 if device.index is None else [device.index],
@@ -672,6 +683,41 @@ def _fit(
         module.load_state_dict(stored["state_dict"])
         module.rows = rows
     return module.cpu().eval(), len(stored["rows"]), bool(patience.stopped_epoch)
+
+
+def _solve(material: _Material, module: Any, progress: Progress | None) -> None:
+    """Fit an encoder that has a closed form, selected by caption retrieval on the validation side."""
+    import torch
+
+    sides = material.sides
+
+    def blocks(side: _Side) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for start in range(0, len(side), CHUNK):
+            rows = slice(start, start + CHUNK)
+            yield (
+                torch.from_numpy(material.read(side.rows[rows])),
+                torch.from_numpy(side.subject[rows]),
+            )
+
+    def top1() -> dict[str, float]:
+        embedded = [module.encoder(eeg, module.positions, who) for eeg, who in blocks(sides["val"])]
+        return {
+            f"val_top1_{kind}": _top1(
+                torch.cat([e[kind] for e in embedded]).numpy(), sides["val"].image, captions
+            )
+            for kind, captions in material.captions.items()
+        }
+
+    with torch.inference_mode():
+        targets, _ = module.targets(torch.from_numpy(sides["train"].image), None)
+        tried = module.encoder.solve(
+            blocks(sides["train"]),
+            targets,
+            lambda: float(np.mean(list(top1().values()))),
+            progress,
+        )
+        chosen = max(tried, key=lambda row: row["score"])
+        module.rows = [{"epoch": 1, "penalty": chosen["penalty"], **top1()}]
 
 
 def _run_interruptibly(

@@ -31,7 +31,7 @@ from eegprompt.evaluation._pictures import picture_scores
 from eegprompt.evaluation._rows import Score, correct, identity, mean_of_folds
 from eegprompt.run import Run, fold_runs
 
-__all__ = ["evaluate", "evaluate_folds"]
+__all__ = ["evaluate", "evaluate_folds", "scores_of"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -63,6 +63,27 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     run = run if isinstance(run, Run) else Run(run)
     scores, notes, missing = _scored(run, progress)
     return _write(run.path, scores, notes, missing, run)
+
+
+def scores_of(run: Run) -> tuple[list[Score], list[str]]:
+    """Score a run as :func:`evaluate` does, keeping what comparisons of runs need.
+
+    Parameters
+    ----------
+    run : Run
+        A run.
+
+    Returns
+    -------
+    scores : list of Score
+        The rows with their bootstrap replicates; runs with equal seed and test images share the
+        resamples.
+    missing : list of str
+        What could not be scored, and why.
+    """
+    scores, notes, missing = _scored(run, None)
+    _write(run.path, scores, notes, missing, run)
+    return scores, missing
 
 
 def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:

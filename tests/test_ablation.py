@@ -1,0 +1,110 @@
+"""Variants are compared with the same seeds, trainings are shared, and what is done is kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eegprompt.ablation import AXES, _row, ablate, ablation_table
+from eegprompt.errors import InputError, RunError, UnknownNameError
+from eegprompt.experiment import load_config
+from eegprompt.study import Study
+
+
+@pytest.fixture
+def base(small_study: Path):
+    study = Study(small_study)
+    return load_config(
+        {
+            "study": str(small_study),
+            "split": study.split_names()[0],
+            "captions": study.caption_names()[0],
+            "encoder": {"name": "ridge", "options": {"bin_width": 0.05}},
+            "evaluation": {"permutations": 19, "resamples": 100},
+        }
+    )
+
+
+def test_variants_of_one_axis_share_a_training(small_study: Path, base, tmp_path: Path) -> None:
+    seen = []
+    rows = ablate(
+        Study(small_study),
+        tmp_path / "a",
+        base,
+        what=["pool", "captions"],
+        seeds=2,
+        draw=False,
+        progress=lambda done, total, label: seen.append((done, total)),
+    )
+    assert len(list((tmp_path / "a" / "trained").iterdir())) == 4  # two seeds, ten kinds and one
+    assert seen[-1] == (10, 10)
+    assert {r["variant"] for r in rows} == {"train", "test", "all", "10-kinds", "one-joined"}
+    pool = [r for r in rows if r["axis"] == "pool" and r["measure"] == "retrieval"]
+    # the pool of prompts does not change how retrieval is scored: differences are exactly nothing
+    assert [r["difference"] for r in pool[1:]] == [0.0, 0.0]
+    assert all(r["p"] == 1.0 and r["lo"] == r["hi"] == 0.0 for r in pool[1:])
+    joined = Study(small_study).captions(f"{base.captions}-joined")
+    assert set(joined["kind"]) == {"ObjectSnap"} and joined["text"].str.count(", ").min() >= 2
+    page = (tmp_path / "a" / "ablation.md").read_text()
+    assert "| one-joined |" in page and "±" in page
+    # again: nothing is done anew, and more seeds only add
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
+    again = ablate(
+        Study(small_study), tmp_path / "a", base, what=["pool", "captions"], seeds=2, draw=False
+    )
+    assert again == rows
+    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
+
+
+def test_lda_stands_on_the_encoder_axis_by_class_accuracy_alone(
+    small_study: Path, base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    rows = ablate(Study(small_study), tmp_path / "a", base, what=["encoder"], seeds=1, draw=False)
+    lda = [r for r in rows if r["variant"] == "shrinkage-LDA"]
+    assert [r["measure"] for r in lda] == ["class_accuracy"]
+    assert lda[0]["sd"] is None and lda[0]["compared_with"] == "ridge"
+
+
+def test_differences_are_paired_by_hand() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal(1000)
+
+    def entry(value: float, noise: float) -> dict:
+        drawn = value + common + noise * rng.standard_normal(1000)
+        return {"value": value, "n": 9, "replicates": drawn.tolist(), "units": "same"}
+
+    base = [entry(0.5, 0.0), entry(0.6, 0.0)]
+    better = [entry(0.7, 0.05), entry(0.8, 0.05)]
+    row = _row("loss", "b", "a", "retrieval", better, base)
+    assert row["difference"] == pytest.approx(0.2) and row["mean"] == pytest.approx(0.75)
+    assert row["sd"] == pytest.approx(np.std([0.7, 0.8], ddof=1))
+    assert 0.1 < row["lo"] < 0.2 < row["hi"] < 0.3 and row["p"] < 0.01  # the common part cancels
+    worse = [{**e, "units": "others"} for e in better]
+    assert _row("loss", "b", "a", "retrieval", worse, base)["p"] is None
+    same = _row("loss", "b", "a", "retrieval", base, base)
+    assert same["p"] == 1.0
+    assert "0.750 ± 0.071" in ablation_table([row], [0, 1])
+
+
+def test_what_cannot_be_compared_is_refused(small_study: Path, base, tmp_path: Path) -> None:
+    study = Study(small_study)
+    with pytest.raises(UnknownNameError, match="did you mean 'loss'"):
+        ablate(study, tmp_path / "a", base, what=["los"])
+    with pytest.raises(InputError, match="at least one"):
+        ablate(study, tmp_path / "a", base, what=["loss"], seeds=0)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "base.json").write_text(json.dumps({"settings": {}, "study": "other"}))
+    with pytest.raises(RunError, match="another study"):
+        ablate(study, tmp_path / "b", base, what=["loss"])
+
+
+def test_every_axis_makes_settings_that_are_valid(base) -> None:
+    for axis, make in AXES.items():
+        names = [variant.name for variant in make(base)]
+        assert len(names) == len(set(names)) >= 2, axis
