@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -410,6 +411,7 @@ class StudyWriter:
         self._shape: tuple[int, int] | None = None
         self._n_trials = 0
         self._digest = hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
         self._finished = False
 
     @classmethod
@@ -421,6 +423,7 @@ class StudyWriter:
             try:
                 yield writer
             finally:
+                writer._pool.shutdown()
                 if writer._stream is not None:
                     writer._stream.close()
             if not writer._finished:
@@ -456,8 +459,12 @@ class StudyWriter:
             )
         assert self._stream is not None
         block = eeg.data if eeg.size else b""
-        self._stream.write(block)
-        self._digest.update(block)
+        # Hashing takes as long as writing and runs beside it.
+        hashing = self._pool.submit(self._digest.update, block)
+        try:
+            self._stream.write(block)
+        finally:
+            hashing.result()
         self._n_trials += len(eeg)
 
     def finish(self, *, info: dict[str, Any], trials: pd.DataFrame, images: pd.DataFrame) -> None:

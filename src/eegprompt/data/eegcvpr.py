@@ -21,6 +21,7 @@ order of ``image_order.txt``; what the four sessions were. Each class was one bl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -184,7 +185,11 @@ class EegcvprReader:
         order = _image_order(order_file, content) if opts.image_order or order_file.exists() else {}
         if opts.stimuli is not None and not opts.stimuli.is_dir():
             raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
+        with (
+            ThreadPoolExecutor(1) as beside_copying,
+            StudyWriter.open(out, overwrite=opts.overwrite) as writer,
+        ):
+            digest = beside_copying.submit(sha256_file, file)
             kept = _copy(content, opts, writer, notes, progress)
             trials = _trials(content, kept, order)
             if progress is not None:
@@ -200,7 +205,7 @@ class EegcvprReader:
                 notes.append(
                     "the file does not say when a trial was recorded; with 'image_order' it would"
                 )
-            info = _info(content, opts, variant, file, kept, notes)
+            info = _info(content, opts, variant, digest.result(), kept, notes)
             writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
             study = Study(writer.folder)
             for split in numbered:
@@ -550,7 +555,7 @@ def _info(
     content: _Content,
     opts: EegcvprOptions,
     variant: str,
-    file: Path,
+    digest: str,
     kept: np.ndarray,
     notes: Sequence[str],
 ) -> dict[str, Any]:
@@ -576,7 +581,7 @@ def _info(
     return {
         **shared_info(),
         "name": opts.name or f"eegcvpr-{variant}",
-        "source": f"EEGCVPR, {file.name}",
+        "source": f"EEGCVPR, {content.file.name}",
         "citation": CITATION,
         "tmin": first / SFREQ,
         "unit": "a.u.",
@@ -598,7 +603,7 @@ def _info(
         "provenance": provenance(
             reader="eegcvpr",
             options=opts.model_dump(mode="json"),
-            sources={file.name: sha256_file(file)},
+            sources={content.file.name: digest},
         ),
     }
 

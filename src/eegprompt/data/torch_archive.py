@@ -10,6 +10,7 @@ file when it is asked for. In neither case does a file's size decide how much me
 from __future__ import annotations
 
 import math
+import mmap
 import pickle
 import re
 import struct
@@ -19,7 +20,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -176,19 +177,23 @@ class _Storage:
 
 
 class _Bounded:
-    """A file that refuses to be asked for more than it has left, before memory is set aside."""
+    """A mapped file that refuses to be asked for more than it has left, before memory is set aside."""
 
-    def __init__(self, stream: BinaryIO, size: int):
-        self.stream, self.size = stream, size
+    def __init__(self, data: mmap.mmap):
+        self.data, self.at = data, 0
 
-    def read(self, n: int | None = -1) -> bytes:
-        left = self.size - self.stream.tell()
-        if n is None or n < 0 or n > left:
+    def read(self, n: int) -> bytes:
+        left = len(self.data) - self.at
+        if not 0 <= n <= left:
             raise EOFError(f"{n} bytes are wanted and {left} are left")
-        return self.stream.read(n)
+        self.at += n
+        return self.data[self.at - n : self.at]
 
-    def readline(self, n: int | None = -1) -> bytes:
-        return self.stream.readline(1 << 16)
+    def readline(self) -> bytes:
+        end = self.data.find(b"\n", self.at, self.at + (1 << 16)) + 1
+        if not end:
+            raise EOFError("a line has no end")
+        return self.read(end - self.at)
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
@@ -294,9 +299,12 @@ def _check_key(key: Any) -> None:
 
 def _open_legacy(path: Path) -> Any:
     size = path.stat().st_size
-    with open(path, "rb") as stream:
+    with (
+        open(path, "rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
         storages: dict[str, _Storage] = {}
-        bounded = _Bounded(stream, size)
+        bounded = _Bounded(data)
 
         def load() -> Any:
             try:
@@ -333,17 +341,15 @@ def _open_legacy(path: Path) -> Any:
             raise ValueError("the list of storages does not fit the tensors")
         for key in keys:
             storage = storages[str(key)]
-            head = stream.read(8)
-            if len(head) < 8:
+            if bounded.at + 8 > size:
                 raise _truncated(path, size)
-            (n_values,) = struct.unpack("<q", head)
+            (n_values,) = struct.unpack("<q", bounded.read(8))
             if n_values != storage.n_values:
                 raise ValueError(f"storage {key} holds {n_values} values, not {storage.n_values}")
-            storage.offset = stream.tell()
-            end = storage.offset + n_values * storage.dtype.itemsize
-            if end > size:
+            storage.offset = bounded.at
+            bounded.at += n_values * storage.dtype.itemsize
+            if bounded.at > size:
                 raise _truncated(path, size)
-            stream.seek(end)
     return content
 
 
