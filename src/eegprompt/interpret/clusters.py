@@ -161,16 +161,18 @@ def cluster_test(
             np.zeros((n_chans, n_bins)), np.zeros((n_chans, n_bins), bool), float("nan"), n
         )
     from mne.stats import spatio_temporal_cluster_1samp_test
+    from mne.utils import use_log_level
     from scipy import sparse
     from scipy.stats import t as student
 
     if adjacency is None:
         adjacency = sparse.coo_array(np.eye(n_chans))
-    t, clusters, p, _ = spatio_temporal_cluster_1samp_test(
-        difference.transpose(0, 2, 1), adjacency=adjacency, n_permutations=n_permutations,
-        threshold=float(student.isf(threshold_p / 2, n - 1)), tail=0, seed=seed, out_type="mask",
-        verbose="error",
-    )  # fmt: skip
+    with use_log_level("error"):
+        t, clusters, p, _ = spatio_temporal_cluster_1samp_test(
+            difference.transpose(0, 2, 1), adjacency=adjacency, n_permutations=n_permutations,
+            threshold=float(student.isf(threshold_p / 2, n - 1)), tail=0, seed=seed, out_type="mask",
+            verbose="error",
+        )  # fmt: skip
     mask = np.zeros((n_bins, n_chans), dtype=bool)
     for cluster, value in zip(clusters, p):
         if value < 0.05:

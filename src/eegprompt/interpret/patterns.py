@@ -112,7 +112,7 @@ def activation_pattern(
         )
     if n < 2:
         raise InputError(f"a pattern is a regression over trials; it needs at least two, got {n}")
-    who = _codes(groups, n)
+    who = _codes(["all"] * n if groups is None else groups, n)
     unit = _codes(units, n)
     n_features = n_chans * n_times
     rng = np.random.default_rng(seed)
@@ -170,10 +170,12 @@ def class_means(
 
     Parameters
     ----------
-    trials, groups, batch_size
+    trials : array (n_trials, n_chans, n_times)
         As in :func:`activation_pattern`.
     captions : array (n_trials, n_dims)
         Embeddings of the true captions, or one-hot classes.
+    groups, batch_size
+        As in :func:`activation_pattern`.
 
     Returns
     -------

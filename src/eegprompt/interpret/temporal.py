@@ -83,10 +83,12 @@ def sliding_decoding(
 
     Parameters
     ----------
-    train, test : array (n_windows, n_trials, n_chans)
+    train : array (n_windows, n_trials, n_chans)
         From :func:`window_means`.
-    train_captions, test_captions : mapping of head to array (n_trials, n_dims)
+    train_captions : mapping of head to array (n_trials, n_dims)
         Embeddings of the true captions.
+    test, test_captions
+        Likewise, of trials that were not learned from.
     train_groups, test_groups : sequence (n_trials,), optional
         Subjects: each is decoded by a regression of its own; one not in training by that of all.
     progress : callable, optional
@@ -243,12 +245,14 @@ def above_chance(
     if not (scores.std(axis=0) > 0).any():
         return nothing, 1.0
     from mne.stats import permutation_cluster_1samp_test
+    from mne.utils import use_log_level
     from scipy.stats import t as student
 
-    _, clusters, p, _ = permutation_cluster_1samp_test(
-        scores - chance, threshold=float(student.isf(0.01, len(scores) - 1)), tail=1,
-        n_permutations=n_permutations, seed=seed, out_type="mask", verbose="error",
-    )  # fmt: skip
+    with use_log_level("error"):
+        _, clusters, p, _ = permutation_cluster_1samp_test(
+            scores - chance, threshold=float(student.isf(0.01, len(scores) - 1)), tail=1,
+            n_permutations=n_permutations, seed=seed, out_type="mask", verbose="error",
+        )  # fmt: skip
     windows = nothing.copy()
     for cluster, value in zip(clusters, p):
         if value < 0.05:

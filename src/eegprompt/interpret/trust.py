@@ -232,10 +232,12 @@ def deletion_insertion(
 
     Parameters
     ----------
-    encoder, trials, captions, positions, subject, candidates, scales
+    encoder, trials, captions
         As in :func:`eegprompt.interpret.gradients.saliency`.
     channels : mapping of head to array (n_chans,)
         A map, larger where more should be lost.
+    positions, subject, candidates, scales
+        As in :func:`eegprompt.interpret.gradients.saliency`.
     fractions : sequence of float
         From 0 to 1.
     n_random : int
