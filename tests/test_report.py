@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 
 from eegprompt import report
 from eegprompt.artifacts import content_key, write_json
+from eegprompt.auditing import audit_key
 from eegprompt.errors import RunError
 from eegprompt.experiment import ExperimentConfig
 from eegprompt.kinds import KINDS
@@ -674,11 +675,22 @@ def test_scores_of_a_parent_folder_are_taken_as_they_are(study: Study, tmp_path:
 def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     run = build_run(tmp_path / "run", study, pictures=False)
-    audit = {"verdict": verdict, "evidence": ["the block tells the class"], "waivers": ["leak"]}
-    write_json(study.path / "audit.json", audit)
+    name = run.config["split"]
+    audit = {
+        "verdict": verdict,
+        "summary": "in short",
+        "evidence": ["the block tells the class"],
+        "limits": [],
+        "key": audit_key(study, study.split(name)),
+    }
+    write_json(study.path / "audit.json", {"format": 1, "splits": {name: audit}})
+    run.record("train", waived=["3 pictures are on both sides"])
     text = Reader(write_report(run).read_text("utf-8")).text
     assert f"Design: {verdict}" in text and "not audited" not in text
-    assert "the block tells the class" in text and "Waived: leak" in text
+    assert "the block tells the class" in text and "Waived: 3 pictures are on both sides" in text
+    write_json(study.path / "audit.json", {"format": 1, "splits": {name: {**audit, "key": "old"}}})
+    text = Reader(write_report(run).read_text("utf-8")).text
+    assert "audit outdated" in text and f"Design: {verdict}" not in text
 
 
 # -- charts ------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ _PUBLIC = {
     "Decoder": "eegprompt.decoder",
     "Run": "eegprompt.run",
     "Study": "eegprompt.study",
+    "audit": "eegprompt.auditing",
     "decode": "eegprompt.decoder",
     "draw": "eegprompt.drawing",
     "evaluate": "eegprompt.evaluation",

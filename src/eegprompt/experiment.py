@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from eegprompt.artifacts import content_key, write_text
+from eegprompt.data.overlap import LEAKS
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.kinds import KINDS, parse_kinds
 from eegprompt.prompts.selection import Selection
@@ -161,11 +162,24 @@ class ExperimentConfig(_Settings):
     decoding: DecodingConfig = DecodingConfig()
     drawing: DrawingConfig = DrawingConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+    waive: tuple[str, ...] = Field(
+        (), description="what the split's sides may share: images, repetitions, samples, subjects"
+    )
 
     @field_validator("kinds", mode="before")
     @classmethod
     def _known_kinds(cls, value: Any) -> tuple[str, ...]:
         return parse_kinds(value)
+
+    @field_validator("waive", mode="before")
+    @classmethod
+    def _known_waivers(cls, value: Any) -> tuple[str, ...]:
+        words = value.split(",") if isinstance(value, str) else (value or ())
+        found = tuple(dict.fromkeys(str(w).strip() for w in words if str(w).strip()))
+        for word in found:
+            if word not in LEAKS:
+                raise ValueError(str(UnknownNameError("waiver", word, LEAKS)))
+        return found
 
     @property
     def key(self) -> str:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.artifacts import atomic_path, content_key, read_json, write_json
+from eegprompt.data.overlap import check_leaks
 from eegprompt.errors import (
     CaptionError,
     InputError,
@@ -90,6 +91,8 @@ def train(
 
     Raises
     ------
+    SplitError
+        If the fold's sides share what they should not and `config` does not waive.
     StudyError
         If a value is not finite or a channel is flat on the training side.
     CaptionError
@@ -100,7 +103,11 @@ def train(
         If the loss stops being finite.
     """
     out = Path(out)
-    fold = study.split(config.split).fold(config.fold)
+    split = study.split(config.split)
+    fold = split.fold(config.fold)
+    waived = check_leaks(study, split, config.fold, config.waive)
+    for leak in waived:
+        warnings.warn(f"waived: {leak}", stacklevel=2)
     captions = study.captions(config.captions)
     inputs = _inputs_key(study, fold, captions)
     if _is_finished(out, config, inputs, resume=resume, overwrite=overwrite):
@@ -127,6 +134,7 @@ def train(
         n_train=len(fold.train),
         n_val=len(fold.val),
         distinct_captions=n_distinct,
+        waived=waived,
         n_parameters=sum(p.numel() for p in module.encoder.parameters()),
     )
     return run

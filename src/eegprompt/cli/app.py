@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 from eegprompt import __version__
-from eegprompt.cli import ablation, captions, console, runs, studies, whole
+from eegprompt.cli import ablation, audits, captions, console, runs, studies, whole
 from eegprompt.errors import EegpromptError, StorageError
 
 __all__ = ["app"]
@@ -129,6 +129,7 @@ def _root(
 
 
 studies.register(app)
+audits.register(app)
 captions.register(app)
 runs.register(app)
 whole.register(app)

@@ -31,6 +31,14 @@ def train(
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="One run a fold: OUT/fold-0, OUT/fold-1, …")
     ] = False,
+    waive: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHAT",
+            help="Train though the split's sides share images, repetitions, samples or subjects; "
+            "printed wherever a score is.",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Delete a run in OUT that was made otherwise.")
     ] = False,
@@ -58,7 +66,7 @@ def train(
     opened = Study(study)
     base: dict[str, Any] = read_settings(config) if config else {}
     base["study"] = str(study.resolve())
-    base |= {k: v for k, v in (("split", split), ("fold", fold)) if v is not None}
+    base |= {k: v for k, v in (("split", split), ("fold", fold), ("waive", waive)) if v is not None}
     base = apply_overrides(base, settings or [])
     resolved = load_config(complete_settings(opened, base))
     n_folds = len(opened.split(resolved.split).folds)

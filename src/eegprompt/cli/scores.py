@@ -22,11 +22,16 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
     """
     from eegprompt.report import summary_table
 
+    stored = read_json(folder / "scores.json")
+    stamp = stored.get("audit") or {}
+    if stamp.get("summary"):
+        console.out().print(stamp["summary"], markup=False)
+    for text in stamp.get("waived", []):
+        console.out().print(f"Waived: {text}", markup=False)
     rows = summary_table(folder)
     if rows:
         columns = list(rows[0])
         console.print_table(columns, [[row[c] for c in columns] for row in rows])
-    stored = read_json(folder / "scores.json")
     for text in stored.get("notes", []) if notes else []:
         console.out().print(f"Note: {text}", markup=False)
     for text in stored.get("missing", []):

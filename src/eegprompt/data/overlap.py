@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eegprompt.errors import SplitError
 from eegprompt.study import Study
-from eegprompt.types import Fold
+from eegprompt.types import Fold, Split
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["check_overlap", "has_onsets", "overlapping", "recording_index", "shared_images"]
+__all__ = [
+    "LEAKS",
+    "Leak",
+    "check_leaks",
+    "check_overlap",
+    "has_onsets",
+    "leaks",
+    "overlapping",
+    "recording_index",
+    "repeated_trials",
+    "shared_images",
+]
+
+SIDES = (("train", "val"), ("train", "test"), ("val", "test"))
+
+LEAKS = {
+    "images": "the same picture is shown on two sides",
+    "repetitions": "one presentation stands on two sides, as two trials",
+    "samples": "trials of two sides share samples of the recording",
+    "subjects": "a subject who should be left out stands on two sides",
+}
+"""What two sides of a split may not have in common, by the word that waives it."""
+
+_SUBJECTS_APART = ("by-subject", "leave-one-subject-out", "leave-subject-out")
+_CHUNK = 1024  # trials whose fingerprints are taken at once
 
 
 def recording_index(trials: pd.DataFrame) -> np.ndarray:
@@ -82,7 +108,7 @@ def check_overlap(study: Study, fold: Fold) -> None:
     SplitError
         If some do.
     """
-    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+    for a, b in SIDES:
         both = overlapping(study, getattr(fold, a), getattr(fold, b))
         if both.any():
             ids = getattr(fold, a)[both][:5].tolist()
@@ -105,7 +131,7 @@ def shared_images(study: Study, fold: Fold) -> dict[tuple[str, str], list[str]]:
     key = picture_keys(study)
     image = study.trials["image_id"].map(key).to_numpy()
     result = {}
-    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+    for a, b in SIDES:
         both = np.intersect1d(
             image[getattr(fold, a)].astype(str), image[getattr(fold, b)].astype(str)
         )
@@ -121,4 +147,157 @@ def picture_keys(study: Study) -> dict[str, str]:
     for image_id, digest in zip(study.images["image_id"], study.images["sha256"]):
         key = str(digest) if isinstance(digest, str) and digest else f"id:{image_id}"
         result[str(image_id)] = first.setdefault(key, str(image_id))
+    return result
+
+
+@dataclass(frozen=True)
+class Leak:
+    """What two sides of a fold have in common and should not.
+
+    Parameters
+    ----------
+    kind : str
+        A word of :data:`LEAKS`.
+    sides : tuple of str
+        Two of train, val and test.
+    count : int
+        How many images, trials or subjects.
+    first : tuple of str
+        The first few of them.
+    """
+
+    kind: str
+    sides: tuple[str, str]
+    count: int
+    first: tuple[str, ...]
+
+    def __str__(self) -> str:
+        noun = {
+            "images": "picture",
+            "repetitions": "presentation",
+            "samples": "trial",
+            "subjects": "subject",
+        }[self.kind]
+        many = self.count != 1
+        share = {
+            "images": "are shown on" if many else "is shown on",
+            "repetitions": "stand on" if many else "stands on",
+            "samples": "share samples between" if many else "shares samples between",
+            "subjects": "stand on" if many else "stands on",
+        }[self.kind]
+        a, b = self.sides
+        listing = ", ".join(self.first)
+        return f"{self.count} {noun}{'s' * many} {share} both {a} and {b} (first: {listing})"
+
+
+def leaks(study: Study, fold: Fold, how: dict[str, Any] | None = None) -> list[Leak]:
+    """Everything that two sides of a fold share and should not.
+
+    That validation and test are one set needs no look here: a :class:`~eegprompt.types.Fold` with a
+    trial on two sides cannot be made.
+
+    Parameters
+    ----------
+    study : Study
+    fold : Fold
+        One of its folds.
+    how : dict, optional
+        How the split was made; a split by subject promises to keep subjects apart.
+
+    Returns
+    -------
+    list of Leak
+        By kind and sides; empty where nothing leaks.
+    """
+    found: list[Leak] = []
+
+    def add(kind: str, sides: tuple[str, str], shared: Any) -> None:
+        values = [str(v) for v in shared]
+        if values:
+            found.append(Leak(kind, sides, len(values), tuple(values[:3])))
+
+    for sides, images in shared_images(study, fold).items():
+        add("images", sides, images)
+    presentation = repeated_trials(study)
+    subject = study.trials["subject"].astype(str).to_numpy()
+    apart = str((how or {}).get("kind")) in _SUBJECTS_APART
+    for a, b in SIDES:
+        here, there = getattr(fold, a), getattr(fold, b)
+        both = np.intersect1d(presentation[here], presentation[there])
+        add("repetitions", (a, b), [f"trial {t}" for t in here[np.isin(presentation[here], both)]])
+        again = np.isin(presentation[here], both)  # its own copy shares samples, of course
+        sharing = here[overlapping(study, here, there) & ~again]
+        add("samples", (a, b), [f"trial {t}" for t in sharing])
+        if apart and b == "test":
+            add("subjects", (a, b), np.intersect1d(subject[here], subject[there]))
+    return found
+
+
+def check_leaks(study: Study, split: Split, index: int, waive: Collection[str] = ()) -> list[str]:
+    """Refuse a fold whose sides share what they should not, but for what is waived.
+
+    Parameters
+    ----------
+    study : Study
+    split : Split
+        One of its splits.
+    index : int
+        The fold, counted from 0.
+    waive : collection of str
+        Words of :data:`LEAKS` that are let pass.
+
+    Returns
+    -------
+    list of str
+        What was let pass, in words; empty where nothing leaks.
+
+    Raises
+    ------
+    SplitError
+        If something leaks that is not waived.
+    """
+    found = leaks(study, split.fold(index), split.how)
+    refused = [leak for leak in found if leak.kind not in waive]
+    if refused:
+        kinds = ",".join(dict.fromkeys(leak.kind for leak in refused))
+        raise SplitError(
+            f"fold {index} of split '{split.name}' leaks: {'; '.join(map(str, refused))}; split "
+            "otherwise ('eegprompt split'), or train with --waive "
+            f"{kinds} if this is what you want: the waiver is printed wherever a score is"
+        )
+    return [str(leak) for leak in found]
+
+
+def repeated_trials(study: Study) -> np.ndarray:
+    """Number of the presentation each trial was cut from; equal where a trial stands there twice.
+
+    Two trials are one presentation where subject, session, run and place in the order agree, or the
+    EEG is the same to the last bit.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    array of int, shape (n_trials,)
+        The first trial of the presentation.
+    """
+    first: dict[Any, int] = {}
+    result = np.arange(study.n_trials)
+    recording = recording_index(study.trials)
+    order = study.trials["order"].to_numpy()
+    for trial in np.flatnonzero(order >= 0):
+        result[trial] = first.setdefault((recording[trial], order[trial]), int(trial))
+    # One channel tells trials apart; those alike in it are compared in full.
+    channel = study.n_chans // 2
+    alike: dict[bytes, int] = {}
+    for start in range(0, study.n_trials, _CHUNK):
+        block = np.ascontiguousarray(study.eeg[start : start + _CHUNK, channel])
+        varies = block.size > 0 and np.ptp(block, axis=1) > 0
+        for row in np.flatnonzero(varies):
+            trial = start + int(row)
+            other = alike.setdefault(block[row].tobytes(), trial)
+            if other != trial and np.array_equal(study.eeg[other], study.eeg[trial]):
+                result[trial] = result[other]
     return result

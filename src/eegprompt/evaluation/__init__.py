@@ -19,10 +19,12 @@ What a score's surroundings mean:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eegprompt.artifacts import write_json
+from eegprompt.artifacts import read_json, write_json
+from eegprompt.auditing import read_audit
 from eegprompt.errors import RunError
 from eegprompt.evaluation._captions import caption_scores
 from eegprompt.evaluation._classes import class_scores, lda_scores
@@ -51,9 +53,11 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     list of dict
         The rows of ``scores.json``: ``metric rung head pool scope unit n n_trials value lo hi chance
         p p_holm floor ceiling generator features higher_is_better protocol note``, None where a key
-        does not apply. Rows over all candidates also hold ``chance_within_class`` and
-        ``p_within_class`` (images exchanged only within their class); picture rows ``floor_lo
-        floor_hi ceiling_lo ceiling_hi``; rows of one subject ``subject``.
+        does not apply. All hold ``audit`` (the verdict on the study and split, "not audited" or
+        "outdated") and ``waived`` (what the split's sides share by the user's leave). Rows over all
+        candidates also hold ``chance_within_class`` and ``p_within_class`` (images exchanged only
+        within their class); picture rows ``floor_lo floor_hi ceiling_lo ceiling_hi``; rows of one
+        subject ``subject``.
 
     Raises
     ------
@@ -62,7 +66,7 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     """
     run = run if isinstance(run, Run) else Run(run)
     scores, notes, missing = _scored(run, progress)
-    return _write(run.path, scores, notes, missing, run)
+    return _write(run.path, scores, notes, missing, run, Stamp.of(run))
 
 
 def scores_of(run: Run) -> tuple[list[Score], list[str]]:
@@ -121,6 +125,7 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
     by_key: dict[tuple[Any, ...], list[Score]] = {}
     notes: list[str] = [f"Each value is the mean over {len(folders)} folds."]
     folds_lacking: dict[str, list[str]] = {}
+    stamps: list[Stamp] = []
     for i, folder in enumerate(folders):
 
         def of_fold(done: int, total: int, label: str, i: int = i) -> None:
@@ -129,7 +134,8 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
 
         run = Run(folder)
         scores, said, lacking = _scored(run, of_fold)
-        _write(run.path, scores, said, lacking, run)
+        stamps.append(Stamp.of(run))
+        _write(run.path, scores, said, lacking, run, stamps[-1])
         notes += [n for n in said if n not in notes]
         for sentence in lacking:
             folds_lacking.setdefault(sentence, []).append(folder.name)
@@ -147,15 +153,61 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
             missing.append(f"{name}: only {len(group)} of {len(folders)} folds have it")
             continue
         means.append(mean_of_folds(group))
-    return _write(parent, means, notes, missing, None)
+    waived = tuple(dict.fromkeys(w for stamp in stamps for w in stamp.waived))
+    whole = Stamp(stamps[0].verdict, stamps[0].summary, waived)
+    return _write(parent, means, notes, missing, None, whole)
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What is printed wherever a score is: the verdict on the design, and what was waived.
+
+    Parameters
+    ----------
+    verdict, summary : str
+        Of the audit of the run's study and split.
+    waived : tuple of str
+        What the split's sides share by the user's leave, in words.
+    """
+
+    verdict: str
+    summary: str
+    waived: tuple[str, ...]
+
+    @classmethod
+    def of(cls, run: Run) -> Stamp:
+        """The stamp of a run's scores."""
+        split = str(run.config["split"])
+        found = read_audit(run.study(), split)
+        command = f"'eegprompt audit STUDY --split {split}'"
+        known = run.path / "provenance.json"
+        trained = read_json(known, error=RunError).get("train", {}) if known.exists() else {}
+        waived = tuple(trained.get("waived") or ())
+        if found is None:
+            return cls("not audited", f"Design not audited: {command} does it.", waived)
+        if found["stale"]:
+            text = f"The study or its split changed since its audit: {command} does it again."
+            return cls("outdated", text, waived)
+        return cls(found["verdict"], f"Design {found['verdict']}: {found['summary']}", waived)
 
 
 def _write(
-    folder: Path, scores: list[Score], notes: list[str], missing: list[str], run: Run | None
+    folder: Path,
+    scores: list[Score],
+    notes: list[str],
+    missing: list[str],
+    run: Run | None,
+    stamp: Stamp,
 ) -> list[dict[str, Any]]:
     correct(scores)
     rows = [s.row for s in sorted(scores, key=lambda s: s.row["scope"] != "within-class")]
-    write_json(folder / "scores.json", {"rows": rows, "notes": notes, "missing": missing})
+    for row in rows:
+        row |= {"audit": stamp.verdict, "waived": "; ".join(stamp.waived) or None}
+    stamped = {"verdict": stamp.verdict, "summary": stamp.summary, "waived": list(stamp.waived)}
+    write_json(
+        folder / "scores.json",
+        {"audit": stamped, "rows": rows, "notes": notes, "missing": missing},
+    )
     if run is not None:
         run.record("evaluate", settings=run.config.get("evaluation", {}), rows=len(rows))
     return rows

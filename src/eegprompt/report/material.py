@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.artifacts import read_json, read_table
+from eegprompt.auditing import read_audit
 from eegprompt.errors import CaptionError, InputError, RunError, SplitError, StudyError
 from eegprompt.report.scores import Score, mean_over_folds
 from eegprompt.run import Run, fold_runs, slug
@@ -298,11 +299,16 @@ class Material:
 
     @cached_property
     def audit(self) -> dict[str, Any] | None:
-        """The design's audit, if one was made."""
-        if self.study is None or not (self.study.path / "audit.json").exists():
+        """The audit of the run's study and split, if one was made; it may be stale."""
+        if self.study is None:
             return None
-        found = read_json(self.study.path / "audit.json", error=StudyError)
-        return found if isinstance(found, dict) else None
+        return read_audit(self.study, str(self.first.config.get("split")))
+
+    @cached_property
+    def waived(self) -> list[str]:
+        """What the split's sides share by the user's leave, in words, each once."""
+        trained = [r.provenance.get("train") or {} for r in self.runs]
+        return list(dict.fromkeys(str(w) for t in trained for w in t.get("waived") or []))
 
     @cached_property
     def _parent_scores(self) -> dict[str, Any]:

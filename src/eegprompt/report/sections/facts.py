@@ -90,9 +90,14 @@ def _badges(material: Material) -> list[tuple[str, str, str]]:
     badges = []
     if material.audit is None:
         badges.append(("plain", "Design: not audited", "No audit of the design was made."))
+    elif material.audit["stale"]:
+        why = "The study or its split changed since it was audited."
+        badges.append(("warn", "Design: audit outdated", why))
     else:
         verdict = str(material.audit.get("verdict", "unknown"))
         css, text = _VERDICTS.get(verdict, ("warn", f"Design: {verdict}"))
+        if material.audit.get("decodable") is False:
+            text += ", nothing decodable"
         badges.append((css, text, _audit_words(material)["summary"]))
     if material.simulated:
         badges.append(("plain", "Simulated EEG", "The EEG was simulated, not recorded."))
@@ -129,7 +134,9 @@ def _warnings(material: Material) -> list[str]:
         )
     warnings.extend(_too_few_permutations(material))
     audit = _audit_words(material)
-    warnings.extend(f"Waived: {waiver}" for waiver in audit["waivers"])
+    if audit["verdict"] in ("confounded", "suspect"):
+        warnings.append(audit["summary"])
+    warnings.extend(f"Waived: {waiver}" for waiver in material.waived)
     return warnings
 
 
@@ -154,23 +161,15 @@ def _too_few_permutations(material: Material) -> list[str]:
 
 
 def _audit_words(material: Material) -> dict[str, Any]:
-    """Verdict, summary and evidence of an audit, however fully it was written down."""
+    """Verdict, summary, evidence and limits of the audit; empty where there is none that holds."""
     audit = material.audit or {}
-    summary = next((audit[k] for k in ("summary", "words", "text") if audit.get(k)), "")
-    evidence: Any = next(
-        (audit[k] for k in ("evidence", "reasons", "findings") if audit.get(k)), []
-    )
-    if isinstance(evidence, dict):
-        evidence = [f"{k}: {v}" for k, v in evidence.items()]
-    elif isinstance(evidence, str):
-        evidence = [evidence]
-    waivers = audit.get("waivers") or audit.get("waived") or []
-    waivers = [waivers] if isinstance(waivers, str) else list(waivers)
+    if not audit or audit["stale"]:
+        return {"verdict": "", "summary": "", "evidence": [], "outdated": bool(audit)}
     return {
-        "verdict": str(audit.get("verdict", "")),
-        "summary": str(summary),
-        "evidence": [str(e) for e in evidence],
-        "waivers": [str(w) for w in waivers],
+        "verdict": audit["verdict"],
+        "summary": audit["summary"],
+        "evidence": [*audit["evidence"], *(f"Limit: {text}." for text in audit["limits"])],
+        "outdated": False,
     }
 
 

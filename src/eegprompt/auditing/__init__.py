@@ -1,0 +1,238 @@
+"""Is a study's score going to mean what it says? A look at design, splits and signal before training.
+
+Five checks (see the page ``docs/audit.md``): what two sides of the split share (*overlap*), whether the
+class can be told from the protocol alone (*design*, D), whether the EEG tells time within a class
+(*time*, T), whether it tells the class before the stimulus (*prestimulus*, P), and what linear decoders
+of nuisances reach beside one of the whole response. One verdict comes of them, with its evidence; it is
+kept in the study's ``audit.json``, one entry a split, and stamped on every later score. An
+entry holds as long as the study and the split are what they were.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eegprompt.artifacts import content_key, provenance, read_json, write_json
+from eegprompt.auditing._design import check_design
+from eegprompt.auditing._material import ALPHA, Material, Progress
+from eegprompt.auditing._signal import DECODERS, check_decoders, check_prestimulus, check_time
+from eegprompt.controls.verdict import SLOW_SHARE, verdict
+from eegprompt.data.overlap import leaks
+from eegprompt.errors import InputError, StudyError
+from eegprompt.study import Study
+from eegprompt.types import Split
+
+__all__ = ["DECODERS", "NO_SPLIT", "audit", "audit_key", "audits_of", "read_audit"]
+
+NO_SPLIT = "(none)"
+"""Entry of an audit that was made before the study had a split."""
+
+FORMAT = 1
+_STEPS = 5
+
+
+def audit(
+    study: Study,
+    split: str | None = None,
+    *,
+    seed: int = 0,
+    permutations: int = 999,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Look for what could make a study's scores mean something else, and write it down.
+
+    Parameters
+    ----------
+    study : Study
+        It is not changed, but for its ``audit.json``.
+    split : str, optional
+        Which split is going to be used. Default: ``official``, or the only one; a study
+        without splits is audited with a random one.
+    seed : int
+        Seed of permutations and of everything drawn.
+    permutations : int
+        At least 199, so that p can fall below .01 after Holm's correction over five sources.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    dict
+        ``verdict`` (clean, suspect, confounded or unknown), ``decodable`` (bool, or None where nothing
+        could be decoded), ``summary``, ``evidence`` (sentences), ``leaks``, ``limits`` (what was
+        left out or not known), and under ``checks`` the figures of ``design``, ``time``,
+        ``prestimulus`` and ``decoders``.
+
+    Raises
+    ------
+    InputError
+        If there are several splits and none is named, or too few permutations.
+    UnknownNameError
+        If there is no split of that name.
+    """
+    if permutations < 199:
+        raise InputError(
+            f"'permutations' must be at least 199, or no check could reach p < {ALPHA}; got "
+            f"{permutations}"
+        )
+    chosen = _split_of(study, split)
+    tell = progress or (lambda done, total, label: None)
+    work = Material(study, chosen, seed, permutations, tell)
+    tell(0, _STEPS, "what the split's sides share")
+    leaking = _leaks(study, chosen)
+    tell(1, _STEPS, "design")
+    design = check_design(work)
+    time = check_time(work, design["found"], 2, _STEPS)
+    early = check_prestimulus(work, design["found"], 3, _STEPS)
+    decoders = check_decoders(work, 4, _STEPS)
+    word = verdict(
+        design=design["found"],
+        time=time["found"],
+        prestimulus=early["found"],
+        slow_share=decoders["slow_share"],
+        order_known=work.order_known,
+    )
+    evidence = [*design["words"], *time["words"], *early["words"], *decoders["words"]]
+    result: dict[str, Any] = {
+        "format": FORMAT,
+        "study": study.name,
+        "split": chosen.name if chosen else None,
+        "key": audit_key(study, chosen),
+        "verdict": word,
+        "decodable": decoders["decodable"],
+        "summary": _summary(word, design, time, early, decoders, work),
+        "evidence": evidence,
+        "leaks": leaking,
+        "limits": work.limits,
+        "checks": {"design": design, "time": time, "prestimulus": early, "decoders": decoders},
+        "alpha": ALPHA,
+        "permutations": permutations,
+        "seed": seed,
+        "provenance": provenance(),
+    }
+    stored = _stored(study)
+    stored[chosen.name if chosen else NO_SPLIT] = result
+    write_json(study.path / "audit.json", {"format": FORMAT, "splits": stored})
+    tell(_STEPS, _STEPS, "audit")
+    return read_json(study.path / "audit.json", error=StudyError)["splits"][
+        chosen.name if chosen else NO_SPLIT
+    ]
+
+
+def audit_key(study: Study, split: Split | None) -> str:
+    """Content key of what an audit looked at: the study and the split's folds."""
+    folds = [] if split is None else [(f.train, f.val, f.test) for f in split.folds]
+    return content_key(study.key, *[side for fold in folds for side in fold])
+
+
+def audits_of(study: Study) -> dict[str, dict[str, Any]]:
+    """All audits of a study, by split, each with ``stale``: whether the study or split changed since.
+
+    Parameters
+    ----------
+    study : Study
+
+    Returns
+    -------
+    dict of str to dict
+        Empty where the study was never audited.
+    """
+    found = _stored(study)
+    for name, one in found.items():
+        if name == NO_SPLIT:
+            key = audit_key(study, None)
+        else:
+            key = audit_key(study, study.split(name)) if name in study.split_names() else ""
+        one["stale"] = one.get("key") != key
+    return found
+
+
+def read_audit(study: Study, split: str) -> dict[str, Any] | None:
+    """The audit of one split of a study, with ``stale``; None where none was made."""
+    return audits_of(study).get(split)
+
+
+def _stored(study: Study) -> dict[str, dict[str, Any]]:
+    path = Path(study.path) / "audit.json"
+    if not path.exists():
+        return {}
+    content = read_json(path, error=StudyError)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        return {}
+    return dict(content.get("splits") or {})
+
+
+def _split_of(study: Study, name: str | None) -> Split | None:
+    names = study.split_names()
+    if name is not None:
+        return study.split(name)
+    if not names:
+        return None
+    if "official" in names or len(names) == 1:
+        return study.split("official" if "official" in names else names[0])
+    raise InputError(
+        f"{study.path} has several splits, and an audit is of one; name it with --split: "
+        f"{', '.join(names)}"
+    )
+
+
+def _leaks(study: Study, split: Split | None) -> list[dict[str, Any]]:
+    if split is None:
+        return []
+    return [
+        {"fold": index, "kind": leak.kind, "sides": list(leak.sides), "count": leak.count,
+         "words": str(leak)}
+        for index, fold in enumerate(split.folds)
+        for leak in leaks(study, fold, split.how)
+    ]  # fmt: skip
+
+
+def _summary(
+    word: str, design: dict[str, Any], time: dict[str, Any], early: dict[str, Any],
+    decoders: dict[str, Any], work: Material,
+) -> str:  # fmt: skip
+    """One or two sentences for the badge."""
+    if word == "confounded":
+        share = decoders["slow_share"]
+        reasons = [
+            ("the EEG tells time", time["found"]),
+            ("the class is there before the stimulus", early["found"]),
+            ("slow activity alone explains the accuracy",
+             share is not None and share >= SLOW_SHARE),
+        ]  # fmt: skip
+        said = (
+            "Class and time go together in this study, and "
+            + ", and ".join(r for r, holds in reasons if holds)
+            + ": scores cannot tell the pictures from the time they were shown."
+        )
+    elif word == "suspect" and design["found"]:
+        said = (
+            "Class and time go together in this study; that the EEG gives time away was not found, "
+            "and cannot be ruled out."
+        )
+    elif word == "suspect":
+        said = (
+            "The class can be decoded before the stimulus: something besides the picture tells it."
+        )
+    elif word == "clean":
+        said = (
+            "The order of showing tells nothing of the class, and nothing of it can be decoded before "
+            "the stimulus."
+        )
+        if early["decoding"] is None:
+            said = "The order of showing tells nothing of the class."
+    else:
+        said = (
+            "When trials were shown is not recorded, so whether time could stand in for the class "
+            "cannot be known."
+        )
+    if decoders["decodable"] is False:
+        said += " Nothing is decodable: a linear decoder is not above chance."
+    elif decoders["decodable"] is None:
+        said += (
+            " Nothing could be decoded here: "
+            + decoders["words"][0][0].lower()
+            + (decoders["words"][0][1:])
+        )
+    return said

@@ -1,0 +1,314 @@
+"""T, P and the decoders: what the EEG itself says, about the class and about time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from eegprompt.auditing._material import ALPHA, CHUNK, MOST_TRIALS, Material
+from eegprompt.controls.drift import accuracy_by_distance, decode_pseudo_classes, pseudo_classes
+from eegprompt.controls.linear import Decoding, decode_sides, score_predictions
+from eegprompt.controls.nuisance import (
+    band_power,
+    dc,
+    mean_and_log_variance,
+    phase_randomised,
+    slow_part,
+    window_means,
+)
+
+__all__ = ["DECODERS", "check_decoders", "check_prestimulus", "check_time"]
+
+Extract = Callable[[np.ndarray], np.ndarray]
+
+DECODERS = {
+    "full": "full decoder",
+    "dc": "mean of each channel (DC)",
+    "variance": "channel means and log variances",
+    "power": "band power",
+    "slow": "slow part, below 5 Hz",
+    "surrogate": "phase-randomized surrogates",
+}
+"""Linear decoders of an audit; the first is what the others stand beside."""
+
+_TIME_WINDOWS = 4
+_TIME_FEATURES = 512
+_MOST_GROUPS = 240
+_STRETCHES = 4
+
+
+def features_of(work: Material, ids: np.ndarray, extract: dict[str, Extract], label: str,
+                done: int, total: int) -> dict[str, np.ndarray]:  # fmt: skip
+    """Features of some trials, read in the order of the file, a few trials at a time."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in extract}
+    scale = _scale(work, ids)
+    for start in range(0, len(ids), CHUNK):
+        work.progress(done, total, f"{label}: reading trial {start:,} of {len(ids):,}")
+        block = np.asarray(work.study.eeg[ids[start : start + CHUNK]], dtype=np.float32) * scale
+        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        for name, function in extract.items():
+            parts[name].append(function(block).astype(np.float32))
+    return {name: np.concatenate(found) for name, found in parts.items()}
+
+
+def _scale(work: Material, ids: np.ndarray) -> np.float32:
+    """What brings the values near 1, so that volts do not vanish in float32."""
+    some = np.asarray(work.study.eeg[ids[:CHUNK]], dtype=np.float64)
+    finite = some[np.isfinite(some)]
+    size = float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
+    return np.float32(1 / size if size > 0 else 1.0)
+
+
+def _decoding(found: Decoding) -> dict[str, Any]:
+    return {
+        "accuracy": found.accuracy,
+        "lo": found.lo,
+        "hi": found.hi,
+        "chance": found.chance,
+        "p": None if np.isnan(found.p) else found.p,
+        "n": found.n_trials,
+        "units": found.n_units,
+        "classes": found.n_classes,
+        "above_chance": bool(found.p < ALPHA),
+    }
+
+
+def _decode(
+    work: Material, ids: np.ndarray, features: np.ndarray
+) -> tuple[dict[str, Any] | None, np.ndarray, np.ndarray]:
+    """Decode the class on the audit's folds; also which trials were decoded, and rightly."""
+    nothing = np.zeros(0, np.int64)
+    if not features.shape[1]:
+        return None, nothing, nothing
+    folds = [(np.searchsorted(ids, a), np.searchsorted(ids, b)) for a, b in work.folds]
+    rows, predicted = decode_sides(features, work.labels[ids], folds, work.subject[ids])
+    if not len(rows):
+        return None, nothing, nothing
+    trials = ids[rows]
+    units = None if work.units is None else work.units[trials]
+
+    def test(strata: np.ndarray | None) -> Decoding:
+        return score_predictions(
+            predicted, work.labels[trials], units=units, strata=strata, n=work.permutations,
+            seed=work.seed,
+        )  # fmt: skip
+
+    # Slow changes between recordings are no signal, where labels can be exchanged within them.
+    found = test(work.recording[trials] if units is None else None)
+    if np.isnan(found.p):
+        found = test(None)
+    return _decoding(found), trials, predicted == work.labels[trials]
+
+
+def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
+    """The full decoder and the nuisance decoders, on one and the same split."""
+    if len(work.classes) < 2:
+        return {"rows": [], "words": ["There is one class only, so there is nothing to decode."],
+                "decodable": None, "slow_share": None, "distance": []}  # fmt: skip
+    study, inside = work.study, work.after_onset()
+    n_times = len(range(*inside.indices(study.n_times)))
+    sfreq = study.sfreq
+    windows = max(1, min(work.most_features // study.n_chans, round(n_times / sfreq / 0.02)))
+    # Coefficients that fit the features a decoder may have; at least the mean.
+    most_slow = max((work.most_features // study.n_chans + 1) // 2, 1)
+    below = min(5.0, most_slow * sfreq / n_times)
+    if below < 5.0:
+        work.limit(f"the slow decoder was cut at {below:.2g} Hz, for its size")
+    rng = work.rng(2)
+    extract: dict[str, Extract] = {
+        "full": lambda x: window_means(x[:, :, inside], windows),
+        "dc": lambda x: dc(x[:, :, inside]),
+        "variance": lambda x: mean_and_log_variance(x[:, :, inside]),
+        "power": lambda x: band_power(x[:, :, inside], sfreq),
+        "slow": lambda x: slow_part(x[:, :, inside], sfreq, below),
+        "surrogate": lambda x: window_means(phase_randomised(x[:, :, inside], rng), windows),
+    }
+    ids = np.unique(np.concatenate([side for fold in work.folds for side in fold]))
+    if not len(ids):
+        return {"rows": [], "words": ["No trial could be decoded: the split's sides are too small."],
+                "decodable": None, "slow_share": None, "distance": []}  # fmt: skip
+    features = features_of(work, ids, extract, "decoders", done, total)
+    rows: list[dict[str, Any]] = []
+    distance: list[dict[str, Any]] = []
+    for name in DECODERS:
+        work.progress(done, total, f"decoding: {DECODERS[name]}")
+        found, trials, right = _decode(work, ids, features.pop(name))
+        if found is not None:
+            rows.append({"decoder": name, "label": DECODERS[name], **found})
+            if name == "full":
+                distance = _distance(work, trials, right)
+    by_name = {r["decoder"]: r for r in rows}
+    full = by_name.get("full")
+    if full is None:
+        return {"rows": rows, "decodable": None, "slow_share": None, "distance": [],
+                "words": ["No trial could be decoded: no class has two training trials and a test "
+                          "trial."]}  # fmt: skip
+    gained = full["accuracy"] - full["chance"]
+    for row in rows:
+        row["share"] = (row["accuracy"] - row["chance"]) / gained if full["above_chance"] else None
+    slow = [by_name[n] for n in ("slow", "dc") if n in by_name]
+    share = max((r["share"] for r in slow), default=None) if full["above_chance"] else None
+    words = [
+        f"A linear decoder of the whole response is right in {full['accuracy']:.1%} of "
+        f"{full['n']:,} test trials; chance is {full['chance']:.1%} ({_p(full['p'])})."
+    ]
+    if share is not None:
+        best = max(slow, key=lambda r: r["share"])
+        words.append(
+            f"The decoder of the {best['label']} alone reaches {best['accuracy']:.1%}: "
+            f"{max(best['share'], 0):.0%} of what the full decoder gains over chance."
+        )
+    else:
+        words.append("Nothing is decodable: the full decoder is not above chance.")
+    return {
+        "rows": rows,
+        "decodable": full["above_chance"],
+        "slow_share": share,
+        "distance": distance,
+        "words": words,
+    }
+
+
+def _distance(work: Material, trials: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
+    """Accuracy against the time to the nearest training trial of the same recording."""
+    if not work.order_known:
+        return []
+    nearest = np.full(len(trials), np.inf)
+    for train, test in work.folds:
+        for recording in np.unique(work.recording[train]):
+            times = np.sort(work.position[train[work.recording[train] == recording]])
+            here = np.flatnonzero(np.isin(trials, test) & (work.recording[trials] == recording))
+            at = work.position[trials[here]]
+            place = np.searchsorted(times, at).clip(1, max(len(times) - 1, 1))
+            left = np.abs(times[place - 1] - at)
+            beside = np.abs(times[np.minimum(place, len(times) - 1)] - at)
+            nearest[here] = np.minimum(nearest[here], np.minimum(left, beside))
+    return [vars(b) for b in accuracy_by_distance(right, nearest)]
+
+
+def check_prestimulus(
+    work: Material, design_found: bool, done: int, total: int
+) -> dict[str, Any]:
+    """P: can the class be decoded from samples that cannot hold a response?"""
+    window, words = work.before_onset()
+    result: dict[str, Any] = {"window": words, "found": False, "decoding": None}
+    if len(work.classes) < 2:
+        return {**result, "words": ["There is one class only, so there is nothing to decode."]}
+    if window is None:
+        return {**result, "words": [f"Not looked at: {words}."]}
+    study = work.study
+    n_times = len(range(*window.indices(study.n_times)))
+    windows = max(1, min(work.most_features // 2 // study.n_chans,
+                         round(n_times / study.sfreq / 0.02)))  # fmt: skip
+    ids = np.unique(np.concatenate([side for fold in work.folds for side in fold]))
+    found = None
+    if len(ids):
+        extract = {"early": lambda x: window_means(x[:, :, window], windows)}
+        features = features_of(work, ids, extract, "before the stimulus", done, total)
+        found, _, _ = _decode(work, ids, features["early"])
+    if found is None:
+        return {**result, "words": ["No trial could be decoded."]}
+    said = [
+        f"From {words} the class is decoded in {found['accuracy']:.1%} of trials; chance is "
+        f"{found['chance']:.1%} ({_p(found['p'])})."
+    ]
+    if found["above_chance"]:
+        said.append("No response can be there yet: something else tells the class.")
+        if not design_found and any("pass" in str(step.get("name", step)) for step in _steps(study)):
+            said.append(
+                "The study was filtered: a filter without delay smears responses to before the "
+                "stimulus, and may be the cause."
+            )
+    return {**result, "found": found["above_chance"], "decoding": found, "words": said}
+
+
+def _steps(study: Any) -> list[dict[str, Any]]:
+    return [s if isinstance(s, dict) else {"name": str(s)} for s in study.info.get("steps") or []]
+
+
+def check_time(work: Material, design_found: bool, done: int, total: int) -> dict[str, Any]:
+    """T: can time be decoded within a class?"""
+    nothing: dict[str, Any] = {"found": False, "decoding": None}
+    if not work.order_known:
+        return {**nothing, "words": ["Not looked at: the order of the trials is not known."]}
+    ids = _apart_in_time(work)
+    groups = np.unique(
+        np.stack([work.recording[ids], work.labels[ids]], axis=1), axis=0, return_inverse=True
+    )[1].ravel()
+    rng = work.rng(3)
+    time = work.position[ids]
+    pseudo = pseudo_classes(time, groups, rng)
+    cut = "trials of one class in one recording were cut"
+    if (pseudo >= 0).mean() < 0.5 and not design_found:
+        # Classes come too seldom to be cut one by one, and are spread evenly over time.
+        groups = np.unique(work.recording[ids], return_inverse=True)[1]
+        pseudo = pseudo_classes(time, groups, rng, stretches=_STRETCHES)
+        cut = "each recording was cut, for its classes come too seldom to be cut one by one,"
+    used = np.unique(groups[pseudo >= 0])
+    if not len(used):
+        return {**nothing, "words": ["Not looked at: no class has enough trials in a recording."]}
+    if len(used) > _MOST_GROUPS:
+        work.limit(f"drift was looked for in {_MOST_GROUPS} of {len(used)} groups of trials")
+        used = rng.choice(used, _MOST_GROUPS, replace=False)
+    keep = np.isin(groups, used) & (pseudo >= 0)
+    ids, groups, pseudo = ids[keep], groups[keep], pseudo[keep]
+    windows = max(1, min(_TIME_WINDOWS, _TIME_FEATURES // work.study.n_chans))
+    extract = {"time": lambda x: window_means(x, windows)}
+    features = features_of(work, ids, extract, "drift", done, total)["time"]
+    work.progress(done, total, "decoding time within classes")
+    rows, predicted = decode_pseudo_classes(features, pseudo, groups, rng)
+    if not len(rows):
+        return {**nothing, "words": ["Not looked at: no class has enough trials in a recording."]}
+    found = _decoding(
+        score_predictions(
+            predicted, pseudo[rows], strata=groups[rows], n=work.permutations, seed=work.seed
+        )
+    )
+    n_parts = int(pseudo.max()) + 1
+    words = [
+        f"To look for drift, {cut} in time into {n_parts} stretches: which stretch a trial is of is "
+        f"decoded in {found['accuracy']:.1%} of trials; chance is {found['chance']:.1%} "
+        f"({_p(found['p'])})."
+    ]
+    words.append(
+        "The EEG drifts, as every recording does; by itself that accuses nobody."
+        if found["above_chance"] else "No drift was found."
+    )  # fmt: skip
+    return {"found": found["above_chance"], "decoding": found, "words": words}
+
+
+def _apart_in_time(work: Material) -> np.ndarray:
+    """Trials for the look at drift: whole recordings, without trials that share samples."""
+    ids = np.arange(work.study.n_trials)
+    if len(ids) > MOST_TRIALS:
+        kept: list[np.ndarray] = []
+        for r in work.rng(4).permutation(np.unique(work.recording)):
+            here = np.flatnonzero(work.recording == r)
+            if kept and sum(map(len, kept)) + len(here) > MOST_TRIALS:
+                break
+            kept.append(here[: 2 * MOST_TRIALS])
+        ids = np.sort(np.concatenate(kept))
+        work.limit(f"drift was looked for in {len(kept)} recordings of {len(ids):,} trials")
+    if not work.in_seconds:
+        return ids
+    length = (work.study.n_times - 0.5) / work.study.sfreq
+    last: dict[int, float] = {}
+    chosen = []
+    for i in ids[np.lexsort((work.position[ids], work.recording[ids]))]:
+        if work.position[i] - last.get(int(work.recording[i]), -np.inf) >= length:
+            last[int(work.recording[i])] = float(work.position[i])
+            chosen.append(i)
+    if len(chosen) < len(ids):
+        work.limit(
+            f"to look for drift, {len(ids) - len(chosen):,} trials that share samples with the one "
+            "before were left out"
+        )
+    return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "not testable"
+    return "p < .001" if p <= 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)

@@ -1,0 +1,205 @@
+"""One linear decoder for every check of an audit, and the test of what it decodes.
+
+Every check asks the same question of other features – the mean alone, the slow part, what came
+before the stimulus – so all use one classifier: linear discriminant analysis with the Ledoit–Wolf
+covariance (scikit-learn), fitted for each subject where a subject is on both sides.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
+from eegprompt.controls.permutation import permutation_p, permuted_labels
+from eegprompt.errors import InputError
+
+__all__ = ["Decoding", "decode_sides", "linear_predictions", "score_predictions"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What a decoder reaches on trials it was not fitted on.
+
+    Parameters
+    ----------
+    accuracy, lo, hi : float
+        Proportion of trials decoded rightly, with a 95 % bootstrap interval over units.
+    chance : float
+        The same predictions under permuted labels, on average.
+    p : float
+        Permutation p, one-sided; NaN where the labels allow no permutation.
+    n_trials, n_units, n_classes : int
+        Decoded trials, the units that were permuted, and the classes among them.
+    """
+
+    accuracy: float
+    lo: float
+    hi: float
+    chance: float
+    p: float
+    n_trials: int
+    n_units: int
+    n_classes: int
+
+    @property
+    def excess(self) -> float:
+        """Accuracy above chance."""
+        return self.accuracy - self.chance
+
+
+def linear_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Fit on some trials, predict others.
+
+    Parameters
+    ----------
+    train : array of float, shape (n_train, n_features)
+        Any unit.
+    labels : array of int, shape (n_train,)
+        Classes; those with one trial are left out.
+    test : array of float, shape (n_test, n_features)
+        Any unit.
+
+    Returns
+    -------
+    array of int, shape (n_test,)
+        Predicted classes; -1 throughout where fewer than two classes can be fitted.
+    """
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    labels = np.asarray(labels)
+    names, count = np.unique(labels, return_counts=True)
+    enough = np.isin(labels, names[count >= 2])
+    if len(np.unique(labels[enough])) < 2:
+        return np.full(len(test), -1, dtype=np.int64)
+    kept = np.asarray(train[enough], dtype=np.float64)
+    center, spread = kept.mean(axis=0), kept.std(axis=0)
+    varies = spread > 1e-9 * max(float(spread.max()), 1e-300)
+    if not varies.any():
+        return np.full(len(test), -1, dtype=np.int64)
+    kept = (kept[:, varies] - center[varies]) / spread[varies]
+    others = (np.asarray(test, dtype=np.float64)[:, varies] - center[varies]) / spread[varies]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of ill-conditioned covariances, which shrinkage mends
+        model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+        return np.asarray(model.fit(kept, labels[enough]).predict(others), dtype=np.int64)
+
+
+def decode_sides(
+    features: np.ndarray,
+    labels: np.ndarray,
+    folds: Sequence[tuple[np.ndarray, np.ndarray]],
+    subject: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Predict the test trials of each fold.
+
+    Parameters
+    ----------
+    features : array of float, shape (n_trials, n_features)
+        Any unit.
+    labels, subject : array of int, shape (n_trials,)
+        Class and subject of each trial.
+    folds : sequence of (array of int, array of int)
+        Rows to fit on and rows to predict.
+
+    Returns
+    -------
+    rows, predicted : array of int, shape (n_predicted,)
+        Rows of the predicted trials (of classes that could be fitted), and their predicted classes.
+    """
+    rows: list[np.ndarray] = []
+    found: list[np.ndarray] = []
+    for train, test in folds:
+        alone = np.intersect1d(subject[train], subject[test])
+        parts = [(train[subject[train] == s], test[subject[test] == s]) for s in alone]
+        rest = test[~np.isin(subject[test], alone)]
+        if len(rest):
+            parts.append((train, rest))
+        for fitted, decoded in parts:
+            names, count = np.unique(labels[fitted], return_counts=True)
+            decoded = decoded[np.isin(labels[decoded], names[count >= 2])]
+            if len(names) < 2 or not len(decoded):
+                continue
+            predicted = linear_predictions(features[fitted], labels[fitted], features[decoded])
+            if (predicted >= 0).all():
+                rows.append(decoded)
+                found.append(predicted)
+    if not rows:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    return np.concatenate(rows), np.concatenate(found)
+
+
+def score_predictions(
+    predicted: np.ndarray,
+    labels: np.ndarray,
+    *,
+    units: np.ndarray | None = None,
+    strata: np.ndarray | None = None,
+    n: int = 999,
+    seed: int = 0,
+) -> Decoding:
+    """Compare predictions with the labels, and with labels dealt out at random.
+
+    Parameters
+    ----------
+    predicted, labels : array of int, shape (n_trials,)
+        Classes.
+    units : array of int, shape (n_trials,), optional
+        Trials of one unit (an image) keep one label in permutations, and are drawn together in the
+        bootstrap. Single trials by default.
+    strata : array of shape (n_trials,), optional
+        Labels are exchanged only inside a stratum.
+    n : int
+        Permutations.
+    seed : int
+        Seed of permutations and resamples.
+
+    Returns
+    -------
+    Decoding
+
+    Raises
+    ------
+    InputError
+        If there are no predictions.
+
+    Examples
+    --------
+    >>> found = score_predictions(np.tile([0, 1], 50), np.tile([0, 1], 50))
+    >>> found.accuracy, found.p
+    (1.0, 0.001)
+    """
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if not len(labels) or predicted.shape != labels.shape:
+        raise InputError(
+            f"predictions and labels name one class a trial, got shapes {predicted.shape} and "
+            f"{labels.shape}"
+        )
+    of_unit = np.arange(len(labels)) if units is None else np.unique(units, return_inverse=True)[1]
+    first = np.unique(of_unit, return_index=True)[1]
+    inner = None if strata is None else np.asarray(strata)[first]
+    right = (predicted == labels).astype(float)
+    value = float(right.mean())
+    count = np.bincount(of_unit).astype(float)
+    spread = bootstrap(
+        ratio_statistic(np.bincount(of_unit, right), count), len(count), 500, seed=seed,
+        method="percentile",
+    )  # fmt: skip
+    n_classes = len(np.unique(labels))
+    chance, p = value, np.nan
+    if n_classes > 1:
+        null = np.concatenate(
+            [
+                (block[:, of_unit] == predicted).mean(axis=1)
+                for block in permuted_labels(labels[first], n, strata=inner, seed=seed)
+            ]
+        )
+        chance = float(null.mean())
+        if np.ptp(null) > 0 or abs(value - chance) > 1e-12:
+            p = permutation_p(value, null)
+    return Decoding(
+        value, float(spread.lo), float(spread.hi), chance, p, len(labels), len(count), n_classes
+    )
