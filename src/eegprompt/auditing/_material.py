@@ -119,6 +119,12 @@ class Material:
     @cached_property
     def folds(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Trials to fit on and to decode, in each fold that decoders look at."""
+        return [
+            (train[np.isin(train, self.chosen)], test[np.isin(test, self.chosen)])
+            for train, test in self._sides()
+        ]
+
+    def _sides(self) -> list[tuple[np.ndarray, np.ndarray]]:
         if self.split is None:
             self.limit(
                 "the study has no split yet: decoders used a random one, a fifth of each class"
@@ -135,16 +141,13 @@ class Material:
             at = np.linspace(0, len(sides) - 1, MOST_FOLDS).round().astype(int)
             self.limit(f"decoders looked at {MOST_FOLDS} of the {len(sides)} folds, evenly spaced")
             sides = [sides[i] for i in at]
-        if all(not np.isin(self.labels[test], self.labels[train]).any() for train, test in sides):
-            self.limit(
-                "the split tests classes that it never trains, so decoders used a random split of "
-                "its training trials, a fifth of each class"
-            )
-            sides = [self._random_fold(sides[0][0])]
-        return [
-            (train[np.isin(train, self.chosen)], test[np.isin(test, self.chosen)])
-            for train, test in sides
-        ]
+        if any(np.isin(self.labels[test], self.labels[train]).any() for train, test in sides):
+            return sides
+        self.limit(
+            "the split tests classes that it never trains, so decoders used a random split of its "
+            "training trials, a fifth of each class"
+        )
+        return [self._random_fold(sides[0][0])]
 
     def _random_fold(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """A fifth of each class for testing: of its images where these are known."""

@@ -188,9 +188,7 @@ def _distance(work: Material, trials: np.ndarray, right: np.ndarray) -> list[dic
     return [vars(b) for b in accuracy_by_distance(right, nearest)]
 
 
-def check_prestimulus(
-    work: Material, design_found: bool, done: int, total: int
-) -> dict[str, Any]:
+def check_prestimulus(work: Material, design_found: bool, done: int, total: int) -> dict[str, Any]:
     """P: can the class be decoded from samples that cannot hold a response?"""
     window, words = work.before_onset()
     result: dict[str, Any] = {"window": words, "found": False, "decoding": None}
@@ -216,7 +214,9 @@ def check_prestimulus(
     ]
     if found["above_chance"]:
         said.append("No response can be there yet: something else tells the class.")
-        if not design_found and any("pass" in str(step.get("name", step)) for step in _steps(study)):
+        if not design_found and any(
+            "pass" in str(step.get("name", step)) for step in _steps(study)
+        ):
             said.append(
                 "The study was filtered: a filter without delay smears responses to before the "
                 "stimulus, and may be the cause."

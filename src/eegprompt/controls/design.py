@@ -8,6 +8,7 @@ How often that guess is right is compared with the same labels dealt out at rand
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -183,9 +184,13 @@ def _checked(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def _permuted(
-    statistic, labels: np.ndarray, units: np.ndarray | None, strata: np.ndarray | None, n: int,
+    statistic: Callable[[np.ndarray], float],
+    labels: np.ndarray,
+    units: np.ndarray | None,
+    strata: np.ndarray | None,
+    n: int,
     seed: int,
-) -> tuple[float, float, float]:  # fmt: skip
+) -> tuple[float, float, float]:
     """Value, mean under permutation and p; a NaN p where no permutation changes anything."""
     value = statistic(labels)
     of_unit = np.arange(len(labels)) if units is None else np.unique(units, return_inverse=True)[1]

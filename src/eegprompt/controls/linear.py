@@ -100,10 +100,12 @@ def decode_sides(
     ----------
     features : array of float, shape (n_trials, n_features)
         Any unit.
-    labels, subject : array of int, shape (n_trials,)
-        Class and subject of each trial.
+    labels : array of int, shape (n_trials,)
+        Class of each trial.
     folds : sequence of (array of int, array of int)
         Rows to fit on and rows to predict.
+    subject : array of int, shape (n_trials,)
+        Subject of each trial.
 
     Returns
     -------

@@ -287,8 +287,8 @@ def repeated_trials(study: Study) -> np.ndarray:
     result = np.arange(study.n_trials)
     recording = recording_index(study.trials)
     order = study.trials["order"].to_numpy()
-    for trial in np.flatnonzero(order >= 0):
-        result[trial] = first.setdefault((recording[trial], order[trial]), int(trial))
+    for placed in np.flatnonzero(order >= 0).tolist():
+        result[placed] = first.setdefault((recording[placed], order[placed]), placed)
     # One channel tells trials apart; those alike in it are compared in full.
     channel = study.n_chans // 2
     alike: dict[bytes, int] = {}
