@@ -104,7 +104,8 @@ def save_finding(
     record : mapping
         Key and provenance, kept in the JSON file.
     axes : mapping
-        Channel names and the like that the arrays' axes refer to; stored in both files.
+        Channel names and the like that the arrays' axes refer to; stored in both files, in the
+        first as JSON under ``axes`` of its metadata.
     """
     from safetensors.numpy import save_file
 
@@ -116,7 +117,8 @@ def save_finding(
         if array.dtype.kind not in "biuf":
             raise TypeError(f"array '{name}' of {finding.name} holds {array.dtype}, not numbers")
     with atomic_path(folder / f"{finding.name}.safetensors") as partial:
-        save_file(arrays, partial, metadata={k: json.dumps(v) for k, v in axes.items()})
+        # One entry only: the library writes several in an order of its own.
+        save_file(arrays, partial, metadata={"axes": json.dumps(axes)})
     write_json(
         path,
         {

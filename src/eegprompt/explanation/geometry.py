@@ -249,8 +249,8 @@ def _draw_purity(material: Material, purity: dict[str, dict[str, Purity]]) -> Pi
         axes.set_title(f"by {kind}")
         axes.set_xlabel(f"{NEIGHBORS} nearest neighbors of the same {kind} (%)")
         axes.set_yticks(range(len(purity)), list(purity))
-        axes.margins(x=0.06)
-        axes.set_xlim(left=0)
+        reach = [100 * x for by in purity.values() for x in (by[kind].value, by[kind].chance)]
+        axes.set_xlim(0, 1.07 * max(np.nanmax(reach), 1))
     axes.invert_yaxis()
     return material.save_figure(
         figure,

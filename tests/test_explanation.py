@@ -1,0 +1,401 @@
+"""What `explain` writes: found where it was planted, named where it cannot be had, kept when done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
+
+import tiny_models
+from eegprompt import explanation
+from eegprompt.artifacts import read_json
+from eegprompt.cli.app import app
+from eegprompt.decoder import decode
+from eegprompt.errors import RunError, StudyError, UnknownNameError
+from eegprompt.explanation import (
+    ANALYSES,
+    Finding,
+    Material,
+    Omitted,
+    _registry,
+    explain,
+    load_findings,
+)
+from eegprompt.explanation._finding import load_record
+from eegprompt.report import write_report
+from eegprompt.run import Run
+from eegprompt.types import Fold, Split
+
+HEADS = tiny_models.HEADS
+MINE = ["geometry", "winners"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _fewer_permutations():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eegprompt.explanation.geometry.PERMUTATIONS", 199)
+        patch.setattr("eegprompt.explanation.winners.PERMUTATIONS", 199)
+        yield
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory) -> Path:
+    """A decoded run whose encoder reads captions out of the EEG, where they were written."""
+    place = tmp_path_factory.mktemp("explanation")
+    clip = tiny_models.save_clip(place / "clip")
+    pipeline = tiny_models.save_pipeline(place / "pipeline")
+    study = tiny_models.save_study(place / "study", clip, n_images=96, noise=0.04)
+    return decode(tiny_models.save_run(place / "run", study, clip, pipeline)).path
+
+
+@pytest.fixture(scope="module")
+def explained(decoded, tmp_path_factory) -> Run:
+    """The same, explained; no test changes it."""
+    run = Run(shutil.copytree(decoded, tmp_path_factory.mktemp("explained") / "run"))
+    explain(run, what=MINE)
+    return run
+
+
+@pytest.fixture
+def run(decoded, tmp_path) -> Run:
+    return Run(shutil.copytree(decoded, tmp_path / "run"))
+
+
+def arrays(run: Run, name: str) -> dict[str, np.ndarray]:
+    return load_file(run.path / "explain" / f"{name}.safetensors")
+
+
+def change_embeddings(run: Run, **heads) -> None:
+    """Replace test embeddings of some heads by what a function makes of them."""
+    stored = load_file(run.embeddings_path)
+    for head, change in heads.items():
+        stored[f"test/{head}"] = np.ascontiguousarray(change(stored[f"test/{head}"]))
+    save_file(stored, run.embeddings_path)
+
+
+# -- what is written -----------------------------------------------------------------------------
+def test_every_finding_is_complete_on_disk(explained):
+    for name in MINE:
+        stored = read_json(explained.path / "explain" / f"{name}.json")
+        for key in ("title", "seen", "not_concluded", "table", "notes"):
+            assert stored[key], (name, key)
+        assert stored["ch_names"] == ["O1", "O2", "P3", "P4"] and len(stored["times"]) == 12
+        with safe_open(explained.path / "explain" / f"{name}.safetensors", "np") as file:
+            axes = json.loads(file.metadata()["axes"])
+            assert {k: stored[k] for k in axes} == axes and axes["heads"] == list(HEADS)
+            assert {k: list(file.get_tensor(k).shape) for k in file.keys()} == stored["arrays"]  # noqa: SIM118
+        keys = [set(row) for row in stored["table"]]
+        assert all(k == keys[0] for k in keys)
+        for figure in stored["figures"]:
+            svg = explained.path / figure["path"]
+            ET.parse(svg)
+            with Image.open(svg.with_suffix(".png")) as picture:
+                assert picture.width / picture.info["dpi"][0] < 7.4  # two columns of a journal
+                assert np.asarray(picture.convert("L")).std() > 5
+            assert len(figure["caption"]) > 40
+        said = read_json(explained.path / "provenance.json")[f"explain {name}"]
+        assert said["key"] == stored["record"]["key"] and "packages" in said
+
+
+def test_every_analysis_can_be_loaded_and_is_named_like_its_entry():
+    for name, analysis in ANALYSES.items():
+        assert callable(analysis.load()), name
+        assert name.isidentifier() and analysis.question
+
+
+def test_planted_captions_are_read_from_their_own_head(explained):
+    found = arrays(explained, "geometry")
+    rows = read_json(explained.path / "explain" / "geometry.json")["notes"][-1]
+    names = rows.removeprefix("Rows of the probe arrays: ").rstrip(".").split(", ")
+    category = found["probe"][names.index("category")]
+    p = found["probe_p"][names.index("category")]
+    own = HEADS.index("ObjectSnap")
+    assert category[own] > 0.9 and p[own] < 0.05
+    assert max(np.delete(category, own)) < 0.6 and min(np.delete(p, own)) > 0.05
+    color = found["probe"][names.index("caption of ColorTone")]
+    assert color.argmax() == HEADS.index("ColorTone") and color.max() > 0.7
+    off = found["cka"][~np.eye(3, dtype=bool)]
+    assert np.abs(off).max() < 0.5 and np.allclose(np.diag(found["cka"]), 1)
+    table = {row["head"]: row for row in load_findings(explained, ["geometry"])[0].table}
+    assert table["ObjectSnap"]["class purity"] > 0.9 > 0.6 > table["MoodFeel"]["class purity"]
+    assert table["ObjectSnap"]["class p"] < 0.05
+
+
+def test_heads_of_noise_are_at_chance(run):
+    rng = np.random.default_rng(0)
+    change_embeddings(run, **{h: lambda e: _unit(rng.normal(size=e.shape)) for h in HEADS})
+    explain(run, what="geometry")
+    found = arrays(run, "geometry")
+    assert (found["probe_p"] > 0.05).all()
+    assert np.abs(found["probe"] - found["probe_chance"]).mean() < 0.12
+    assert np.abs(found["cka"][~np.eye(3, dtype=bool)]).max() < 0.3
+    assert all(row["class p"] > 0.05 for row in load_findings(run, ["geometry"])[0].table)
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_planted_winners_are_found(run):
+    table = run.decodings()
+    trials = table["trial_id"].drop_duplicates().to_numpy()
+    class_of = dict(zip(trials, Material(run).trials(trials)["category"]))
+    winner = (
+        table["trial_id"]
+        .map(class_of)
+        .map({"cat": "ObjectSnap", "dog": "ObjectSnap", "fox": "MoodFeel", "owl": "MoodFeel"})
+    )
+    table["confidence"] = np.where(table["head"] == winner, 0.9, 0.6).astype(np.float32)
+    run.write_table(run.decodings_path, table)
+    [finding] = explain(run, what="winners")
+    shares = {row["head"]: row["wins (%)"] for row in finding.table}
+    assert shares["ColorTone"] == 0 and shares["ObjectSnap"] + shares["MoodFeel"] == 100
+    assert "depends on the class" in finding.seen
+    wins = arrays(run, "winners")["wins"]
+    assert ((wins == 0) | (wins == 1)).all() and (wins.sum(1) == 1).all()
+
+
+def test_winners_agree_with_the_decodings(explained):
+    first = explained.decodings().query("rank == 1")
+    wide = first.pivot(index="trial_id", columns="head", values="confidence")[list(HEADS)]
+    found = arrays(explained, "winners")
+    assert np.allclose(found["confidence"], wide.loc[found["trial_id"]].to_numpy())
+    study = explained.study()
+    names = study.trials["category"].to_numpy()[found["trial_id"]]
+    said = first[first["head"] == "ObjectSnap"].set_index("trial_id")["text"]
+    right = [said[t] == f"a {name}" for t, name in zip(found["trial_id"], names)]
+    assert np.array_equal(found["right"][:, 0] == 1, right)
+    assert (found["closeness"][:, 0][found["right"][:, 0] == 1] > 0.8).all()
+
+
+# -- done once, done again -----------------------------------------------------------------------
+def test_what_is_finished_is_not_done_again(explained, monkeypatch):
+    def never(material):
+        raise AssertionError("done again")
+
+    for name in MINE:
+        monkeypatch.setattr(f"eegprompt.explanation.{name}.analyze", never)
+    assert [f.name for f in explain(explained, what=MINE)] == MINE
+    assert [f.name for f in explain(explained, what="winners,geometry")] == MINE
+
+
+def test_another_decoding_or_a_lost_figure_is_done_again(run):
+    explain(run, what="winners")
+    before = load_record(run, "winners")["key"]
+    known = read_json(run.path / "provenance.json")
+    known["decode"]["key"] = "another"
+    (run.path / "provenance.json").write_text(json.dumps(known))
+    assert "run eegprompt explain again" in _text(write_report(run))
+    explain(run, what="winners")
+    assert load_record(run, "winners")["key"] != before
+    (run.figures_dir / "explain" / "winners-shares.png").unlink()
+    assert load_record(run, "winners") == {}
+    explain(run, what="winners")
+    assert (run.figures_dir / "explain" / "winners-shares.png").exists()
+
+
+def test_the_same_run_gives_the_same_bytes(explained, run):
+    explain(run, what=MINE)
+    for pattern in ("explain/*.safetensors", "figures/explain/*"):
+        for path in sorted(run.path.glob(pattern)):
+            assert path.read_bytes() == (explained.path / path.relative_to(run.path)).read_bytes()
+
+
+def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_half(run, monkeypatch):
+    def stop(material):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("eegprompt.explanation.winners.analyze", stop)
+    with pytest.raises(KeyboardInterrupt):
+        explain(run, what=MINE)
+    assert load_record(run, "geometry") and not load_record(run, "winners")
+    assert not list(run.path.rglob("*.partial*"))
+
+
+def test_deep_is_asked_for_and_a_deep_finding_is_kept(run, monkeypatch):
+    calls = []
+
+    def analysis(material):
+        calls.append(material.deep)
+        return Finding("probe", "t", "s", "n", table=[{"deep": material.deep}])
+
+    monkeypatch.setattr(explanation, "tried", analysis, raising=False)
+    for name, more in (
+        ("plain", {}),
+        ("deepens", {"deepens": True}),
+        ("only", {"only_deep": True}),
+    ):
+        monkeypatch.setitem(
+            ANALYSES, name, _registry.Analysis("eegprompt.explanation:tried", "?", **more)
+        )
+    names = {"plain", "deepens", "only"}
+    assert names & set(_registry.chosen(None, False)) == {"plain", "deepens"}
+    assert names <= set(_registry.chosen(None, True))
+    assert _registry.chosen("only", False) == ["only"]
+    monkeypatch.setattr(
+        "eegprompt.explanation._explain.save_finding",
+        _rename(explanation._explain.save_finding),
+    )
+    for deep in (False, False, True, False, True):
+        explain(run, what="deepens", deep=deep)
+    assert calls == [False, True]
+
+
+def _rename(save):
+    return lambda run, finding, **more: save(run, replace(finding, name="deepens"), **more)
+
+
+def test_progress_rises_to_its_end(run):
+    seen = []
+    explain(run, what="winners", progress=lambda done, total, label: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1] and [d for d, _ in seen] == sorted(d for d, _ in seen)
+
+
+# -- what cannot be had --------------------------------------------------------------------------
+def test_unknown_analysis(run):
+    with pytest.raises(UnknownNameError, match="unknown analysis 'geometri'; did you mean"):
+        explain(run, what="geometri")
+
+
+def test_run_that_was_not_decoded(run):
+    run.embeddings_path.unlink()
+    with pytest.raises(RunError, match=r"was not decoded yet.*eegprompt decode"):
+        explain(run)
+
+
+def test_run_whose_study_has_gone(explained, tmp_path):
+    lost = Run(shutil.copytree(explained.path, tmp_path / "lost"))
+    text = (lost.path / "config.yaml").read_text()
+    place = next(line for line in text.splitlines() if line.startswith("study:"))
+    (lost.path / "config.yaml").write_text(text.replace(place, f"study: {tmp_path / 'nowhere'}"))
+    with pytest.raises(StudyError, match="cannot be opened"):
+        explain(Run(lost.path))
+    # what was found before is still shown
+    assert "How the heads’ embeddings lie" in _text(write_report(Run(lost.path)))
+
+
+def cut(run: Run, n_test: int, tmp_path: Path, *, subject: str | None = None) -> Run:
+    """The run with another test side, decoded again."""
+    study = run.study()
+    place = Path(shutil.copytree(study.path, tmp_path / "cut-study"))
+    config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
+    (run.path / "config.yaml").write_text(config)
+    run = Run(run.path)
+    fold = run.fold()
+    trials = pd.read_parquet(place / "trials.parquet")
+    if subject is not None:
+        trials["subject"] = subject
+        trials.to_parquet(place / "trials.parquet")
+    (place / "splits" / "by-image.json").unlink()
+    run.study().write_split(Split("by-image", (Fold(fold.train, fold.val, fold.test[:n_test]),)))
+    return decode(Run(run.path))
+
+
+def test_a_single_trial(run, tmp_path):
+    geometry, winners = explain(cut(run, 1, tmp_path), what=MINE)
+    assert geometry.verdict == "left out" and "has 1 test trial;" in geometry.seen
+    assert not geometry.figures
+    assert "win most trials" in winners.seen and len(winners.table) == 3
+    assert "left out" in _text(write_report(run))
+
+
+def test_no_test_trial(run, tmp_path):
+    for finding in explain(cut(run, 0, tmp_path), what=MINE):
+        assert finding.verdict == "left out" and "test trials" in finding.seen
+
+
+def test_one_subject(run, tmp_path):
+    geometry, winners = explain(cut(run, 99, tmp_path, subject="s1"), what=MINE)
+    assert "subject" not in geometry.seen and "subject" not in winners.seen
+    assert not any("subject" in key for row in geometry.table for key in row)
+
+
+def test_constant_heads(run):
+    def flat(rows: np.ndarray) -> np.ndarray:
+        return np.tile(rows[:1], (len(rows), 1))
+
+    change_embeddings(run, ColorTone=flat)
+    [finding] = explain(run, what="geometry")
+    assert "ColorTone gives the same embedding for every trial" in finding.seen
+    found = arrays(run, "geometry")
+    assert np.isnan(found["cka"][1]).all()
+    assert abs(found["probe"][0, 1] - found["probe_chance"][0, 1]) < 0.1
+    change_embeddings(run, **dict.fromkeys(HEADS, flat))
+    shutil.rmtree(run.path / "explain")
+    [finding] = explain(run, what="geometry")
+    assert finding.verdict == "left out" and "every head gives the same" in finding.seen
+
+
+def test_confidences_that_are_not_numbers(run):
+    table = run.decodings()
+    table.loc[table["head"] == "ObjectSnap", "confidence"] = np.nan
+    run.write_table(run.decodings_path, table)
+    [finding] = explain(run, what="winners")
+    row = {r["head"]: r for r in finding.table}["ObjectSnap"]
+    assert row["wins (%)"] == 0 and row["confidence"] is None
+    assert any("48 confidences are not numbers" in note for note in finding.notes)
+    table["confidence"] = np.nan
+    run.write_table(run.decodings_path, table)
+    shutil.rmtree(run.path / "explain")
+    [finding] = explain(run, what="winners")
+    assert finding.verdict == "left out" and "no test trial has a confidence" in finding.seen
+
+
+def test_omitted_says_why():
+    finding = Finding.omitted("x", "Maps", str(Omitted("no positions")))
+    assert finding.seen == "Left out: no positions." and finding.good is None
+
+
+# -- where it is seen ----------------------------------------------------------------------------
+def _text(path: Path) -> str:
+    import html
+    import re
+
+    words = re.sub(r"<style>.*?</style>", "", path.read_text("utf-8"), flags=re.S)
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", words)).split())
+
+
+def test_the_report_shows_every_finding_whole(explained):
+    path = write_report(explained)
+    text, source = _text(path), path.read_text("utf-8")
+    for finding in load_findings(explained):
+        for words in (finding.title, finding.seen, finding.not_concluded):
+            assert " ".join(words.split()) in text
+        for picture in finding.figures:
+            assert picture.caption in text
+    assert source.count('<figure class="plate">') == sum(
+        len(finding.figures) for finding in load_findings(explained)
+    )
+
+
+def test_the_report_says_how_to_get_it_and_escapes_it(run):
+    assert "eegprompt explain" in _text(write_report(run))
+    explain(run, what="winners")
+    path = run.path / "explain" / "winners.json"
+    stored = read_json(path)
+    stored |= {"title": "<script>x</script>", "verdict": "<b>", "good": False}
+    path.write_text(json.dumps(stored))
+    source = write_report(run).read_text("utf-8")
+    assert "<script" not in source and "&lt;script&gt;" in source
+    assert '<span class="badge bad">&lt;b&gt;</span>' in source
+
+
+def test_the_command_prints_what_was_found(explained):
+    answer = CliRunner().invoke(app, ["explain", str(explained.path), "--what", "winners"])
+    assert answer.exit_code == 0 and "Which head speaks" in answer.stdout
+    answer = CliRunner().invoke(app, ["explain", str(explained.path), "--what", "x", "--json"])
+    assert answer.exit_code == 2
+    answer = CliRunner().invoke(
+        app, ["explain", str(explained.path), "--what", "winners", "--json"]
+    )
+    assert {row["name"] for row in json.loads(answer.stdout)} == set(MINE)
