@@ -177,7 +177,7 @@ def test_settings_that_do_not_fit_are_refused(plain):
         DiffusersGenerator(str(plain), device="gpu")
     with pytest.raises(InputError, match="needs a name or a folder"):
         load_generator("diffusers")
-    with pytest.raises(UnknownNameError, match="did you mean 'diffusers'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'diffusers:MODEL'"):
         load_generator("difusers:x")
 
 

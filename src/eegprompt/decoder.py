@@ -559,7 +559,7 @@ class Decoder:
             else PictureRequest(prompt.text, image_seed(seed, i, sample), prompt.parts)
             for i, prompt in enumerate(prompts)
         ]
-        return request_pictures(self._generator(generator), requests, negative_prompt)
+        return request_pictures(self._generator(generator), requests, negative_prompt)[0]
 
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):

@@ -427,7 +427,8 @@ def _draw_missing(
     missing: dict[PictureRequest, list[_Task]] = {}
     there: dict[PictureRequest, Path] = {}
     for task in tasks:
-        if picture_facts(task.path) == facts(task):
+        stored = picture_facts(task.path)
+        if stored is not None and {**stored, "blanked": ""} == {**facts(task), "blanked": ""}:
             there[task.request] = task.path
         else:
             missing.setdefault(task.request, []).append(task)
@@ -435,25 +436,27 @@ def _draw_missing(
     if progress is not None:
         progress(done, len(tasks), label)
 
-    def write(group: list[_Task], picture: np.ndarray) -> None:
+    def write(group: list[_Task], picture: np.ndarray, blank: bool) -> None:
         nonlocal done
+        mark = {"blanked": "by the safety checker"} if blank else {}
         for task in group:
-            write_bytes(task.path, _png(picture, facts(task)))
+            write_bytes(task.path, _png(picture, {**facts(task), **mark}))
             done += 1
 
     groups = []
     for identity, group in missing.items():
         if identity in there:
-            write(group, _pixels(there[identity]))
+            known = picture_facts(there[identity]) or {}
+            write(group, _pixels(there[identity]), bool(known.get("blanked")))
         else:
             groups.append(group)
     for start in range(0, len(groups), batch_size):
         part = groups[start : start + batch_size]
-        pictures = request_pictures(
-            generator, [group[0].request for group in part], negative_prompt
-        )
-        for group, picture in zip(part, pictures):
-            write(group, picture)
+        asked = [group[0].request for group in part]
+        for group, picture, blank in zip(
+            part, *request_pictures(generator, asked, negative_prompt)
+        ):
+            write(group, picture, blank)
         if progress is not None:
             progress(done, len(tasks), label)
 

@@ -89,7 +89,7 @@ def check_generator(
 
 def request_pictures(
     generator: Generator, requests: Sequence[PictureRequest], negative_prompt: str = ""
-) -> np.ndarray:
+) -> tuple[np.ndarray, list[bool]]:
     """Draw pictures, each by its request alone.
 
     Parameters
@@ -99,7 +99,9 @@ def request_pictures(
 
     Returns
     -------
-    array of uint8, shape (n_requests, height, width, 3)
+    pictures : array of uint8, shape (n_requests, height, width, 3)
+    blanked : list of bool
+        Which of them a safety checker blanked, as far as the generator says so.
     """
     check_generator(generator, requests, negative_prompt)
     more: dict[str, Any] = {"negative_prompt": negative_prompt} if negative_prompt else {}
@@ -108,11 +110,14 @@ def request_pictures(
     if not blends:
         if wants_image(generator):
             more["contexts"] = [{"image_path": request.image_path} for request in requests]
-        return generator.generate([r.prompt for r in requests], [r.seed for r in requests], **more)
+        drawn = generator.generate([r.prompt for r in requests], [r.seed for r in requests], **more)
+        return drawn, _blanked(generator, len(requests))
     pictures: dict[int, np.ndarray] = {}
+    blanked: dict[int, bool] = {}
     if texts:
-        drawn = request_pictures(generator, [requests[i] for i in texts], negative_prompt)
+        drawn, blank = request_pictures(generator, [requests[i] for i in texts], negative_prompt)
         pictures.update(zip(texts, drawn))
+        blanked.update(zip(texts, blank))
     embedded = {i: _embedded(generator, requests[i]) for i in blends}
     by_shape: dict[tuple[Any, ...], list[int]] = {}
     for i, rows in embedded.items():
@@ -123,7 +128,15 @@ def request_pictures(
             _stacked([embedded[i] for i in group]), [requests[i].seed for i in group], **more
         )
         pictures.update(zip(group, drawn))
-    return np.stack([pictures[i] for i in range(len(requests))])
+        blanked.update(zip(group, _blanked(generator, len(group))))
+    order = range(len(requests))
+    return np.stack([pictures[i] for i in order]), [blanked[i] for i in order]
+
+
+def _blanked(generator: Generator, count: int) -> list[bool]:
+    """Which of the pictures drawn last a safety checker blanked."""
+    flags = list(getattr(generator, "blanked", ()))
+    return flags if len(flags) == count else [False] * count
 
 
 def _embedded(generator: Any, request: PictureRequest) -> dict[str, torch.Tensor]:

@@ -100,7 +100,8 @@ class Generator(Protocol):
 
     `max_tokens` is None where any length is read to the end. A generator that can be told what a
     picture should not show takes ``negative_prompt=`` (one text for all pictures) in `generate`
-    and, where it has it, in `generate_from_embeddings`.
+    and, where it has it, in `generate_from_embeddings`. One with a safety checker lists in
+    ``blanked``, a truth value a picture of the last call, which of them it blanked.
     """
 
     name: str

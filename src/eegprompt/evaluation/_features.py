@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
-from eegprompt.evaluation._pictures import RUNGS, squashed
+from eegprompt.evaluation._pictures import squashed
 from eegprompt.evaluation._rows import Score, number, row_of
+from eegprompt.ladder import RUNGS
 from eegprompt.metrics.distributions import frechet_distance, inception_score, kernel_distance
 from eegprompt.metrics.generation import n_way_accuracy, same_class
 from eegprompt.metrics.identification import (
@@ -169,6 +170,7 @@ class _FeatureScores:
                 )
             else:
                 scores.append(score)
+                scores += pictures.further_of_tables(row, tables)
         return scores
 
     def _protocol(self, layer: str) -> str:
@@ -324,6 +326,11 @@ class _FeatureScores:
         }
         return Score(row_of(**row))
 
+    @staticmethod
+    def _rows_of_sets(sets: dict[str, np.ndarray]) -> list[str]:
+        """Sets that have a row of their own; floor and ceiling stand in that of rung eeg."""
+        return [rung for rung in sets if rung not in ("floor", "ceiling")]
+
     def _inception_score(self, layer: str) -> list[Score]:
         sets = {rung: f[layer] for rung, f in self.by_rung.items()} | {
             "reference": self.references[layer]
@@ -348,7 +355,7 @@ class _FeatureScores:
                 note=f"± {scores[rung][1]:.3g} over {scores[rung][2]} splits; at most "
                 f"{sets[rung].shape[1]}",
             )
-            for rung in ("eeg", "reference")
+            for rung in self._rows_of_sets(sets)
         ]
 
     def _distribution(self, layer: str) -> list[Score]:
@@ -381,7 +388,7 @@ class _FeatureScores:
                     ceiling=values.get("ceiling", (None,))[0] if rung == "eeg" else None,
                     note=values[rung][1] or None,
                 )
-                for rung in ("eeg", "real")
+                for rung in self._rows_of_sets(sets)
                 if rung in values
             ]
         self.work.note(

@@ -16,12 +16,13 @@ from eegprompt.drawing import drawn, picture_facts
 from eegprompt.errors import RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
+from eegprompt.ladder import PROMPT_RUNGS, RUNGS
 from eegprompt.metrics.images import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
 from eegprompt.run import slug
 
 __all__ = ["picture_scores"]
 
-RUNGS = ("eeg", "floor", "ceiling")
+_SIDES = ("eeg", "floor", "ceiling")  # stand in one row; other rungs have rows of their own
 _PIXEL_PAIRS = 2048  # pictures × references whose SSIM is computed for permutations
 _PIXEL_PICTURES = 128  # and pictures at most, for they are held at 425 × 425
 _MEAN_IMAGE_OF = 500  # training images that the mean image is made from, at most
@@ -46,9 +47,14 @@ def picture_scores(work: Material) -> list[Score]:
             continue
         wanted = {
             "eeg": asked.get(slug(generator), set()) & set(work.fold.test.tolist()),
-            "floor": set(pictures["eeg"]),
-            "ceiling": set(pictures["eeg"]),
+            **{r: set(pictures["eeg"]) for r in RUNGS[1:] if r in _SIDES or pictures[r]},
         }
+        absent = [rung for rung in RUNGS if rung not in wanted]
+        if absent:
+            work.missing.append(
+                f"picture scores: rungs that generator '{generator}' has not drawn: "
+                f"{', '.join(absent)}; run 'eegprompt generate --rungs {','.join(absent)}'"
+            )
         for rung, trials in wanted.items():
             lacking = len(trials - set(pictures[rung]))
             if lacking:
@@ -82,7 +88,7 @@ def _pictures(
     """Files of one rung, by test trial; those of other prompts than the run's are left out."""
     test = set(work.fold.test.tolist())
     found: dict[int, list[Path]] = {}
-    outdated = 0
+    outdated = blanked = 0
     for path in sorted(work.run.images_dir(generator, rung).glob("*_*.png")):
         name, _, sample = path.stem.partition("_")
         if not (name.isdigit() and sample.isdigit() and int(name) in test):
@@ -92,11 +98,20 @@ def _pictures(
             raise RunError(
                 f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
             )
+        if facts.get("blanked"):
+            blanked += 1
+            continue
         prompt = prompts.get((int(name), rung))
-        if prompt is not None and facts.get("prompt", prompt) != prompt:
+        unknown = prompt is None and bool(prompts) and rung in PROMPT_RUNGS
+        if unknown or (prompt is not None and facts.get("prompt", prompt) != prompt):
             outdated += 1
             continue
         found.setdefault(int(name), []).append(path)
+    if blanked:
+        work.missing.append(
+            f"picture scores: {blanked} pictures of rung '{rung}' are left out, for the safety checker "
+            f"of generator '{generator}' blanked them"
+        )
     if outdated:
         work.missing.append(
             f"picture scores: {outdated} pictures of rung '{rung}' by generator '{generator}' were drawn "
@@ -229,6 +244,22 @@ class PictureScores:
             also_within=not within,
         )
 
+    def further(self, row: dict[str, Any], by_rung: dict[str, np.ndarray]) -> list[Score]:
+        """Rows of the rungs beside floor and ceiling, from scores by trial; NaN leaves one out."""
+        scores = []
+        for rung in RUNGS:
+            values = by_rung.get(rung)
+            if rung in _SIDES or values is None or np.isnan(values).all():
+                continue
+            kept = ~np.isnan(values)
+            units = self.work.units_of(self.rung_trials(rung)[kept], self.image_ids)
+            scores.append(self._plain_score({**row, "rung": rung}, values[kept], units))
+        return scores
+
+    def further_of_tables(self, row: dict[str, Any], tables: dict[str, np.ndarray]) -> list[Score]:
+        """The same from tables, pictures × references."""
+        return self.further(row, {rung: self._own(t, rung) for rung, t in tables.items()})
+
     # -- pixels --------------------------------------------------------------------------------
     def pixel_scores(self) -> list[Score]:
         """PixCorr and SSIM, with a plain gray and the mean training picture beside them."""
@@ -257,6 +288,7 @@ class PictureScores:
                 "note": self.level or None,
             }
             scores.append(self._pixel_score(facts, by_rung, tables[metric], units))
+            scores += self.further(facts, by_rung)
             scores += [
                 self._plain_score({**facts, "rung": rung}, by_rung[rung])
                 for rung in ("gray", "mean-image")
@@ -388,9 +420,11 @@ class PictureScores:
             score.null = tested.null + (score.row["value"] - tested.row["value"])
         return score
 
-    def _plain_score(self, row: dict[str, Any], by_trial: np.ndarray) -> Score:
+    def _plain_score(
+        self, row: dict[str, Any], by_trial: np.ndarray, units: Units | None = None
+    ) -> Score:
         """Value and interval, without a test."""
-        units = self.units
+        units = self.units if units is None else units
         spread = bootstrap(
             ratio_statistic(units.totals(by_trial), units.counts),
             len(units),

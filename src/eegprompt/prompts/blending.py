@@ -182,7 +182,8 @@ def interpolate(
 
     The mean of vectors is shorter than they are, and a shorter embedding is a weaker prompt. So
     each vector of the mean is scaled to the weighted mean of the lengths of those it came from; a
-    single prompt comes back as it is. Masks (whole numbers and truth values) are united.
+    single prompt comes back as it is. Masks (whole numbers and truth values) are united, and a
+    prompt has no share in a vector that its own mask hides.
 
     Parameters
     ----------
@@ -209,6 +210,7 @@ def interpolate(
             f"weights must not be negative and sum to more than 0, got {list(weights)}"
         )
     share = share / share.sum()
+    masks = [rows for rows in embeddings.values() if not rows.is_floating_point()]
     result = {}
     for name, rows in embeddings.items():
         if len(rows) != len(share):
@@ -221,8 +223,14 @@ def interpolate(
         if len(rows) == 1:
             result[name] = rows
             continue
-        each = share.to(rows.device).view(-1, *[1] * (rows.ndim - 1))
         values = rows.float()
+        each = share.to(rows.device).view(-1, *[1] * (rows.ndim - 1)).expand(*rows.shape[:-1], 1)
+        for mask in masks:
+            if mask.shape == rows.shape[:-1]:
+                shown = each * mask.unsqueeze(-1).to(each)
+                total = shown.sum(0, keepdim=True)
+                # Where all are hidden it does not matter what stands there.
+                each = torch.where(total > 0, shown / total.clamp_min(1e-12), each)
         mean = (each * values).sum(0, keepdim=True)
         length = (each * values.norm(dim=-1, keepdim=True)).sum(0, keepdim=True)
         mean = mean * (length / mean.norm(dim=-1, keepdim=True).clamp_min(1e-12))
