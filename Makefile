@@ -15,7 +15,7 @@ test: env $(VENV)/.dev-installed lint
 # The field's feature networks and baselines, in an environment of their own: packages there may not
 # import beside every build of torch, and would then break transformers and diffusers as well.
 test-eval: $(VENV)-eval/.installed
-	$(VENV)-eval/bin/python -m pytest -n 2 tests/test_pretrained_features.py
+	$(VENV)-eval/bin/python -m pytest -n 2 tests/test_pretrained_features.py tests/test_baselines.py
 
 $(VENV)-eval/.installed: pyproject.toml constraints.txt constraints-eval.txt
 	$(PYTHON) -m venv $(VENV)-eval
