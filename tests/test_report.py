@@ -453,6 +453,8 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
         ("clip_image_cosine", "image_cosine"),
         ("swav_distance", "image_distance"),
         ("fid", "distribution"),
+        ("50_way_accuracy", "generation_accuracy"),
+        ("dataset_way_accuracy", "generation_class"),
     ],
 )
 def test_scores_are_known_by_name(name: str, key: str) -> None:

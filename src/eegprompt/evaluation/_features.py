@@ -259,13 +259,16 @@ class _FeatureScores:
 
         n_way = by_target(lambda rows, t: n_way_accuracy(rows, t, n=ways, k=1), targets)
         strict = by_target(same_class, targets)
-        note = "the target is what the classifier names in the reference"
+        self.work.note(
+            f"What a classifier sees: the target is what it names in the reference; {ways}-way is exact "
+            f"over all draws of {ways - 1} other classes"
+            + (f", {n_classes}-way is its first among all." if ways < n_classes else ".")
+        )
         scores = self._paired(
             f"{ways}_way_accuracy",
             layer,
             lambda f, _: n_way(f[layer], targets),
             unit="proportion",
-            note=f"{note}; exact, over all draws of {ways - 1} other classes",
         )
         if ways < n_classes:
             scores += self._paired(
@@ -273,7 +276,6 @@ class _FeatureScores:
                 layer,
                 lambda f, _: strict(f[layer], targets),
                 unit="proportion",
-                note=f"{note}; the first of all {n_classes} classes",
             )
         return scores + self._dataset_classes(layer)
 
@@ -307,7 +309,6 @@ class _FeatureScores:
             layer,
             table,
             unit="proportion",
-            note=f"the true category, first among the data set's {len(categories)}",
         )
 
     # -- scores of sets ------------------------------------------------------------------------

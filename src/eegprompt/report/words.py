@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 __all__ = [
@@ -122,11 +122,19 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             "trials right",
         ),
         (
+            r"dataset_way",
+            "generation_class",
+            "True category of the drawn picture",
+            "How often a classifier, choosing among the data set's categories, names the true one for "
+            "the drawn picture.",
+            "picture",
+            "pictures right",
+        ),
+        (
             r"way.*(accuracy|top)|generation_accuracy",
             "generation_accuracy",
-            "Category of the drawn picture",
-            "How often a classifier names the same category for the drawn picture as for the "
-            "reference.",
+            "What a classifier sees in the drawn picture",
+            "How often a classifier names the same thing in the drawn picture as in the reference.",
             "picture",
             "pictures right",
         ),
@@ -239,14 +247,17 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             "picture",
             "score",
         ),
-        (
-            r"\b(fid|kid)\b|^(fid|kid)",
-            "distribution",
-            "Distance of distributions",
-            "How far the drawn pictures as a set lie from the references as a set; lower is "
-            "better.",
-            "picture",
-            "distance",
+        *(
+            (
+                pattern,
+                "distribution",
+                f"Distance of the sets of pictures ({name})",
+                "How far the drawn pictures as a set lie from the references as a set; lower is "
+                "better, and it is not 0 between equal sets where pictures are few.",
+                "picture",
+                "distance",
+            )
+            for pattern, name in ((r"\bfid\b|^fid", "FID"), (r"\bkid\b|^kid", "KID"))
         ),
         (
             r"feature|alex|conv|layer|image|picture",
@@ -272,7 +283,8 @@ def describe(metric: str) -> Metric:
     for pattern, found in _METRICS:
         if re.search(pattern, name):
             if found.label:
-                return found
+                ways = re.match(r"(\d+)_?way", name)
+                return replace(found, label=f"{found.label}, {ways[1]}-way") if ways else found
             return Metric(found.key, _spoken(metric), found.says, found.group, found.symbol)
     return Metric(name, _spoken(metric), "", "other", "score")
 
