@@ -246,7 +246,10 @@ def test_trials_that_repeat_another_are_found(made: tiny.Tiny, tmp_path: Path) -
     path = tiny.write(tmp_path, tiny.Tiny(dataset, made.labels, made.images), legacy=True)
     study = read(path, tmp_path / "a")
     assert study.trials["source_index"].tolist() == [0, 1, 2, 3, 4]
-    assert any("2 trials repeat another" in n and "5 = 1, 6 = 3" in n for n in study.info["notes"])
+    assert any(
+        "2 trials repeat another" in n and "dataset[5] = dataset[1], dataset[6]" in n
+        for n in study.info["notes"]
+    )
     assert read(path, tmp_path / "b", duplicates="keep").n_trials == 7
     with pytest.raises(RecordingError, match=r"dataset\[5\] repeats dataset\[1\]"):
         read(path, tmp_path / "c", duplicates="refuse")

@@ -133,3 +133,31 @@ def write_pictures(folder: Path, names: list[str], shape: str = "nested") -> Pat
         kind = "PNG" if path.suffix == ".png" else "JPEG"
         Image.fromarray(pixels).resize((32, 32)).save(path, format=kind)
     return folder
+
+
+# -- EEGCVPR40: one file a trial -------------------------------------------------------------------
+def five(tiny: Tiny, place: int, *, turned: bool = False) -> list[Any]:
+    """The five objects of a trial: picture (blue, green, red), EEG, label, image, subject."""
+    item = tiny.dataset[place]
+    eeg = np.ascontiguousarray(item["eeg"][:, 20:460])
+    name = tiny.images[item["image"]]
+    pixels = np.random.default_rng(item["image"]).integers(0, 255, (6, 5, 3), dtype=np.uint8)
+    return [pixels, eeg.T.copy() if turned else eeg, item["label"], name, item["subject"]]
+
+
+def save_objects(path: Path, objects: list[Any]) -> Path:
+    """An array of objects, as ``np.save`` writes it."""
+    array = np.empty(len(objects), object)
+    array[:] = objects
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array, allow_pickle=True)
+    return path
+
+
+def write_40(folder: Path, tiny: Tiny, *, turned: bool = False) -> Path:
+    """One file a trial in train, val and test."""
+    (fold,) = sides_by_image(tiny.shown)
+    for side, places in fold.items():
+        for place in places:
+            save_objects(folder / side / f"{place}.npy", five(tiny, place, turned=turned))
+    return folder

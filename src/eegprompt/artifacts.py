@@ -32,6 +32,7 @@ __all__ = [
     "provenance",
     "read_json",
     "read_table",
+    "sampled_sha256",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -240,6 +241,26 @@ def sha256_file(path: str | Path) -> str:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
+
+
+def sampled_sha256(path: str | Path) -> str:
+    """SHA-256 of a large file's size and of 64 stretches of 64 KiB, first and last among them.
+
+    It takes no time and tells a file from others and from a truncated one, but not from one that
+    was changed in between; so it is marked as what it is.
+
+    Examples
+    --------
+    >>> sampled_sha256(__file__).split(":")[0]
+    'sampled-sha256'
+    """
+    size = Path(path).stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as stream:
+        for k in range(64):
+            stream.seek(max(0, size - (1 << 16)) * k // 63)
+            digest.update(stream.read(1 << 16))
+    return f"sampled-sha256:{digest.hexdigest()}"
 
 
 def content_key(*parts: Any, length: int = 16) -> str:

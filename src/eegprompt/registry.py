@@ -18,6 +18,7 @@ GROUPS: dict[str, dict[str, str]] = {
     "reader": {
         "continuous": "eegprompt.data.continuous:ContinuousReader",
         "eegcvpr": "eegprompt.data.eegcvpr:EegcvprReader",
+        "eegcvpr40": "eegprompt.data.eegcvpr40:Eegcvpr40Reader",
         "things-eeg2": "eegprompt.data.things_eeg2:ThingsEeg2Reader",
         "thoughtviz": "eegprompt.data.thoughtviz:ThoughtVizReader",
     },

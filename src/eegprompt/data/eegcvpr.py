@@ -21,7 +21,6 @@ order of ``image_order.txt``; what the four sessions were. Each class was one bl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -29,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from eegprompt.artifacts import provenance, sha256_file
+from eegprompt.artifacts import provenance, sampled_sha256
 from eegprompt.data.eegcvpr_facts import (
     CITATION,
     DESIGN_NOTE,
@@ -40,6 +39,7 @@ from eegprompt.data.eegcvpr_facts import (
 )
 from eegprompt.data.official import NumberedSplit, write_official
 from eegprompt.data.options import ReaderOptions
+from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_pictures
 from eegprompt.data.torch_archive import StoredTensor, open_torch
 from eegprompt.errors import InputError, RecordingError, UnknownNameError
@@ -185,11 +185,7 @@ class EegcvprReader:
         order = _image_order(order_file, content) if opts.image_order or order_file.exists() else {}
         if opts.stimuli is not None and not opts.stimuli.is_dir():
             raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
-        with (
-            ThreadPoolExecutor(1) as beside_copying,
-            StudyWriter.open(out, overwrite=opts.overwrite) as writer,
-        ):
-            digest = beside_copying.submit(sha256_file, file)
+        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             kept = _copy(content, opts, writer, notes, progress)
             trials = _trials(content, kept, order)
             if progress is not None:
@@ -205,7 +201,7 @@ class EegcvprReader:
                 notes.append(
                     "the file does not say when a trial was recorded; with 'image_order' it would"
                 )
-            info = _info(content, opts, variant, digest.result(), kept, notes)
+            info = _info(content, opts, variant, kept, notes)
             writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
             study = Study(writer.folder)
             for split in numbered:
@@ -404,14 +400,14 @@ def _copy(
             f"{content.file}: no trial is left of {len(content)} ({length.min()} to {length.max()} "
             f"samples long); loosen 'length' ({opts.length[0]},{opts.length[1]}) or 'samples'"
         )
-    repeats = _Repeats(content, opts.duplicates)
+    repeats = Repeats(opts.duplicates, lambda p: content.eeg[p].numpy(), lambda p: f"dataset[{p}]")
     scaled = content.means is not None and opts.standardize == "file"
     block = np.empty((BATCH, N_CHANS, stop - first), np.float32)
     kept: list[int] = []
     filled = 0
     for n, place in enumerate(places):
         signal = content.eeg[place].numpy()
-        if repeats.is_one(int(place), signal):
+        if repeats.is_one(int(place), content.images[content.image[place]], signal):
             continue
         trial = block[filled]
         np.copyto(trial, signal[:, first:stop], casting="unsafe")
@@ -435,47 +431,6 @@ def _copy(
         writer.append(block[:filled])
     notes += repeats.notes()
     return np.array(kept)
-
-
-class _Repeats:
-    """Finds trials that are equal byte for byte without keeping them in memory."""
-
-    def __init__(self, content: _Content, policy: str):
-        self.content, self.policy = content, policy
-        self.seen: dict[tuple[Any, ...], list[int]] = {}
-        self.found: list[tuple[int, int]] = []
-
-    def is_one(self, place: int, signal: np.ndarray) -> bool:
-        """Whether a trial repeats an earlier one and is to be left out."""
-        # Equal trials have equal excerpts; only those with equal excerpts are compared in full.
-        excerpt = (signal.shape, signal.dtype.str, hash(signal[::16, ::32].tobytes()))
-        earlier = self.seen.setdefault(excerpt, [])
-        for other in earlier:
-            if signal.tobytes() != self.content.eeg[other].numpy().tobytes():
-                continue
-            where = f"{self.content.file}: dataset[{place}] repeats dataset[{other}] byte for byte"
-            if self.policy == "refuse":
-                raise RecordingError(f"{where}; pass 'duplicates' drop to leave it out")
-            same = self.content.image[place] == self.content.image[other]
-            if self.policy == "drop" and not same:
-                raise RecordingError(
-                    f"{where}, under another image; one of both is wrong: pass 'duplicates' keep to "
-                    "keep both"
-                )
-            self.found.append((place, other))
-            return self.policy == "drop"
-        earlier.append(place)
-        return False
-
-    def notes(self) -> list[str]:
-        if not self.found:
-            return []
-        pairs = ", ".join(f"{a} = {b}" for a, b in self.found[:5])
-        done = "were left out" if self.policy == "drop" else "were kept, on whatever side they fall"
-        return [
-            f"{len(self.found)} trials repeat another byte for byte ({pairs}"
-            f"{', …' if len(self.found) > 5 else ''}, by place in the list) and {done}"
-        ]
 
 
 # -- the tables ------------------------------------------------------------------------------------
@@ -555,7 +510,6 @@ def _info(
     content: _Content,
     opts: EegcvprOptions,
     variant: str,
-    digest: str,
     kept: np.ndarray,
     notes: Sequence[str],
 ) -> dict[str, Any]:
@@ -603,7 +557,7 @@ def _info(
         "provenance": provenance(
             reader="eegcvpr",
             options=opts.model_dump(mode="json"),
-            sources={content.file.name: digest},
+            sources={content.file.name: sampled_sha256(content.file)},
         ),
     }
 

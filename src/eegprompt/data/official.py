@@ -22,7 +22,7 @@ from eegprompt.errors import SplitError
 from eegprompt.study import Study
 from eegprompt.types import Fold, Split
 
-__all__ = ["NumberedSplit", "write_official"]
+__all__ = ["NumberedSplit", "write_official", "write_sides"]
 
 SIDES = ("train", "val", "test")
 
@@ -171,12 +171,59 @@ def write_official(study: Study, split: NumberedSplit, kept: np.ndarray) -> Spli
         "left_out_for_filters": left_out,
         "n_trials": study.n_trials,
     }
+    return _written(study, split.name, folds, how)
+
+
+def write_sides(study: Study, side: Sequence[str], source: str) -> Split:
+    """Write the split of a dataset that lies in a folder or file a side.
+
+    Parameters
+    ----------
+    study : Study
+    side : sequence of {"train", "val", "test"}
+        Of each trial.
+    source : str
+        What the sides were read from, for messages and the record.
+
+    Raises
+    ------
+    SplitError
+        If an image stands on two sides, or a side is empty.
+    """
+    sides = np.asarray(side)
+    found = {name: np.flatnonzero(sides == name) for name in SIDES}
+    image = study.trials["image_id"].to_numpy().astype(str)
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        shown = np.intersect1d(image[found[a]], image[found[b]])
+        if len(shown):
+            raise SplitError(
+                f"{source}: {len(shown)} images are shown on both the {a} and the {b} side (first: "
+                f"{shown[0]}); pass 'official' false to import without this split, and make one with "
+                "'eegprompt split'"
+            )
+    for name, ids in found.items():
+        if not len(ids):
+            raise SplitError(
+                f"{source}: the {name} side has no trial; pass 'official' false to import without "
+                "this split"
+            )
+    how: dict[str, Any] = {
+        "kind": "official",
+        "file": source,
+        "kept_apart": ["images"],
+        "n_trials": study.n_trials,
+    }
+    return _written(study, "official", [Fold(**found)], how)
+
+
+def _written(study: Study, name: str, folds: list[Fold], how: dict[str, Any]) -> Split:
+    """Check a dataset's own split and write it into the study."""
     twice = [images for fold in folds for images in shared_images(study, fold).values()]
     if twice:
         # Names were kept apart; the pictures behind two of them are one file.
         how["kept_apart"] = []
         how["note"] = f"equal pictures under several names stand on two sides: {twice[0][:5]}"
-    made = Split(split.name, tuple(folds), how)
+    made = Split(name, tuple(folds), how)
     check_split(study, made)
     study.write_split(made)
     return made

@@ -13,12 +13,14 @@ from eegprompt.artifacts import sha256_file
 from eegprompt.errors import RecordingError, UnknownNameError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 __all__ = [
     "PICTURE_SUFFIXES",
     "add_picture",
     "add_pictures",
+    "add_pixels",
     "category_folders",
     "category_pictures",
     "find_pictures",
@@ -255,6 +257,38 @@ def add_picture(picture: Path, folder: Path, image_id: str) -> dict[str, Any]:
         "sha256": sha256_file(target),
         "width": int(width),
         "height": int(height),
+    }
+
+
+def add_pixels(pixels: np.ndarray, folder: Path, image_id: str) -> dict[str, Any]:
+    """Write a picture that comes as an array into a study under construction, as PNG.
+
+    Parameters
+    ----------
+    pixels : array of uint8, shape (height, width, 3)
+        Red, green, blue.
+    folder : pathlib.Path
+        The study's (partial) folder.
+    image_id : str
+        What it will be called.
+
+    Returns
+    -------
+    dict
+        As :func:`add_picture` gives.
+    """
+    from PIL import Image
+
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_id).strip(".-") or "image"
+    target = folder / "images" / f"{safe}.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target = _free(target)
+    Image.fromarray(pixels).save(target)
+    return {
+        "path": target.relative_to(folder).as_posix(),
+        "sha256": sha256_file(target),
+        "width": int(pixels.shape[1]),
+        "height": int(pixels.shape[0]),
     }
 
 
