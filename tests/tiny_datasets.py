@@ -144,3 +144,204 @@ def write_thoughtviz(folder: Path, kind: str = "image", n: int = 6) -> Path:
         arrays[f"y_{part}"] = np.eye(10)[classes]
     path.write_bytes(python2_pickle(arrays))
     return path
+
+
+# -- Alljoined -----------------------------------------------------------------------------------
+HEADSET = ("Cz", "Fz", "Fp1", "F7", "F3", "FC1", "C3", "Afz", "Pz", "P4", "O1", "Oz")
+WORDS = ("feather", "cloak", "jetski", "abacus")
+
+
+def alljoined_order(n_blocks: int = 6, subject: int = 1) -> Any:
+    """A table of trials: blocks of eight training pictures, of which one was dropped, and of tests."""
+    import pandas as pd
+
+    rows = []
+    for session in (1, 2):
+        for block in range(1, n_blocks + 1):
+            side = "test" if block == 1 else "train"
+            for i in range(8):
+                number = 16541 + i % 4 if side == "test" else 8 * (block - 2) + i + 1
+                rows.append(
+                    {
+                        "image_path": f"/srv/stimuli/images/{number:05d}.jpg",
+                        "dataset": "repr_eeg2",
+                        "subject": subject,
+                        "session": session,
+                        "block_id": block,
+                        "sequence_id": 1,
+                        "sequence_image_id": i + 1,
+                        "partition": f"stim_{side}",
+                        "category_name": WORDS[number % 4] + ("_test" if side == "test" else ""),
+                        "category_num": number % 4,
+                        "dropped": block == 2 and i == 3,
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def alljoined_trials(table: Any, side: str) -> np.ndarray:
+    kept = table[(table["partition"] == f"stim_{side}") & ~table["dropped"]]
+    return patterned(kept["category_num"].to_numpy(), len(HEADSET), 30, seed=len(kept))
+
+
+def write_alljoined(folder: Path, subject: int = 1) -> Path:
+    """``preprocessed_eeg/sub-XX`` with its two parts and its table."""
+    place = folder / "preprocessed_eeg" / f"sub-{subject:02d}"
+    place.mkdir(parents=True)
+    table = alljoined_order(subject=subject)
+    table.to_parquet(place / "experiment_metadata.parquet")
+    for side, word in (("train", "training"), ("test", "test")):
+        content = {
+            "preprocessed_eeg_data": alljoined_trials(table, side),
+            "configs": {"tmin": -0.2, "tmax": 1.0, "sfreq": 100, "mvnn_dim": "epochs"},
+            "ch_names": list(HEADSET),
+            "times": np.arange(30) / 100,
+        }
+        path = place / f"preprocessed_eeg_{word}_flat.npy"
+        path.write_bytes(pickle.dumps(content, protocol=5))
+    return folder
+
+
+def write_alljoined_raw(folder: Path) -> Path:
+    """``raw_eeg/sub-01/session_XX/block_XX/*.edf`` with annotations, and a counter beside the EEG."""
+    table = alljoined_order()
+    (folder / "preprocessed_eeg").mkdir(parents=True, exist_ok=True)
+    table.to_parquet(folder / "preprocessed_eeg" / "experiment_metadata_categories.parquet")
+    for (session, block), rows in table.groupby(["session", "block_id"]):
+        place = folder / "raw_eeg" / "sub-01" / f"session_{session:02d}" / f"block_{block:02d}"
+        place.mkdir(parents=True)
+        rng = np.random.default_rng(10 * session + block)
+        sfreq, spacing = 64, 20
+        data = rng.normal(0, 5, (len(HEADSET), sfreq * 6))
+        events = []
+        for i, row in enumerate(rows.itertuples()):
+            at = 40 + spacing * i
+            data[:, at + 6 : at + 14] += 3 * row.category_num - 4
+            number = int(Path(row.image_path).stem)
+            events.append((at / sfreq, f"{row.partition},{number:05d},-1,{i + 1}"))
+        counter = np.arange(data.shape[1]) % 128
+        write_edf_plus(
+            place / f"Subject 1, Session {session}, Block {block}.edf",
+            np.vstack([data, counter]),
+            [*HEADSET, "COUNTER"],
+            sfreq,
+            events,
+        )
+    return folder
+
+
+def write_edf_plus(
+    path: Path, data: np.ndarray, names: list[str], sfreq: int, events: list[tuple[float, str]]
+) -> Path:
+    """EDF+ with one-second records; every annotation lies in the record that it begins in."""
+    n_records, per_record = data.shape[1] // sfreq, sfreq
+    lists = []
+    for record in range(n_records):
+        text = f"+{record}\x14\x14\x00".encode()
+        for onset, words in events:
+            if record <= onset < record + 1:
+                text += f"+{onset:.6f}\x14{words}\x14\x00".encode()
+        lists.append(text)
+    width = max(map(len, lists)) // 2 + 1  # in samples of two bytes
+    labels = [*names, "EDF Annotations"]
+    counts = [per_record] * len(names) + [width]
+    n = len(labels)
+
+    def field(text: object, width: int) -> bytes:
+        return str(text).encode("ascii").ljust(width)[:width]
+
+    head = field("0", 8) + field("X X X X", 80) + field("Startdate 01-JAN-2020 X X X", 80)
+    head += field("01.01.20", 8) + field("00.00.00", 8) + field(256 * (n + 1), 8)
+    head += field("EDF+C", 44) + field(n_records, 8) + field(1, 8) + field(n, 4)
+    head += b"".join(field(label, 16) for label in labels) + field("", 80) * n
+    head += b"".join(field("uV" if label in names else "", 8) for label in labels)
+    head += field("-3276.8", 8) * len(names) + field(-1, 8)
+    head += field("3276.7", 8) * len(names) + field(1, 8)
+    head += field(-32768, 8) * n + field(32767, 8) * n + field("", 80) * n
+    head += b"".join(field(c, 8) for c in counts) + field("", 32) * n
+    numbers = (data * 10).round().astype("<i2")
+    body = b"".join(
+        numbers[:, r * per_record : (r + 1) * per_record].tobytes()
+        + lists[r].ljust(2 * width, b"\x00")
+        for r in range(n_records)
+    )
+    path.write_bytes(head + body)
+    return path
+
+
+def write_alljoined1(folder: Path, n_chans: int = 64) -> Path:
+    """``data/train-*.parquet`` and ``test-*.parquet`` of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    (folder / "data").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for side, images in (("train", range(20)), ("test", range(20, 24))):
+        rows = []
+        for subject in (1, 2):
+            for session in (1, 2):
+                for trial, image in enumerate(images):
+                    eeg = rng.normal(0, 5e-6, (n_chans, 32))
+                    rows.append(
+                        {
+                            "EEG": eeg.tolist(),
+                            "subject_id": subject,
+                            "session": session,
+                            "block": 1,
+                            "trial": trial + 1,
+                            "73k_id": image,
+                            "coco_id": 1000 + image,
+                            "curr_time": 1.6 + 0.8 * trial + (100 if side == "test" else 0),
+                        }
+                    )
+        table = pa.Table.from_pylist(rows)
+        for name in ("subject_id", "session", "block", "trial", "73k_id", "coco_id"):
+            at = table.schema.get_field_index(name)
+            table = table.set_column(at, name, table[name].cast(pa.int32()))
+        pq.write_table(table, folder / "data" / f"{side}-00000-of-00001.parquet")
+    return folder
+
+
+def numbered_pictures(folder: Path, numbers: Any, width: int = 5) -> Path:
+    from PIL import Image
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for n in numbers:
+        Image.new("L", (16, 16), n % 200 + 20).save(folder / f"{n:0{width}d}.jpg")
+    return folder
+
+
+# -- BIDS ----------------------------------------------------------------------------------------
+def write_bids(root: Path, subjects: tuple[str, ...] = ("01", "02"), n_runs: int = 2) -> Path:
+    """A BIDS dataset of BrainVision recordings, written without mne-bids."""
+    import tiny_recordings as recordings
+
+    root.mkdir(parents=True)
+    about = {"Name": "Tiny faces", "BIDSVersion": "1.8.0", "License": "CC0", "DatasetType": "raw"}
+    (root / "dataset_description.json").write_text(json.dumps(about))
+    (root / "participants.tsv").write_text(
+        "participant_id\n" + "".join(f"sub-{s}\n" for s in subjects)
+    )
+    for s, subject in enumerate(subjects):
+        for run in range(1, n_runs + 1):
+            made = recordings.make(seed=10 * s + run, n_events=32)
+            stem = f"sub-{subject}_task-view_run-{run}"
+            folder = root / f"sub-{subject}" / "eeg"
+            recordings.write_brainvision(folder / f"{stem}_eeg.vhdr", made)
+            sidecar = {
+                "TaskName": "view", "SamplingFrequency": made.sfreq, "EEGReference": "Fpz",
+                "PowerLineFrequency": 50, "SoftwareFilters": "n/a", "EEGChannelCount": 4,
+            }  # fmt: skip
+            (folder / f"{stem}_eeg.json").write_text(json.dumps(sidecar))
+            channels = "name\ttype\tunits\tstatus\n" + "".join(
+                f"{c}\tEEG\tµV\tgood\n" for c in made.ch_names
+            )
+            (folder / f"{stem}_channels.tsv").write_text(channels, encoding="utf-8")
+            lines = ["onset\tduration\ttrial_type\tstim_file"]
+            for i, (sample, code) in enumerate(zip(made.samples, made.codes)):
+                name = recordings.CODES[str(code)]
+                picture = f"{name}s/{name}s_{i % 4}.png"
+                lines.append(f"{sample / made.sfreq:.6f}\t0\t{name}\t{picture}")
+            (folder / f"{stem}_events.tsv").write_text("\n".join(lines) + "\n")
+    recordings.write_pictures(root / "stimuli", faces=4, houses=4)
+    return root

@@ -16,9 +16,12 @@ __all__ = ["GROUPS", "forms", "names", "register", "resolve"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "reader": {
+        "alljoined": "eegprompt.data.alljoined:AlljoinedReader",
+        "bids": "eegprompt.data.bids:BidsReader",
         "continuous": "eegprompt.data.continuous:ContinuousReader",
         "eegcvpr": "eegprompt.data.eegcvpr:EegcvprReader",
         "eegcvpr40": "eegprompt.data.eegcvpr40:Eegcvpr40Reader",
+        "mne": "eegprompt.data.mne_epochs:MneEpochsReader",
         "things-eeg2": "eegprompt.data.things_eeg2:ThingsEeg2Reader",
         "thoughtviz": "eegprompt.data.thoughtviz:ThoughtVizReader",
     },

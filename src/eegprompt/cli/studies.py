@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from eegprompt.cli.options import (
     numbers,
     pairs,
 )
-from eegprompt.errors import InputError
+from eegprompt.errors import EegpromptError, InputError
 
 __all__ = ["register"]
 
@@ -183,7 +184,11 @@ def import_(
     )
     given |= pairs(option)
     with console.step("import") as progress:
-        study = reader.read(sources, out, progress=progress, **given)
+        try:
+            study = reader.read(sources, out, progress=progress, **given)
+        except EegpromptError as problem:
+            problem.args = (_as_typed(str(problem), reader),)
+            raise
     _made(study, json)
 
 
@@ -284,6 +289,35 @@ def _list_options(reader: Any) -> None:
             for name, field in model.model_fields.items()
         ],
     )
+
+
+# Options of readers that have a flag of their own; what is not here is given with -o.
+_FLAGS = (
+    *("name", "marker", "events", "events_table", "windows", "category_from", "unit", "exclude"),
+    *("bandpass", "tmin", "tmax", "baseline", "reject", "stimuli", "design", "overwrite"),
+)
+
+
+def _as_typed(message: str, reader: Any) -> str:
+    """A reader's message with its options as they are typed: 'unit' becomes --unit.
+
+    Examples
+    --------
+    >>> class Reader:
+    ...     class options:
+    ...         model_fields = {"events_table": None, "sfreq": None}
+    >>> _as_typed("give 'events_table' or 'sfreq', not 'Oz'", Reader)
+    "give --events-table or -o sfreq=..., not 'Oz'"
+    """
+    fields = getattr(getattr(reader, "options", None), "model_fields", {})
+
+    def typed(found: re.Match[str]) -> str:
+        name = found.group(1)
+        if name not in fields:
+            return found.group(0)
+        return f"--{name.replace('_', '-')}" if name in _FLAGS else f"-o {name}=..."
+
+    return re.sub(r"'(\w+)'", typed, message)
 
 
 def _events(words: list[str]) -> dict[str, str]:

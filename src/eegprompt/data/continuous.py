@@ -40,6 +40,7 @@ from eegprompt.data.recordings import (
     Recording,
     fingerprint,
     open_recording,
+    pick_channels,
     recording_files,
 )
 from eegprompt.data.stimuli import (
@@ -55,7 +56,7 @@ from eegprompt.study import Study, StudyWriter
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ContinuousOptions", "ContinuousReader", "identify"]
+__all__ = ["ContinuousOptions", "ContinuousReader", "RecordingsImport", "identify"]
 
 Progress = Callable[[int, int, str], None]
 _PLAUSIBLE_VOLTS = (1e-8, 5e-2)  # standard deviation of a scalp channel, generously
@@ -253,7 +254,7 @@ class ContinuousReader:
         who = identify(files, pattern=opts.pattern, subject=opts.subject, session=opts.session)
         _check_pictures_early(opts, codes)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            job = _Import(opts, codes, writer, several=len(files) > 1)
+            job = RecordingsImport(opts, codes, writer, several=len(files) > 1)
             for index, (file, identity) in enumerate(zip(files, who)):
                 if progress is not None:
                     progress(index, len(files), file.name)
@@ -404,8 +405,25 @@ def _check_pictures_early(opts: ContinuousOptions, codes: Mapping[str, Code] | N
 
 
 # -- the import ----------------------------------------------------------------------------------
-class _Import:
-    """One import under way: adds recordings one by one, then gives the tables."""
+class RecordingsImport:
+    """One import under way: adds recordings one by one, then gives the tables.
+
+    Readers of datasets that are continuous recordings derive from it: they say where a recording
+    and its events come from, and the steps, the trials, the pictures and the record are these.
+
+    Parameters
+    ----------
+    opts : ContinuousOptions
+    codes : dict of str to Code, or None
+        Meaning of the markers.
+    writer : StudyWriter
+        Receives the trials.
+    several : bool
+        Whether more than one recording is imported.
+    """
+
+    reader = "continuous"
+    source = "continuous recordings"
 
     def __init__(
         self,
@@ -428,32 +446,33 @@ class _Import:
 
     # -- one recording ---------------------------------------------------------------------------
     def add(self, file: Path, who: dict[str, str]) -> None:
+        """Read one recording and append its trials.
+
+        Parameters
+        ----------
+        file : pathlib.Path
+        who : dict
+            Its `subject`, `session` and `run`, and its `category` where that is known.
+        """
         digest = fingerprint(file)
         entry: dict[str, Any] = {"file": file.name, "sha256": digest, **who}
         if digest in self.seen:
             self._skip(entry, f"{file.name} repeats {self.seen[digest].name} byte for byte")
             return
         self.seen[digest] = file
+        self.take(file, entry, who)
+
+    def take(self, file: Path, entry: dict[str, Any], who: dict[str, str]) -> None:
+        """Append a recording's trials, and its `entry` to the record."""
         opts = self.opts
-        recording = open_recording(
-            file,
-            channels=opts.channels,
-            exclude=opts.exclude,
-            rename=opts.rename,
-            unit=opts.unit,
-            sfreq=opts.sfreq,
-            time_column=opts.time_column,
-            marker=opts.marker,
-            max_gap=opts.max_gap,
-        )
-        recording = self._like_the_first(recording)
-        events = self._events(recording, file, who)
+        recording = self._like_the_first(self.open(file))
+        events = self.events_in(recording, file, who)
         entry |= {"sfreq": recording.sfreq, "seconds": round(_seconds(recording), 3)}
         entry |= {"facts": dict(recording.facts), "n_events": len(events)}
         self.notes += recording.notes
         if len(events) < opts.min_events:
-            some = f"only {len(events)}" if len(events) else "no"
-            self._skip(entry, f"{file.name} has {some} events, fewer than {opts.min_events}")
+            some = f"only {len(events)} events, fewer than {opts.min_events}"
+            self._skip(entry, f"{file.name} has {some if len(events) else 'no events'}")
             return
         trials, kept, dropped = self._trials(recording, events)
         self.writer.append(trials)
@@ -475,6 +494,21 @@ class _Import:
         if not kept.any():
             self.notes.append(f"{file.name}: none of its {len(events)} events left a trial")
 
+    def open(self, file: Path) -> Recording:
+        """Read one recording."""
+        opts = self.opts
+        return open_recording(
+            file,
+            channels=opts.channels,
+            exclude=opts.exclude,
+            rename=opts.rename,
+            unit=opts.unit,
+            sfreq=opts.sfreq,
+            time_column=opts.time_column,
+            marker=opts.marker,
+            max_gap=opts.max_gap,
+        )
+
     def _skip(self, entry: dict[str, Any], why: str) -> None:
         self.skipped.append(why)
         self.notes.append(f"{why}; it was left out")
@@ -487,19 +521,8 @@ class _Import:
             self.first = replace(recording, data=recording.data[:, :0].copy(), marker=None)
             self._plausible(recording)
             return recording
+        self.same_channels(recording)
         first = self.first
-        missing = [c for c in first.ch_names if c not in recording.ch_names]
-        extra = [c for c in recording.ch_names if c not in first.ch_names]
-        if missing or extra:
-            difference = "; ".join(
-                f"{word} {', '.join(names)}"
-                for word, names in (("without", missing), ("with", extra))
-                if names
-            )
-            raise RecordingError(
-                f"{recording.path} has other channels than {first.path} ({difference}); keep those "
-                "that all have with 'channels' or 'exclude', or import the recordings apart"
-            )
         if recording.sfreq != first.sfreq and self.opts.resample is None:
             raise RecordingError(
                 f"{recording.path} is sampled at {recording.sfreq:g} Hz but {first.path} at "
@@ -513,6 +536,28 @@ class _Import:
             recording = replace(recording, ch_names=first.ch_names, data=recording.data[order])
         self._plausible(recording)
         return recording
+
+    def same_channels(self, recording: Recording) -> None:
+        """Refuse a recording that has other channels than the first."""
+        first = self.first
+        assert first is not None
+        missing = [c for c in first.ch_names if c not in recording.ch_names]
+        extra = [c for c in recording.ch_names if c not in first.ch_names]
+        if missing or extra:
+            difference = "; ".join(
+                f"{word} {', '.join(names)}"
+                for word, names in (("without", missing), ("with", extra))
+                if names
+            )
+            raise RecordingError(
+                f"{recording.path} has other channels than {first.path} ({difference}); keep those "
+                "that all have with 'channels' or 'exclude', or import the recordings apart"
+            )
+
+    def picked(self, file: Path, types: Mapping[str, str]) -> list[str]:
+        """EEG channels to keep of those in a file, by the options."""
+        eeg = [name for name, kind in types.items() if kind == "eeg"]
+        return pick_channels(file, list(types), eeg, self.opts.channels, self.opts.exclude)
 
     def _plausible(self, recording: Recording) -> None:
         if self.opts.unit == "a.u.":
@@ -528,7 +573,8 @@ class _Import:
                 f"deviation), which no scalp EEG does ({low * 1e6:g} to {high * 1e6:g} µV); {remedy}"
             )
 
-    def _events(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+        """Events of a recording: columns `sample`, `code`, `category`, `image` and `order`."""
         opts, notes = self.opts, self.notes
         if opts.windows is not None:
             category = who.get("category") or (
@@ -639,9 +685,11 @@ class _Import:
         opts = self.opts
         if not self.rows:
             if self.skipped:
+                found = any(entry.get("n_events") for entry in self.recordings)
+                remedy = "lower 'min_events', or check" if found else "check"
                 raise RecordingError(
-                    f"no recording is left: {'; '.join(self.skipped[:5])}; lower 'min_events', or "
-                    "check where the events are"
+                    f"no recording is left: {'; '.join(self.skipped[:5])}; {remedy} where the events "
+                    "are"
                 )
             lost: Counter[str] = Counter()
             for entry in self.recordings:
@@ -663,7 +711,7 @@ class _Import:
         self._note_jitter()
         info = {
             "name": opts.name or _default_name(source),
-            "source": "continuous recordings",
+            "source": self.source,
             "license": opts.license,
             "citation": opts.citation,
             "ch_names": list(self.first.ch_names),
@@ -674,11 +722,11 @@ class _Import:
             "montage": opts.montage or "",
             "design": design,
             "image_identity": "known" if known.any() else "category",
-            "steps": self._steps(len(trials)),
+            "steps": self.steps(len(trials)),
             "recordings": self.recordings,
             "notes": list(dict.fromkeys(self.notes)),
             "provenance": provenance(
-                reader="continuous",
+                reader=self.reader,
                 options=opts.model_dump(mode="json"),
                 sources={e["file"]: e["sha256"] for e in self.recordings},
             ),
@@ -811,7 +859,8 @@ class _Import:
             )
         return {c: list(where) for c in first.ch_names if (where := found[c]) is not None}
 
-    def _steps(self, n_trials: int) -> list[dict[str, Any]]:
+    def steps(self, n_trials: int) -> list[dict[str, Any]]:
+        """What was done to the signal, for the record."""
         opts = self.opts
         lost: Counter[str] = Counter()
         n_events = 0

@@ -20,12 +20,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.artifacts import content_key, sha256_file
-from eegprompt.errors import InputError, RecordingError, UnknownNameError
+from eegprompt.errors import (
+    EegpromptError,
+    InputError,
+    MissingDependencyError,
+    RecordingError,
+    UnknownNameError,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FORMATS", "UNITS", "Recording", "fingerprint", "open_recording", "recording_files"]
+__all__ = [
+    "FORMATS",
+    "UNITS",
+    "Recording",
+    "check_signal",
+    "check_whole",
+    "fif_is_whole",
+    "fingerprint",
+    "mne_errors",
+    "open_recording",
+    "pick_channels",
+    "recording_files",
+    "recording_from_raw",
+]
 
 # Suffix -> name of the format.
 FORMATS = {
@@ -253,18 +272,39 @@ def open_recording(
         )
     else:
         recording = _read_with_mne(path, **names)
-    _check_signal(recording)
+    check_signal(recording)
     return recording
 
 
-def _pick(
+def pick_channels(
     path: Path,
     available: Sequence[str],
     default: Sequence[str],
     channels: Sequence[str] | None,
     exclude: Sequence[str],
 ) -> list[str]:
-    """Names of the channels to read, after renaming."""
+    """Names of the channels to read, after renaming.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, for messages.
+    available : sequence of str
+        All channels that can be named.
+    default : sequence of str
+        Those to read when none are named.
+    channels : sequence of str, optional
+        Those named.
+    exclude : sequence of str
+        Those to leave out.
+
+    Raises
+    ------
+    UnknownNameError
+        If a channel that was named is not in the file.
+    RecordingError
+        If none is left, or one would be read twice.
+    """
     for what, wanted in (("channel", channels or ()), ("channel to exclude", exclude)):
         for name in wanted:
             if name not in available:
@@ -282,8 +322,14 @@ def _pick(
     return chosen
 
 
-def _check_signal(recording: Recording) -> None:
-    """Refuse NaN and flat channels, with the place and the remedy."""
+def check_signal(recording: Recording) -> None:
+    """Refuse NaN and flat channels, with the place and the remedy.
+
+    Raises
+    ------
+    RecordingError
+        If there are some.
+    """
     for first, stop, start in recording.stretches:
         finite = np.isfinite(recording.data[:, first:stop])
         if not finite.all():
@@ -371,7 +417,7 @@ def _read_csv(
     if len(original) != len(available):
         raise RecordingError(f"{path}: renaming gives two columns one name; choose other names")
     # What may be text is named first, so that a text column is never taken for a channel unseen.
-    chosen = _pick(path, available, available, channels, exclude)
+    chosen = pick_channels(path, available, available, channels, exclude)
     signals = [_numbers(path, table[original[name]]) for name in chosen]
     data = np.stack(signals) * UNITS[unit]
     notes: list[str] = []
@@ -551,22 +597,34 @@ def _clock(
 
 # -- everything else, through MNE ----------------------------------------------------------------
 @contextmanager
-def _as_recording_errors(path: Path, notes: list[str]) -> Iterator[None]:
-    """Turn whatever a parser raises into one sentence, and its warnings into notes."""
+def mne_errors(path: Path, notes: list[str], what: str) -> Iterator[None]:
+    """Turn whatever a parser raises into one sentence, and its warnings into notes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file that is read.
+    notes : list of str
+        Receives the warnings.
+    what : str
+        The format, in words.
+    """
     import mne
 
     with warnings.catch_warnings(record=True) as caught, mne.use_log_level("ERROR"):
         warnings.simplefilter("always")
         try:
             yield
-        except (RecordingError, InputError, KeyboardInterrupt):
+        except (EegpromptError, KeyboardInterrupt):
             raise
         except ImportError as problem:
+            if "pymatreader" in str(problem) or "h5py" in str(problem):
+                raise MissingDependencyError("pymatreader", "matlab") from None
             raise RecordingError(f"{path} needs a package that is missing: {problem}") from None
         except Exception as problem:  # a damaged file can break a parser in any way
             reason = " ".join(str(problem).split())[:200] or type(problem).__name__
             raise RecordingError(
-                f"{path} cannot be read as {FORMATS[path.suffix.lower()]} ({reason}); it may be "
+                f"{path} cannot be read as {what} ({reason}); it may be "
                 "damaged or cut off: copy it again, or leave it out"
             ) from None
     for warning in caught:
@@ -596,24 +654,70 @@ def _read_with_mne(
     }
     suffix = path.suffix.lower()
     notes: list[str] = []
+    check_whole(path)
+    with mne_errors(path, notes, FORMATS[suffix]):
+        options: dict[str, Any] = {"preload": False}
+        if suffix == ".fif":
+            options["allow_maxshield"] = False
+        raw = readers[suffix](path, **options)
+    return recording_from_raw(
+        raw, path, notes, channels=channels, exclude=exclude, rename=rename, marker=marker
+    )
+
+
+def check_whole(path: Path) -> None:
+    """Compare what a file promises with what it holds, where MNE would read it cut off.
+
+    Raises
+    ------
+    RecordingError
+        If some is missing.
+    """
+    suffix = path.suffix.lower()
     if suffix in (".edf", ".bdf"):
         _check_edf_size(path, 3 if suffix == ".bdf" else 2)
     if suffix == ".vhdr":
         _check_brainvision_size(path)
     if suffix == ".fif":
-        _check_fif_end(path)
-    with _as_recording_errors(path, notes):
-        options: dict[str, Any] = {"preload": False}
-        if suffix == ".fif":
-            options["allow_maxshield"] = False
-        raw = readers[suffix](path, **options)
+        fif_is_whole(path)
+
+
+def recording_from_raw(
+    raw: Any,
+    path: Path,
+    notes: list[str],
+    *,
+    channels: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    marker: str | None = None,
+) -> Recording:
+    """A recording from what MNE opened.
+
+    Parameters
+    ----------
+    raw : mne.io.BaseRaw
+    path : pathlib.Path
+        Its file, for messages.
+    notes : list of str
+        What was said while it was opened; more is added.
+    channels, exclude, rename, marker
+        As in :func:`open_recording`.
+
+    Returns
+    -------
+    Recording
+    """
+    what = FORMATS.get(path.suffix.lower(), "a recording")
+    rename = rename or {}
+    with mne_errors(path, notes, what):
         if rename:
             raw.rename_channels({old: new for old, new in rename.items() if old in raw.ch_names})
         types = dict(zip(raw.ch_names, raw.get_channel_types()))
         stim = [name for name, kind in types.items() if kind == "stim"]
         usable = [name for name in raw.ch_names if name not in stim and name != marker]
         eeg = [name for name in usable if types[name] == "eeg"]
-        chosen = _pick(path, usable, eeg, channels, exclude)
+        chosen = pick_channels(path, usable, eeg, channels, exclude)
         if marker is not None and marker not in raw.ch_names:
             raise UnknownNameError(f"marker channel in {path.name}", marker, stim or raw.ch_names)
         rate = float(raw.info["sfreq"])
@@ -735,8 +839,14 @@ def _check_edf_size(path: Path, sample_bytes: int) -> None:
         )
 
 
-def _check_fif_end(path: Path) -> None:
-    """Walk the chain of tags to the one that closes the file: MNE reads a cut-off file silently."""
+def fif_is_whole(path: Path) -> None:
+    """Walk the chain of tags to the one that closes the file: MNE reads a cut-off file silently.
+
+    Raises
+    ------
+    RecordingError
+        If the chain breaks off.
+    """
     size = path.stat().st_size
     place = 0
     with open(path, "rb") as stream:
