@@ -28,7 +28,7 @@ COMMANDS = (
     "simulate", "import", "info", "split", "captions", "train", "decode", "generate", "evaluate",
     "explain", "report", "run", "demo",
 )  # fmt: skip
-CAPTION_COMMANDS = ("write", "check", "show")
+CAPTION_COMMANDS = ("write", "check", "show", "export")
 
 
 @pytest.fixture
@@ -315,6 +315,30 @@ def test_captions_show_prints_what_was_asked(cli, small_study):
     assert answer.exit_code == 2
     assert "did you mean 'img-3'" in answer.stderr
     assert "ObjectSnap of img-0" in cli("captions", "show", small_study).stdout
+    rows = json.loads(cli("captions", "show", small_study, "img-5", "img-2", "--json").stdout)
+    assert {r["image_id"] for r in rows} == {"img-2", "img-5"} and len(rows) == 20
+
+
+def test_captions_export_writes_what_the_captioner_file_reads(cli, small_study, tmp_path):
+    study = Study(small_study)
+    before = study.captions("builtin")
+    before.loc[0, "text"] = 'said "=1+1", émigré\u2014null'
+    before.loc[1, "text"] = "NA"
+    study.write_captions("builtin", before)
+    for suffix in ("csv", "tsv", "jsonl", "parquet"):
+        file = tmp_path / f"captions.{suffix}"
+        answer = cli("captions", "export", small_study, "--name", "builtin", "--to", file)
+        assert answer.exit_code == 0 and answer.stdout.strip() == str(file)
+        words = ["--captioner", f"file:{file}", "--name", suffix]
+        assert cli("captions", "write", small_study, *words).exit_code == 0
+        again = study.captions(suffix)
+        for column in ("image_id", "kind", "text"):
+            assert again[column].tolist() == before[column].tolist()
+    answer = cli("captions", "export", small_study, "--name", "csv", "--to", file)
+    assert answer.exit_code == 2 and "exists already" in answer.stderr
+    assert cli("captions", "export", small_study, "--to", "x.csv").exit_code == 2  # which set?
+    answer = cli("captions", "export", small_study, "--name", "csv", "--to", tmp_path / "a.xls")
+    assert answer.exit_code == 2 and ".jsonl" in answer.stderr
 
 
 # -- runs --------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import pytest
 
 import tiny_models
 from eegprompt.captioning import review_captions
-from eegprompt.errors import InputError, ModelLoadError
+from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
 from eegprompt.protocols import TextEncoder
 from eegprompt.sentences import SentenceEncoder
 from eegprompt.study import Study
@@ -78,5 +78,5 @@ def test_what_cannot_embed_is_refused(folder, encoder, tmp_path, monkeypatch, sm
     )
     assert not any("tokens" in p for p in found.problems)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
-    with pytest.raises(ModelLoadError, match=r"pip install 'eegprompt\[sentences\]'"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'eegprompt\[sentences\]'"):
         SentenceEncoder(str(folder))

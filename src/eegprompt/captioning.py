@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.artifacts import atomic_path
 from eegprompt.captions.checks import check_table
 from eegprompt.captions.review import Review, review_table
 from eegprompt.captions.store import CaptionStore, Origin, facts_of
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_captions",
     "estimate_captions",
+    "export_captions",
     "failed_captions",
     "load_captioner",
     "review_captions",
@@ -243,3 +245,49 @@ def review_captions(
         limits = {"count_tokens": encoder.count_tokens, "max_tokens": encoder.max_tokens}
     ids = [str(i) for i in study.images["image_id"]]
     return review_table(study.captions(name), ids, language=language, **limits)
+
+
+def export_captions(study: Study, name: str, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a caption set into one file, with who wrote each caption.
+
+    The captioner `file` reads it back, here or in another study with the same images.
+
+    Parameters
+    ----------
+    study : Study
+    name : str
+        Name of the set.
+    path : path-like
+        Ends in ``.csv``, ``.tsv``, ``.jsonl`` or ``.parquet``; one row, or line, a caption.
+    overwrite : bool
+        Replace a file that is there.
+
+    Returns
+    -------
+    pathlib.Path
+
+    Raises
+    ------
+    InputError
+        If the ending is another, or the file is there.
+    UnknownNameError
+        If there is no such set.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".tsv", ".jsonl", ".parquet"):
+        raise InputError(
+            f"captions are exported as .csv, .tsv, .jsonl or .parquet, got '{path.name}'"
+        )
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} exists already; choose another file, or pass --overwrite")
+    table = study.captions(name)
+    with atomic_path(path) as partial:
+        if suffix == ".parquet":
+            table.to_parquet(partial, index=False)
+        elif suffix == ".jsonl":
+            table.to_json(partial, orient="records", lines=True, force_ascii=False)
+        else:
+            separator = "\t" if suffix == ".tsv" else ","
+            table.to_csv(partial, index=False, sep=separator, lineterminator="\n")
+    return path

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.errors import InputError, ModelLoadError
+from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
 from eegprompt.pretrained import choose_device, fetch, load_errors, locate, quiet
 
 __all__ = ["SentenceEncoder"]
@@ -51,7 +51,9 @@ class SentenceEncoder:
     Raises
     ------
     ModelLoadError
-        If the model is not there, may not be had, or sentence-transformers is not installed.
+        If the model is not there or may not be had.
+    MissingDependencyError
+        If sentence-transformers is not installed.
     """
 
     def __init__(self, model: str | None, revision: str | None = None, device: str = "auto"):
@@ -63,10 +65,7 @@ class SentenceEncoder:
         try:
             import sentence_transformers
         except ImportError:
-            raise ModelLoadError(
-                f"the text encoder 'sentence-transformers:{model}' needs the package "
-                "sentence-transformers; pip install 'eegprompt[sentences]'"
-            ) from None
+            raise MissingDependencyError("sentence-transformers", "sentences") from None
         self.name = f"sentence-transformers:{model}"
         if "/" not in model and not Path(model).expanduser().is_dir():
             model = f"sentence-transformers/{model}"

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -83,6 +83,7 @@ class _Result:
     captions: dict[str, str] = field(default_factory=dict)
     error: str | None = None
     by_server: bool = False
+    asked: bool = True  # whether it holds a place among the requests under way
 
 
 class ChatCaptioner:
@@ -321,6 +322,10 @@ class ChatCaptioner:
                         else:
                             in_a_row = 0
                         yield image_id, result.captions, result.error
+                        # Only now is it written: until then it counts as under way, so that a
+                        # crash never loses more answers than there may be requests at once.
+                        if result.asked:
+                            loop.call(gate.release)
             finally:
                 for future in pending:
                     future.cancel()
@@ -360,6 +365,7 @@ class ChatCaptioner:
     async def _one(
         self, client: AsyncOpenAI, gate: asyncio.Semaphore, source: Mapping[str, Any]
     ) -> _Result:
+        asked = False
         try:
             url = None
             if self.pictures:
@@ -371,26 +377,26 @@ class ChatCaptioner:
             elif not source["label"]:
                 raise _Failed("there is neither a picture nor a label to describe")
             messages = self._messages(source, url)
-            async with gate:
-                text = await self._ask(client, messages)
-                answer = read_answer(text, self.kinds, self.language)
-                if answer.problems:
-                    self.usage.repairs += 1
-                    messages = [
-                        *messages,
-                        {"role": "assistant", "content": text[:4000] or "(nothing)"},
-                        {"role": "user", "content": repair_words(answer)},
-                    ]
-                    answer = read_answer(
-                        await self._ask(client, messages), self.kinds, self.language
-                    )
+            await gate.acquire()  # released when the answer is written
+            asked = True
+            text = await self._ask(client, messages)
+            answer = read_answer(text, self.kinds, self.language)
+            if answer.problems:
+                self.usage.repairs += 1
+                messages = [
+                    *messages,
+                    {"role": "assistant", "content": text[:4000] or "(nothing)"},
+                    {"role": "user", "content": repair_words(answer)},
+                ]
+                answer = read_answer(await self._ask(client, messages), self.kinds, self.language)
             if answer.problems:
                 raise _Failed("; ".join(answer.problems)[:400])
             return _Result(answer.captions)
         except CaptionError as problem:  # of the picture
-            return _Result(error=str(problem))
+            return _Result(error=str(problem), asked=asked)
         except _Failed as problem:
-            return _Result(error=self._clean(str(problem)), by_server=problem.by_server)
+            said = self._clean(str(problem))
+            return _Result(error=said, by_server=problem.by_server, asked=asked)
 
     def _messages(self, source: Mapping[str, Any], url: str | None) -> list[dict[str, Any]]:
         label = json.dumps(source["label"], ensure_ascii=False) if source["label"] else None
@@ -607,6 +613,9 @@ class _Loop:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def call(self, function: Callable[[], object]) -> None:
+        self._loop.call_soon_threadsafe(function)
 
     def close_client(self, client: AsyncOpenAI) -> None:
         async def close() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from eegprompt.captions.checks import check_table
 from eegprompt.captions.pictures import data_url, load_picture
 from eegprompt.captions.quality import is_list, is_refusal, mood_words, wrong_language
-from eegprompt.errors import CaptionError
+from eegprompt.errors import EegpromptError
 from eegprompt.kinds import KINDS, LEVELS, Level
 from eegprompt.study import Study
 
@@ -125,6 +125,9 @@ def review_table(
             start, n = starts.most_common(1)[0]
             if n > 0.5 * len(texts):
                 remarks.append(f"{n} of {len(texts)} captions {kind} begin with '{start}'")
+        said, n = counts.most_common(1)[0]
+        if len(texts) >= 20 and n > 0.5 * len(texts):
+            remarks.append(f"{n} of {len(texts)} captions {kind} say '{said}'")
         pair = _nearest(sorted(counts))
         if pair is not None:
             nearest.append({"kind": kind, **pair})
@@ -154,7 +157,14 @@ def _nearest(texts: list[str]) -> dict[str, Any] | None:
     return {"similarity": round(similarity, 3), "one": texts[i], "other": texts[j]}
 
 
-def example_page(study: Study, table: pd.DataFrame, name: str, n_images: int = 24) -> str:
+def example_page(
+    study: Study,
+    table: pd.DataFrame,
+    name: str,
+    n_images: int = 24,
+    *,
+    review: Review | None = None,
+) -> str:
     """A page in HTML of pictures, evenly spread over the study, with their captions.
 
     Texts are data: everything is escaped, and the page loads and runs nothing.
@@ -168,33 +178,82 @@ def example_page(study: Study, table: pd.DataFrame, name: str, n_images: int = 2
         Its name.
     n_images : int, default 24
         How many to show.
+    review : Review, optional
+        What was found in the set; stands above the examples.
     """
     ids = [str(i) for i in table["image_id"].drop_duplicates()]
-    chosen = ids[:: max(1, -(-len(ids) // n_images))]
+    step = len(ids) / min(len(ids), n_images) if ids else 1.0
+    chosen = [ids[int(i * step)] for i in range(min(len(ids), n_images))]
+    shown = table[table["image_id"].isin(chosen)]
     blocks = []
-    for image_id in chosen:
+    for image_id, own in shown.groupby("image_id", sort=False):
         try:
-            url = data_url(load_picture(study.image_path(image_id), 160))
+            url = data_url(load_picture(study.image_path(str(image_id)), 240))
             picture = f'<img src="{url}" alt="">'
-        except (CaptionError, ValueError):
-            picture = "<p>no picture</p>"
-        own = table[table["image_id"] == image_id]
+        except (EegpromptError, OSError):
+            picture = '<p class="none">no picture</p>'
+        order = sorted(
+            zip(own["kind"], own["text"]),
+            key=lambda pair: list(KINDS).index(pair[0]) if pair[0] in KINDS else len(KINDS),
+        )
         lines = "".join(
-            f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(t))}</dd>"
-            for k, t in zip(own["kind"], own["text"])
+            f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(t))}</dd>" for k, t in order
         )
         blocks.append(
-            f"<section>{picture}<div><h2>{html.escape(image_id)}</h2><dl>{lines}</dl></div></section>"
+            f"<section>{picture}<div><h2>{html.escape(str(image_id))}</h2><dl>{lines}</dl></div>"
+            "</section>"
         )
     title = html.escape(f"Captions '{name}' of {study.name}")
+    counted = (
+        f"<p>{len(table)} captions of {len(ids)} images; {len(chosen)} images are shown, evenly "
+        "spread.</p>"
+    )
+    found = "" if review is None else _found(review)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\">"
-        f"<title>{title}</title><style>body{{font:15px/1.45 sans-serif;max-width:60rem;"
-        "margin:2rem auto;padding:0 1rem}section{display:flex;gap:1rem;border-top:1px solid #ccc;"
-        "padding:1rem 0}img{width:160px;image-rendering:auto}h2{font-size:1rem;margin:0 0 .5rem}"
-        "dl{display:grid;grid-template-columns:8rem 1fr;gap:.15rem .75rem;margin:0}dt{color:#555}"
-        f"dd{{margin:0}}</style></head><body><h1>{title}</h1>{''.join(blocks)}</body></html>\n"
+        f"<title>{title}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{title}</h1>{counted}{found}<h2>Examples</h2>{''.join(blocks)}</body></html>\n"
+    )
+
+
+_STYLE = (
+    "body{font:15px/1.45 system-ui,sans-serif;color:#222;background:#fff;max-width:64rem;"
+    "margin:2rem auto;padding:0 1rem}h1{font-size:1.4rem}h2{font-size:1.1rem;margin:1.5rem 0 .5rem}"
+    "section{display:flex;gap:1.25rem;border-top:1px solid #ddd;padding:1rem 0}"
+    "section h2{font-size:1rem;margin:0 0 .5rem}img,.none{width:160px;flex:none;align-self:start;"
+    "border-radius:4px}.none{color:#777}dl{display:grid;grid-template-columns:8rem 1fr;"
+    "gap:.15rem .75rem;margin:0}dt{color:#666}dd{margin:0}table{border-collapse:collapse}"
+    "th,td{padding:.2rem .9rem .2rem 0;text-align:right;border-bottom:1px solid #eee}"
+    "th{font-weight:600}th:first-child,td:first-child{text-align:left}.bad{color:#a30000}"
+    "@media(max-width:34rem){section{display:block}dl{grid-template-columns:1fr}"
+    "dd{margin:0 0 .3rem}img{margin-bottom:.5rem}}"
+)
+
+
+def _found(review: Review) -> str:
+    """A review as HTML: what is wrong, what is odd, and counts by kind."""
+    problems = "".join(f'<li class="bad">{html.escape(p)}</li>' for p in review.problems)
+    remarks = "".join(f"<li>{html.escape(r)}</li>" for r in review.remarks)
+    verdict = f"<ul>{problems}{remarks}</ul>" if problems or remarks else "<p>In order.</p>"
+    columns = ("captions", "distinct", "words", "vocabulary", "repeated")
+    head = "".join(f"<th>{c}</th>" for c in ("kind", *columns, "most alike"))
+    nearest = {pair["kind"]: pair["similarity"] for pair in review.nearest}
+    rows = "".join(
+        f"<tr><td>{html.escape(kind)}</td>"
+        + "".join(f"<td>{facts[c]}</td>" for c in columns)
+        + f"<td>{nearest.get(kind, '–')}</td></tr>"
+        for kind, facts in review.kinds.items()
+    )
+    pairs = "".join(
+        f"<li>{html.escape(p['kind'])}: “{html.escape(p['one'])}” and “{html.escape(p['other'])}”</li>"
+        for p in sorted(review.nearest, key=lambda p: -p["similarity"])[:5]
+    )
+    return (
+        f"<h2>What was found</h2>{verdict}<table><tr>{head}</tr>{rows}</table>"
+        "<p>words: mean length; vocabulary: different words; repeated: share of captions said of "
+        "more than one image; most alike: cosine of the three-letter pieces of the two most alike "
+        f"different captions.</p><h2>Most alike</h2><ul>{pairs}</ul>"
     )

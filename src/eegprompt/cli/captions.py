@@ -1,4 +1,4 @@
-"""Commands for captions: write, check, show."""
+"""Commands for captions: write, check, show, export."""
 
 from __future__ import annotations
 
@@ -142,7 +142,8 @@ def check(
         opened, chosen, language=None if language == "any" else language, text_encoder=text_encoder
     )
     if page is not None:
-        write_text(page, example_page(opened, opened.captions(chosen), chosen))
+        write_text(page, example_page(opened, opened.captions(chosen), chosen, review=review))
+        console.note(f"examples: {page}")
     if json:
         console.print_json(
             {
@@ -177,19 +178,24 @@ def check(
 
 def show(
     study: StudyPath,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGE]...", help="Ids of images; default: some.")
+    ] = None,
     name: _Name = None,
     image: Annotated[
-        list[str] | None, typer.Option(help="An image's id; may be given more than once.")
+        list[str] | None, typer.Option(help="The same as IMAGE; may be given more than once.")
     ] = None,
     kind: Annotated[
         str | None, typer.Option(help="Caption kinds or levels, separated by commas.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Show at most this many images.")] = 3,
+    limit: Annotated[
+        int, typer.Option(min=1, help="Without IMAGE, show at most this many images.")
+    ] = 3,
     json: Json = False,
 ) -> None:
     """Show the captions of some images.
 
-    Example: [bold]eegprompt captions show studies/scenes --kind ObjectSnap,MoodFeel[/bold]
+    Example: [bold]eegprompt captions show studies/scenes img-0001 --kind ObjectSnap,MoodFeel[/bold]
     """
     from eegprompt.errors import UnknownNameError
     from eegprompt.kinds import parse_kinds
@@ -198,10 +204,11 @@ def show(
     opened = Study(study)
     table = opened.captions(_only(opened, name))
     known = list(table["image_id"].drop_duplicates())
-    for image_id in image or ():
+    asked = [*(images or ()), *(image or ())]
+    for image_id in asked:
         if image_id not in known:
             raise UnknownNameError("image", image_id, known[:8])
-    chosen = image or known[:limit]
+    chosen = asked or known[:limit]
     kinds = parse_kinds(kind)
     rows = table[table["image_id"].isin(chosen) & table["kind"].isin(kinds)]
     if json:
@@ -213,12 +220,37 @@ def show(
     )
 
 
+def export(
+    study: StudyPath,
+    to: Annotated[
+        Path, typer.Option(metavar="FILE", help="Ends in .csv, .tsv, .jsonl or .parquet.")
+    ],
+    name: _Name = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a caption set into one file, one row a caption, with who wrote it and when.
+
+    `captions write --captioner file:FILE` reads it back.
+
+    Example: [bold]eegprompt captions export studies/scenes --name rules --to captions.csv[/bold]
+    """
+    from eegprompt.captioning import export_captions
+    from eegprompt.study import Study
+
+    opened = Study(study)
+    path = export_captions(opened, _only(opened, name), to, overwrite=overwrite)
+    console.out().print(str(path), markup=False)
+
+
 def register(app: typer.Typer) -> None:
     """Add ``captions`` with its commands to `app`."""
-    group = typer.Typer(no_args_is_help=True, help="Write, check and show captions of images.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Write, check, show and export captions of images."
+    )
     group.command("write")(write)
     group.command("check")(check)
     group.command("show")(show)
+    group.command("export")(export)
     app.add_typer(group, name="captions", rich_help_panel="Studies")
 
 
