@@ -543,6 +543,19 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
     assert "simulate" in answer.stderr and "other settings" in answer.stderr
 
 
+def test_demo_runs_with_captions_measured_from_the_pictures(cli, journey, tmp_path):
+    out = tmp_path / "demo"
+    answer = cli("demo", "--out", out, "--captions", "rules")
+    assert answer.exit_code == 0, answer.stderr
+    assert journey.named("train")[0][0][2].captions == "rules"
+    study = Study(out / "study")
+    assert study.caption_names() == ["builtin", "rules"]
+    assert set(study.captions("rules")["captioner"]) == {"rules"}
+    assert cli("demo", "--out", out).exit_code == 2  # a run has one set of captions
+    answer = cli("demo", "--out", tmp_path / "other", "--captions", "builtin")
+    assert journey.named("train")[-1][0][2].captions == "builtin"
+
+
 def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
     decode = sys.modules["eegprompt.decoder"].decode
 

@@ -97,3 +97,24 @@ def test_where_no_signal_is_planted_nothing_is_found(tmp_path):
     assert min(found) > 0.05
     values = [r["value"] - r["chance"] for r in rows if r["metric"] == "caption_retrieval_top1"]
     assert abs(np.mean(values)) < 0.1
+
+
+def test_captions_of_another_captioner_are_learned_and_decoded(tmp_path):
+    from eegprompt.builtin_study import simulate
+    from eegprompt.captioning import write_captions
+    from eegprompt.decoder import decode
+    from eegprompt.experiment import load_config
+    from eegprompt.training import train
+
+    study = simulate(
+        tmp_path / "study", subjects=1, images=96, test_images=16, repetitions=1, sfreq=64.0,
+        signal=4.0,
+    )  # fmt: skip
+    write_captions(study, "rules")
+    settings = {"study": str(study.path), "captions": "rules", "kinds": ["ColorTone", "LayoutMap"]}
+    run = train(study, tmp_path / "run", load_config({**settings, "training": {"epochs": 2}}))
+    decode(run)
+    written = study.captions("rules")
+    for head, rows in run.decodings().groupby("head"):
+        assert set(rows["text"]) <= set(written.loc[written["kind"] == head, "text"])
+    assert "mostly" in run.prompts()["text"].iloc[0]

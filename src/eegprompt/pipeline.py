@@ -128,6 +128,7 @@ def demo_recipe(
     signal: float | None = None,
     seed: int = 0,
     quick: bool = False,
+    captions: str | None = None,
     overrides: Sequence[str] | None = None,
 ) -> Recipe:
     """The recipe of ``eegprompt demo``: the built-in study, sized for a laptop without GPU.
@@ -140,6 +141,9 @@ def demo_recipe(
         Seed of study, training and drawing.
     quick : bool
         A smaller study and fewer pictures, to see that all works.
+    captions : str, optional
+        Who captions the pictures, e.g. ``"rules"``; default: the study's own captions, which know
+        what was drawn.
     overrides : sequence of str, optional
         ``key=value`` words for the settings.
 
@@ -154,9 +158,13 @@ def demo_recipe(
     if quick:
         simulate |= _QUICK_STUDY
         settings |= _QUICK_SETTINGS
+    written = None
+    if captions is not None and captions != ExperimentConfig.model_fields["captions"].default:
+        written = CaptionsRecipe(captioner=captions, name=captions.partition(":")[0])
+        settings["captions"] = written.name
     return Recipe(
         settings=apply_overrides(settings, list(overrides or ())),
-        make=MakeRecipe(simulate=simulate),
+        make=MakeRecipe(simulate=simulate, captions=written),
     )
 
 

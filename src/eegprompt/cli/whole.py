@@ -49,6 +49,14 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="A smaller study, to see that all works.")
     ] = False,
+    captions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CAPTIONER",
+            help="Who captions the pictures, e.g. rules (measured from the pictures, offline); "
+            "default: the study's own captions, which know what was drawn.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show the whole path on the built-in study: no data, no GPU, no network.
@@ -60,7 +68,10 @@ def demo(
     """
     from eegprompt.pipeline import demo_recipe
 
-    _carry_out(demo_recipe(signal=signal, seed=seed, quick=quick, overrides=settings), out, json)
+    recipe = demo_recipe(
+        signal=signal, seed=seed, quick=quick, captions=captions, overrides=settings
+    )
+    _carry_out(recipe, out, json)
 
 
 def register(app: typer.Typer) -> None:
