@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+from typer.testing import CliRunner
 
 from chat_server import ChatServer, Reply, completion, error, good, image_number, ok
 from eegprompt.captioning import estimate_captions, failed_captions, write_captions
 from eegprompt.captions import chat
 from eegprompt.captions.answers import read_answer
 from eegprompt.captions.instruction import DEFAULT_INSTRUCTION, load_instruction
+from eegprompt.cli.app import app
 from eegprompt.errors import CaptionError, InputError
 from eegprompt.kinds import KINDS
 from eegprompt.study import Study
@@ -240,6 +247,83 @@ def test_a_bad_picture_stops_nothing(study: Study) -> None:
     assert "cannot be read" in reasons["img-3"] and "missing" in reasons["img-4"]
     assert set(reasons) == {"img-3", "img-4", "img-5"}
     assert str(study.path) not in " ".join(reasons.values())
+
+
+def test_pictures_of_every_kind_are_sent_upright_small_and_as_rgb(study: Study) -> None:
+    """Each picture is as bright as its number says, so that the server knows it by what it sees."""
+
+    def put(i: int, picture: Image.Image, suffix: str, **options: Any) -> None:
+        path = study.image_path(f"img-{i}")
+        picture.save(path, format=suffix, **options)  # the name ends in .png whatever it holds
+
+    def gray(i: int, size: tuple[int, int] = (40, 20)) -> Image.Image:
+        return Image.new("RGB", size, (30 * i,) * 3)
+
+    put(0, gray(0).convert("CMYK"), "JPEG", quality=95)
+    put(1, Image.fromarray(np.full((20, 40), 30 * 257, np.uint16)), "PNG")
+    put(2, gray(2), "GIF", save_all=True, append_images=[gray(8), gray(0)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    put(3, gray(3), "JPEG", exif=exif, quality=95)
+    put(4, gray(4, (9000, 4000)), "JPEG")
+    put(5, Image.new("1", (20000, 20000)), "PNG")  # 400 million pixels in 50 kB
+    study.image_path("img-6").write_bytes(study.image_path("img-3").read_bytes()[:250])
+    put(7, Image.new("RGBA", (20, 20), (210, 210, 210, 255)), "PNG")
+    with ChatServer() as server:
+        assert_whole(write(study, server), [0, 1, 2, 3, 4, 7])
+    reasons = failures(study)
+    assert set(reasons) == {"img-5", "img-6"}
+    assert "too many pixels" in reasons["img-5"] and "cannot be read" in reasons["img-6"]
+    sizes = {}
+    for i, request in server.requests:
+        url = request["messages"][1]["content"][-1]["image_url"]["url"]
+        with Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+            assert sent.format == "JPEG" and sent.mode == "RGB" and not sent.getexif()
+            sizes[i] = sent.size
+    assert sizes[0] == (40, 20) and sizes[3] == (20, 40) and sizes[4] == (512, 228)
+
+
+def test_nothing_and_silence_are_failures_of_their_image_alone(study: Study) -> None:
+    stop = threading.Event()
+
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        if i == 1:
+            return Reply(completion(""))
+        if i == 2:
+            return Reply(completion(None))
+        if i == 3:
+            stop.wait(20)  # never answers, as far as the client can tell
+        return ok(i)
+
+    with ChatServer(script) as server:
+        assert_whole(write(study, server, timeout=0.7, retries=0), [0, 4, 5, 6, 7])
+        stop.set()
+    reasons = failures(study)
+    assert "empty" in reasons["img-1"] and "empty" in reasons["img-2"]
+    assert "no answer within 0.7 s" in reasons["img-3"] and len(reasons) == 3
+
+
+def test_the_command_names_what_failed_and_retries_just_that(study: Study) -> None:
+    study.image_path("img-5").write_bytes(b"x")
+    line = ["captions", "write", str(study.path), "--captioner", "chat:m", "--name", "chat"]
+    said = ""
+    with ChatServer(lambda i, a, r: error(400, f"{KEY} [red]no[/red]") if i == 2 else ok(i)) as s:
+        for more, captioned in (([], 6), ([], 6), (["--retry-failed"], 7)):
+            answer = CliRunner().invoke(app, [*line, "--base-url", s.url, *more])
+            assert answer.exit_code == 0, answer.output
+            assert f"{10 * captioned} captions of {captioned} images" in answer.stdout
+            assert "img-5" in answer.stderr and ("img-2" in answer.stderr) == (captioned == 6)
+            said += answer.output
+            s.script = lambda i, attempt, request: ok(i)
+        # A 400 before the first answer is tried in other forms too, then left until asked for.
+        assert 2 <= s.counts.pop(2) <= 4 and s.counts == dict.fromkeys((0, 1, 3, 4, 6, 7), 1)
+        told = CliRunner().invoke(app, [*line, "--base-url", s.url, "--dry-run", "--json"])
+    assert json.loads(told.stdout)["requests"] == 0
+    assert "2 images failed; --retry-failed asks for just these" in said and "[red]no" in said
+    # The key stands in no line and no file, though the server repeated it.
+    assert KEY not in said + told.output
+    for path in study.path.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes()
 
 
 def test_all_failing_says_so(study: Study) -> None:
