@@ -30,7 +30,10 @@ from eegprompt.errors import CaptionError, SplitError, StudyError, UnknownNameEr
 from eegprompt.types import Fold, Split
 
 if TYPE_CHECKING:
+    import mne
     import pandas as pd
+
+    from eegprompt.study_exchange import TrialDataset
 
 __all__ = ["DESIGNS", "IMAGE_IDENTITIES", "TRIAL_COLUMNS", "Study", "StudyWriter"]
 
@@ -317,6 +320,79 @@ class Study:
         """Write a caption set into the study, replacing one of the same name."""
         _checked_name("caption set", name)
         return write_table(self.path / "captions" / f"{name}.parquet", table)
+
+    # -- to and from other libraries -----------------------------------------------------------
+    def to_epochs(self, trials: Sequence[int] | np.ndarray | None = None) -> mne.EpochsArray:
+        """The trials as MNE's Epochs, with electrode positions and the table as metadata.
+
+        Events are named for categories. A study in arbitrary units gives channels without a unit,
+        so that MNE does not take its values for volts. Events stand one trial apart: the true
+        onsets, which may be those of several recordings, are in the metadata. MNE counts time in
+        whole samples, so that a `tmin` between two moves by less than half a sample.
+
+        Parameters
+        ----------
+        trials : sequence of int, optional
+            Trial ids; default all, which are then held in memory.
+
+        Returns
+        -------
+        mne.EpochsArray
+
+        Raises
+        ------
+        StudyError
+            If a trial id is out of range.
+        """
+        from eegprompt.study_exchange import epochs_of
+
+        return epochs_of(self, trials)
+
+    @classmethod
+    def from_epochs(cls, epochs: mne.BaseEpochs, out: str | Path, **options: Any) -> Study:
+        """Write MNE's Epochs as a study.
+
+        Parameters
+        ----------
+        epochs : mne.BaseEpochs
+            Its EEG channels are taken.
+        out : path-like
+            The study's folder, to be made.
+        **options
+            `image_column` and `category_column` of the metadata (default `image_id` and `category`,
+            and the name of the event), `pictures` (image -> file), `name`, `design`, `license`,
+            `citation`, `overwrite`; see :func:`eegprompt.study_exchange.study_from_epochs`.
+
+        Returns
+        -------
+        Study
+
+        Raises
+        ------
+        StudyError
+            If there is no EEG channel, a value is not finite, or an image has two categories.
+        UnknownNameError
+            If a column is not in the metadata.
+        """
+        from eegprompt.study_exchange import study_from_epochs
+
+        return study_from_epochs(epochs, out, **options)
+
+    def to_torch(self, trials: Sequence[int] | np.ndarray | None = None) -> TrialDataset:
+        """The trials as a map-style dataset for torch's DataLoader, memory-mapped.
+
+        Parameters
+        ----------
+        trials : sequence of int, optional
+            Trial ids, e.g. ``study.split("official").fold(0).train``; default all.
+
+        Returns
+        -------
+        TrialDataset
+        """
+        from eegprompt.study_exchange import TrialDataset
+
+        return TrialDataset(self, trials)
 
     # -- checks --------------------------------------------------------------------------------
     def _check_info(self) -> None:
