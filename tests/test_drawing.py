@@ -273,3 +273,70 @@ def test_the_runs_own_pipeline_draws_the_same_from_any_batch(run):
     draw(run, rungs=["eeg"])
     assert files(run) == pictures
     assert read_json(run.path / "drawing.json")["generators"][folder.name]["settings"]["steps"] == 2
+
+
+class Prudish(Painter):
+    """Blanks every picture of some prompts, as a safety checker does."""
+
+    blanked: list[bool] = []  # noqa: RUF012
+
+    def generate(self, prompts, seeds):
+        pictures = super().generate(prompts, seeds)
+        self.blanked = [len(prompt) % 2 == 0 for prompt in prompts]
+        pictures[self.blanked] = 0
+        return pictures
+
+
+def test_a_blanked_picture_is_marked_kept_and_copied_with_its_mark(run):
+    draw(run, generator=Prudish())
+    facts = {name: picture_facts(run.path / name) for name in files(run)}
+    marked = {name for name, said in facts.items() if "blanked" in said}
+    assert marked == {name for name, said in facts.items() if len(said["prompt"]) % 2 == 0}
+    assert 0 < len(marked) < len(facts)
+    assert all(not np.asarray(Image.open(run.path / name)).any() for name in marked)
+    again = Prudish()
+    before = files(run)
+    draw(run, generator=again)
+    assert not again.asked and files(run) == before
+    # Of equal pictures on two rungs one is copied, its mark with it.
+    copied = next(
+        n
+        for n in marked
+        if "/ceiling/" in n and facts[n]["prompt"] == facts[n.replace("ceiling", "eeg")]["prompt"]
+    )
+    (run.path / copied).unlink()
+    draw(run, generator=again)
+    assert not again.asked and files(run) == before
+
+
+def test_a_generator_is_asked_for_as_many_as_it_draws_at_a_time(run):
+    run.config["drawing"]["batch_size"] = 64
+
+    class InThrees(Painter):
+        batch_size = 3
+
+    with pytest.raises(KeyboardInterrupt):
+        draw(run, generator=InThrees(fail_at=3))
+    written = {picture_facts(run.path / name)["prompt"] for name in files(run)}
+    assert len(files(run)) >= 6 and written  # what two calls gave, nothing less
+    rest = InThrees()
+    draw(run, generator=rest)
+    assert len(files(run)) == 18 and rest.calls == -(-len(rest.asked) // 3)
+
+
+def test_steps_and_guidance_stand_in_the_picture_and_decide_it(run):
+    class Settled(Painter):
+        def __init__(self, steps, device="cpu"):
+            super().__init__()
+            running = {"compile": device == "cuda"}
+            self.settings = {"model": "painter", "steps": steps, "guidance": 0.0}
+            self.settings |= {"device": device, "batch_size": 4, "running": running}
+
+    draw(run, rungs=["eeg"], generator=Settled(2))
+    said = [picture_facts(run.path / name) for name in files(run)]
+    assert {(facts["steps"], facts["guidance"]) for facts in said} == {("2", "0.0")}
+    elsewhere, other = Settled(2, "cuda"), Settled(3)
+    draw(run, rungs=["eeg"], generator=elsewhere)
+    assert not elsewhere.asked  # how it is computed decides nothing
+    draw(run, rungs=["eeg"], generator=other)
+    assert len(other.asked) == 6

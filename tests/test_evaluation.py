@@ -479,6 +479,22 @@ def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
     assert any("2 of 13 trials have no picture of rung 'eeg'" in m for m in said)
 
 
+def test_blanked_pictures_are_counted_and_not_scored(study, tmp_path):
+    run = make_run(tmp_path / "run", study)
+    files = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
+    for path in files[:2]:
+        facts = PngImagePlugin.PngInfo()
+        facts.add_text("blanked", "by the generator's safety checker")
+        Image.open(path).save(path, pnginfo=facts)
+    trials = [int(path.stem.split("_")[0]) for path in files]
+    write_json(run.path / "drawing.json", {"generators": {"builtin": {"trial_ids": trials}}})
+    rows = evaluate(run)
+    said = json.loads(run.scores_path.read_text())["missing"]
+    assert find(rows, "ssim", rung="eeg")["n"] == len(files) - 2
+    assert [m for m in said if "2 pictures of rung 'eeg'" in m and "blanked" in m]
+    assert not [m for m in said if "have no picture" in m]
+
+
 def test_pictures_of_every_generator_are_scored(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     shutil.copytree(run.path / "images" / "builtin", run.path / "images" / "other")

@@ -233,15 +233,15 @@ def test_the_round_trip_is_the_autoencoders(folders, family):
 @pytest.mark.parametrize(
     ("family", "settings"),
     [
-        ("sd15", {"steps": None, "guidance": None}),
-        ("sd21", {"steps": None, "guidance": None}),
+        ("sd15", {"steps": 50, "guidance": 7.5}),
+        ("sd21", {"steps": 50, "guidance": 7.5}),
         ("sd-turbo", {"steps": 1, "guidance": 0.0}),
-        ("sdxl", {"steps": None, "guidance": None}),
+        ("sdxl", {"steps": 50, "guidance": 5.0}),
         ("sdxl-turbo", {"steps": 1, "guidance": 0.0}),
-        ("sd35", {"steps": None, "guidance": None}),
-        ("flux", {"steps": None, "guidance": None}),
+        ("sd35", {"steps": 28, "guidance": 7.0}),
+        ("flux", {"steps": 28, "guidance": 3.5}),
         ("schnell", {"steps": 4, "guidance": 0.0}),
-        ("sana", {"steps": None, "guidance": None}),
+        ("sana", {"steps": 20, "guidance": 4.5}),
     ],
 )
 def test_distilled_models_are_known_by_their_files_too(folders, family, settings):

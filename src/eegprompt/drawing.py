@@ -189,7 +189,7 @@ def draw(
 
 
 # Settings that do not decide what a picture shows: another machine may go on with a run.
-_NOT_LOOK = ("device", "batch_size")
+_NOT_LOOK = ("device", "batch_size", "running")
 
 
 def _load(generator: str | Generator | None, config: ExperimentConfig) -> tuple[Generator, str]:
@@ -407,6 +407,8 @@ def _draw_missing(
     progress: Progress | None,
 ) -> None:
     label = f"drawing with {generator.name}"
+    settings = getattr(generator, "settings", {})
+    how = {k: str(settings[k]) for k in ("steps", "guidance") if settings.get(k) is not None}
 
     def facts(task: _Task) -> dict[str, str]:
         image = task.request.image_path
@@ -416,6 +418,7 @@ def _draw_missing(
             **({"image": Path(image).name} if image else {}),
             "model": generator.name,
             "revision": generator.revision,
+            **how,
             "look": look,
             "seed": str(task.request.seed),
             "trial_id": str(task.trial),
@@ -450,8 +453,11 @@ def _draw_missing(
             write(group, _pixels(there[identity]), bool(known.get("blanked")))
         else:
             groups.append(group)
-    for start in range(0, len(groups), batch_size):
-        part = groups[start : start + batch_size]
+    while groups:
+        # What a generator draws in one go is finished together: asking for more would lose finished
+        # pictures to an interruption. It draws fewer where memory does not suffice.
+        count = getattr(generator, "batch_size", None) or batch_size
+        part, groups = groups[:count], groups[count:]
         asked = [group[0].request for group in part]
         for group, picture, blank in zip(
             part, *request_pictures(generator, asked, negative_prompt)

@@ -122,7 +122,11 @@ class DrawingConfig(_Settings):
     trials_per_image: int | None = Field(
         1, ge=1, description="test trials drawn for each image; none draws all"
     )
-    batch_size: int = Field(16, ge=1, description="pictures asked of the generator at a time")
+    batch_size: int = Field(
+        16,
+        ge=1,
+        description="pictures asked for at a time, of a generator that has no size of its own",
+    )
 
     @property
     def all_options(self) -> dict[str, Any]:

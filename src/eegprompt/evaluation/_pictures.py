@@ -37,7 +37,8 @@ def picture_scores(work: Material) -> list[Score]:
     scores: list[Score] = []
     for generator in (named, *others):
         prompts = _prompts(work, generator)
-        pictures = {rung: _pictures(work, generator, rung, prompts) for rung in RUNGS}
+        found = {rung: _pictures(work, generator, rung, prompts) for rung in RUNGS}
+        pictures = {rung: files for rung, (files, _) in found.items()}
         if not pictures["eeg"]:
             if generator == named or any(pictures.values()):
                 work.missing.append(
@@ -56,7 +57,7 @@ def picture_scores(work: Material) -> list[Score]:
                 f"{', '.join(absent)}; run 'eegprompt generate --rungs {','.join(absent)}'"
             )
         for rung, trials in wanted.items():
-            lacking = len(trials - set(pictures[rung]))
+            lacking = len(trials - set(pictures[rung]) - found[rung][1])
             if lacking:
                 work.missing.append(
                     f"picture scores: {lacking} of {len(trials)} trials have no picture of rung '{rung}' "
@@ -84,11 +85,15 @@ def _prompts(work: Material, generator: str) -> dict[tuple[int, str], str]:
 
 def _pictures(
     work: Material, generator: str, rung: str, prompts: dict[tuple[int, str], str]
-) -> dict[int, list[Path]]:
-    """Files of one rung, by test trial; those of other prompts than the run's are left out."""
+) -> tuple[dict[int, list[Path]], set[int]]:
+    """Files of one rung, by test trial, and the trials that have a blanked picture.
+
+    Blanked pictures are left out, as are those of other prompts than the run's.
+    """
     test = set(work.fold.test.tolist())
     found: dict[int, list[Path]] = {}
-    outdated = blanked = 0
+    outdated = 0
+    blanked: list[int] = []
     for path in sorted(work.run.images_dir(generator, rung).glob("*_*.png")):
         name, _, sample = path.stem.partition("_")
         if not (name.isdigit() and sample.isdigit() and int(name) in test):
@@ -99,7 +104,7 @@ def _pictures(
                 f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
             )
         if facts.get("blanked"):
-            blanked += 1
+            blanked.append(int(name))
             continue
         prompt = prompts.get((int(name), rung))
         unknown = prompt is None and bool(prompts) and rung in PROMPT_RUNGS
@@ -109,15 +114,15 @@ def _pictures(
         found.setdefault(int(name), []).append(path)
     if blanked:
         work.missing.append(
-            f"picture scores: {blanked} pictures of rung '{rung}' are left out, for the safety checker "
-            f"of generator '{generator}' blanked them"
+            f"picture scores: {len(blanked)} pictures of rung '{rung}' are left out, for the safety "
+            f"checker of generator '{generator}' blanked them"
         )
     if outdated:
         work.missing.append(
             f"picture scores: {outdated} pictures of rung '{rung}' by generator '{generator}' were drawn "
             "from other prompts than the run now has; run 'eegprompt generate'"
         )
-    return found
+    return found, set(blanked)
 
 
 class PictureScores:

@@ -223,7 +223,7 @@ class DiffusersGenerator:
         return {
             "model": self.name,
             "revision": self.revision,
-            **self._settings,
+            **self._effective(),
             **({"extra": self._extra} if self._extra else {}),
             "dtype": self.dtype,
             "device": self._device.type,
@@ -234,6 +234,16 @@ class DiffusersGenerator:
             "safety_checker": checker,
             "running": {**self._running, "offload": self._offload},
         }
+
+    def _effective(self) -> dict[str, Any]:
+        """The settings, with the pipeline's own steps and guidance where none are given."""
+        accepted = self._accepted()
+        out = dict(self._settings)
+        for name in ("steps", "guidance"):
+            parameter = accepted.get(_CALLED[name])
+            if out[name] is None and parameter is not None:
+                out[name] = parameter.default
+        return out
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens, marks included, as the tokenizer with the least limit counts them."""
@@ -296,7 +306,8 @@ class DiffusersGenerator:
         TokenBudgetError
             If a prompt is longer than the pipeline reads.
         ModelLoadError
-            If the pipeline cannot be loaded, or gives values that are not finite.
+            If the pipeline cannot be loaded, fails, or gives no pictures or values that are not
+            finite.
         """
         prompts, seeds = list(prompts), _checked_seeds(seeds)
         if len(prompts) != len(seeds):
@@ -578,6 +589,11 @@ class DiffusersGenerator:
         def call(rows: list[int]) -> tuple[torch.Tensor, list[bool]]:
             generators = [torch.Generator("cpu").manual_seed(seeds[row]) for row in rows]
             out = self._pipeline(**arguments(rows), generator=generators, output_type="pt", **fixed)
+            if not hasattr(out, "images"):
+                raise ModelLoadError(
+                    f"{self.name} ({self._kind}) gives {', '.join(out) or 'nothing'}, not pictures; name "
+                    "a text-to-image pipeline"
+                )
             flags = getattr(out, "nsfw_content_detected", None) or [False] * len(rows)
             return out.images, [bool(flag) for flag in flags]
 
@@ -610,7 +626,11 @@ class DiffusersGenerator:
                         said = (str(problem).splitlines() or [""])[0][:200]
                         raise InputError(f"{self.name} refuses to draw: {said}") from problem
                     if not _out_of_memory(problem):
-                        raise
+                        said = f"{type(problem).__name__}: {problem}".splitlines()[0][:200]
+                        raise ModelLoadError(
+                            f"{self.name} fails while it draws ({said}); check that the model is whole "
+                            "and that its options suit it"
+                        ) from problem
                     fits = False
                 if not fits:  # outside of the handler, which holds what fills the memory
                     self._need_less_memory()
