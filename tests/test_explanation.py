@@ -21,7 +21,7 @@ from eegprompt import explanation
 from eegprompt.artifacts import read_json
 from eegprompt.cli.app import app
 from eegprompt.decoder import decode
-from eegprompt.errors import RunError, StudyError, UnknownNameError
+from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 from eegprompt.explanation import (
     ANALYSES,
     Finding,
@@ -32,7 +32,9 @@ from eegprompt.explanation import (
     load_findings,
 )
 from eegprompt.explanation._finding import load_record
+from eegprompt.explanation.one_trial import explain_trial
 from eegprompt.report import write_report
+from eegprompt.report.trial_page import write_trial_page
 from eegprompt.run import Run
 from eegprompt.types import Fold, Split
 
@@ -388,6 +390,74 @@ def test_the_report_says_how_to_get_it_and_escapes_it(run):
     source = write_report(run).read_text("utf-8")
     assert "<script" not in source and "&lt;script&gt;" in source
     assert '<span class="badge bad">&lt;b&gt;</span>' in source
+
+
+# -- one trial -----------------------------------------------------------------------------------
+def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained):
+    trial = int(explained.fold().test[3])
+    found = explain_trial(explained, trial)
+    assert np.allclose(found.eeg, explained.study().eeg[trial])
+    size, n = tiny_models.N_DIMS, len(HEADS)
+    for i, said in enumerate(found.heads):
+        flat = np.abs(said.attribution).ravel()
+        own = flat[i * size : (i + 1) * size].sum()
+        assert own > 0.999 * flat.sum() > 0  # the oracle reads no other part for this head
+        assert flat[n * size :].sum() < 1e-6 * own and said.error < 0.02
+    said = found.heads[0]
+    table = explained.decodings().query(f"trial_id == {trial} and head == 'ObjectSnap'")
+    assert [c.text for c in said.candidates] == table.sort_values("rank")["text"].tolist()
+    pool = Material(explained).pools["ObjectSnap"]
+    similarity = np.sort(pool.embeddings @ Material(explained).embeddings("test")["ObjectSnap"][3])
+    assert said.margin == pytest.approx((similarity[-1] - similarity[-2]) / similarity.std(), 1e-4)
+
+
+def test_paraphrases_contend_for_nothing(explained):
+    # "red tone" and "all red" mean the same: the margin is over the next color
+    said = explain_trial(explained, int(explained.fold().test[0])).heads[1]
+    pool = Material(explained).pools["ColorTone"]
+    query = Material(explained).embeddings("test")["ColorTone"][0]
+    similarity = dict(zip(pool.texts, pool.embeddings @ query))
+    own = dict(zip(pool.texts, pool.meanings))[said.candidates[0].text]
+    others = [s for t, s in similarity.items() if own not in t]
+    spread = np.std(list(similarity.values()))
+    lead = similarity[said.candidates[0].text] - max(others)
+    assert said.margin == pytest.approx(lead / spread, rel=1e-3)
+
+
+def test_page_of_one_trial(explained):
+    trial = int(explained.fold().test[3])
+    path = write_trial_page(explained, trial)
+    assert path == explained.path / "explain" / f"trial-{trial:06d}.html"
+    text, source = _text(path), path.read_text("utf-8")
+    prompt = explained.prompts().query(f"trial_id == {trial} and rung == 'eeg'").iloc[0]
+    for caption in json.loads(prompt["kept"]):
+        assert f'href="#head-{caption["head"]}"' in source and caption["text"] in text
+        assert f'id="head-{caption["head"]}"' in source
+    for words in ("Not to be concluded.", "Nothing was drawn of this trial", "no map of them"):
+        assert words in text
+    assert "<script" not in source and source.count('src="data:') == source.count("src=")
+
+
+def test_text_on_the_page_is_escaped(run):
+    trial = int(run.fold().test[0])
+    table = run.decodings()
+    mine = (table["trial_id"] == trial) & (table["rank"] == 1) & (table["head"] == "ObjectSnap")
+    table.loc[mine, "text"] = "<script>alert(1)</script>"
+    run.write_table(run.decodings_path, table)
+    source = write_trial_page(run, trial).read_text("utf-8")
+    assert "<script" not in source and "&lt;script&gt;alert(1)" in source
+
+
+def test_page_of_a_trial_that_was_not_tested(run):
+    with pytest.raises(InputError, match="is on the train side; only test trials are decoded"):
+        explain_trial(run, int(run.fold().train[0]))
+    with pytest.raises(InputError, match="is not in the run's fold"):
+        explain_trial(run, 10_000)
+    answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", "10000"])
+    assert answer.exit_code == 2 and "only test trials" in answer.output
+    trial = str(run.fold().test[1])
+    answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", trial])
+    assert answer.exit_code == 0 and answer.stdout.strip().endswith(".html")
 
 
 def test_the_command_prints_what_was_found(explained):

@@ -175,13 +175,17 @@ def explain(
     deep: Annotated[
         bool, typer.Option("--deep", help="Also what retrains or redraws; takes much longer.")
     ] = False,
+    trial: Annotated[
+        list[int] | None,
+        typer.Option(help="Instead: a page for the decoding of this test trial."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Show which electrodes, moments and heads carry which meaning.
 
     Reads a decoded run and its study; writes RUN/explain/NAME.safetensors and NAME.json, and
     figures into RUN/figures/explain/. Finished analyses are not done again. 'eegprompt report'
-    shows what was found.
+    shows what was found. With --trial it writes RUN/explain/trial-ID.html instead.
 
     Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
     """
@@ -189,6 +193,9 @@ def explain(
     from eegprompt.explanation import load_findings
 
     opened = _open(run)
+    if trial:
+        _say(_trial_pages(opened, trial), json)
+        return
     for one in opened:
         with console.step(_title("explain", one, opened)) as progress:
             find_out(one, what=what, deep=deep, progress=progress)
@@ -239,6 +246,17 @@ def register(app: typer.Typer) -> None:
         ("report", report),
     ):
         app.command(name, rich_help_panel=_PANEL)(command)
+
+
+def _trial_pages(runs: list[Any], trials: list[int]) -> list[Path]:
+    """A page for each trial, from the run that tested it."""
+    from eegprompt.report.trial_page import write_trial_page
+
+    pages = []
+    for trial in trials:
+        tested = [run for run in runs if trial in run.fold().test]
+        pages.append(write_trial_page((tested or runs)[0], trial))
+    return pages
 
 
 def _open(path: Path) -> list[Any]:

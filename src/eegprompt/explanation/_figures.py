@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "AGAINST",
     "DIVERGING",
+    "FOR",
     "FRAME",
     "INK",
     "LEVEL_COLORS",
@@ -41,6 +43,7 @@ LEVEL_COLORS = {"low": "#0072b2", "mid": "#009e73", "high": "#d55e00"}
 LEVEL_MARKERS = {"low": "o", "mid": "s", "high": "D"}
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1c1e23", "#f0e442")
 SEQUENTIAL, DIVERGING = "cividis", "RdBu_r"
+FOR, AGAINST = "#b2182b", "#2166ac"  # the ends of the diverging map
 # Tables with numbers in their cells are light, so that ink and numbers can be read; frames stand out
 # of them by hue and by lightness.
 TABLE, FRAME = "Blues", "#d55e00"

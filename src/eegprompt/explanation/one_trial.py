@@ -1,0 +1,377 @@
+"""One decoding from EEG to captions: what each head retrieved, by what margin, and from which EEG."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from eegprompt.errors import InputError
+from eegprompt.explanation import _figures as look
+from eegprompt.explanation._finding import Picture
+from eegprompt.explanation._material import Material
+from eegprompt.interpret.gradients import Attribution, integrated_gradients
+from eegprompt.retrieval import evidence
+from eegprompt.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from eegprompt.retrieval import CandidatePool
+
+__all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
+
+STEPS = 64  # of integrated gradients
+BASELINE_TRIALS = 200  # whose mean is where the path begins
+MARKED = 0.98  # share of the EEG that is not marked
+LEAST_FOR_MAP = 8  # electrodes; fewer are drawn as dots
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One retrieved caption.
+
+    Parameters
+    ----------
+    text : str
+        The caption.
+    similarity : float
+        Cosine.
+    right : bool
+        Whether it means what the shown image's own caption means.
+    """
+
+    text: str
+    similarity: float
+    right: bool
+
+
+@dataclass(frozen=True)
+class HeadSaid:
+    """What one head said of the trial.
+
+    Parameters
+    ----------
+    head : str
+        The head.
+    candidates : list of Candidate
+        Best first.
+    confidence : float
+        Of the best, in [0, 1].
+    margin : float
+        By how much the best lies above the next that means something else, in standard deviations
+        of the pool's similarities; NaN where the pool has no such caption.
+    z : float
+        How far the best stands out of the pool, in the same unit.
+    truth : str
+        The image's own caption.
+    attribution : array (n_chans, n_times)
+        Integrated gradients of the best caption's loss, sign turned: positive speaks for it, in nats.
+    error : float
+        By how much attributions miss what they should sum to, as a fraction.
+    """
+
+    head: str
+    candidates: list[Candidate]
+    confidence: float
+    margin: float
+    z: float
+    truth: str
+    attribution: np.ndarray
+    error: float
+
+
+@dataclass(frozen=True)
+class TrialExplanation:
+    """One decoding, taken apart.
+
+    Parameters
+    ----------
+    trial_id : int
+        Which trial.
+    subject, category, image_id : str
+        Whose, and what was shown.
+    eeg : array (n_chans, n_times)
+        As recorded, in the study's unit.
+    heads : list of HeadSaid
+        In prompt order.
+    figures : list of Picture
+        The EEG with what was attributed to it; the electrodes.
+    """
+
+    trial_id: int
+    subject: str
+    category: str
+    image_id: str
+    eeg: np.ndarray
+    heads: list[HeadSaid]
+    figures: list[Picture]
+
+
+class _FromRecording(torch.nn.Module):
+    """The encoder behind its fitted steps: what is attributed is attributed to the electrodes."""
+
+    def __init__(self, material: Material, scale: float):
+        super().__init__()
+        self.encoder, self.steps, self.scale = material.encoder, material.steps, scale
+
+    def forward(
+        self, eeg: torch.Tensor, positions: torch.Tensor, subject: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Embed trials that were divided by the scale, so that volts do not vanish in float32."""
+        said: dict[str, torch.Tensor] = self.encoder(
+            self.steps.apply(eeg * self.scale), positions, subject
+        )
+        return said
+
+
+def explain_trial(run: Run | str | Path, trial_id: int) -> TrialExplanation:
+    """Take one decoding apart, and draw its EEG with what was attributed to it.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        A decoded run.
+    trial_id : int
+        A test trial.
+
+    Returns
+    -------
+    TrialExplanation
+        Its figures lie in ``figures/explain/``.
+
+    Raises
+    ------
+    InputError
+        If the trial is not on the test side.
+    RunError
+        If the run was not decoded.
+    """
+    material = Material(run)
+    ids = material.ids("test")
+    if trial_id not in ids:
+        side = next((s for s in ("train", "val") if trial_id in material.ids(s)), None)
+        where = f"is on the {side} side" if side else "is not in the run's fold"
+        some = ", ".join(str(i) for i in ids[:5])
+        raise InputError(
+            f"trial {trial_id} {where}; only test trials are decoded, e.g. {some or '(there are none)'}"
+        )
+    row = int(np.flatnonzero(ids == trial_id)[0])
+    one = np.array([trial_id])
+    facts = material.trials(one).iloc[0]
+    said = _said(material, row, trial_id)
+    eeg = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
+    with look.style():
+        figures = [_draw_eeg(material, trial_id, eeg, said)]
+        if np.isfinite(material.positions).all(axis=1).any():
+            figures.append(_draw_electrodes(material, trial_id, said))
+    return TrialExplanation(
+        trial_id,
+        str(facts["subject"]),
+        str(facts["category"]),
+        str(facts["image_id"]),
+        eeg,
+        said,
+        figures,
+    )
+
+
+def _said(material: Material, row: int, trial_id: int) -> list[HeadSaid]:
+    one = np.array([trial_id])
+    table = material.decodings
+    table = table[table["trial_id"] == trial_id].sort_values("rank")
+    texts, meanings = material.true_captions(one), material.true_meanings(one)
+    rows = {head: table[table["head"] == head] for head in material.heads}
+    first = {
+        head: _place(material, head, found["caption_id"].iloc[0])
+        for head, found in rows.items()
+        if len(found)
+    }
+    attributions = _attributions(material, trial_id, first)
+    said = []
+    for head, place in first.items():
+        found = rows[head]
+        pool, query = material.pools[head], material.embeddings("test")[head][row : row + 1]
+        z, _ = evidence(query, pool, np.array([[place]]))[0, 0]
+        margin = _margin(query[0] @ pool.embeddings.T, place, _rivals(pool, place))
+        means = found["meaning"] if "meaning" in found else found["text"]
+        candidates = [
+            Candidate(
+                str(text),
+                float(similarity),
+                str(text) == texts[head][0] or (isinstance(m, str) and m == meanings[head][0]),
+            )
+            for text, similarity, m in zip(found["text"], found["similarity"], means)
+        ]
+        attribution = attributions[head]
+        said.append(
+            HeadSaid(
+                head,
+                candidates,
+                float(found["confidence"].iloc[0]),
+                float(margin),
+                float(z),
+                texts[head][0],
+                -attribution.signed.astype(np.float64),
+                float(attribution.error or 0.0),
+            )
+        )
+    return said
+
+
+def _place(material: Material, head: str, caption: str) -> int:
+    return material.pools[head].caption_ids.index(caption)
+
+
+def _rivals(pool: CandidatePool, place: int) -> np.ndarray:
+    """Captions of the pool that mean something else: paraphrases contend for nothing."""
+    own = pool.meanings[place]
+    same = [i == place or (own is not None and m == own) for i, m in enumerate(pool.meanings)]
+    return np.flatnonzero(~np.array(same))
+
+
+def _margin(similarity: np.ndarray, place: int, rivals: np.ndarray) -> float:
+    spread = similarity.std()
+    if not len(rivals) or spread < 1e-7:
+        return float("nan")
+    return float((similarity[place] - similarity[rivals].max()) / spread)
+
+
+def _attributions(
+    material: Material, trial_id: int, first: dict[str, int]
+) -> dict[str, Attribution]:
+    """What of the EEG made each head retrieve its best caption rather than one of another meaning."""
+    some = material.sample(material.ids("val"), BASELINE_TRIALS)
+    baseline = np.asarray(material.study.eeg[some], dtype=np.float64).mean(axis=0)
+    trial = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
+    scale = float(trial.std()) or 1.0
+    return integrated_gradients(
+        _FromRecording(material, scale),
+        (trial / scale)[None].astype(np.float32),
+        {head: material.pools[head].embeddings[place][None] for head, place in first.items()},
+        positions=material.positions,
+        subject=material.subject_index(np.array([trial_id])),
+        candidates={
+            head: material.pools[head].embeddings[_rivals(material.pools[head], place)]
+            for head, place in first.items()
+        },
+        scales=material.decoder.facts.get("scales"),
+        baseline=(baseline / scale).astype(np.float32),
+        n_steps=STEPS,
+    )
+
+
+# -- figures -------------------------------------------------------------------------------------
+def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[HeadSaid]) -> Picture:
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+
+    factor, unit = (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
+    times = material.times * 1e3
+    eeg = (eeg - np.median(eeg, axis=1, keepdims=True)) * factor
+    total = np.sum([h.attribution for h in said], axis=0)
+    figure = Figure(figsize=(look.TWO_COLUMNS, 2.5 + 0.17 * len(said)), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.17 * len(said) + 0.1))
+    lines = np.stack([np.broadcast_to(times, eeg.shape), eeg], axis=2)
+    top.add_collection(LineCollection(list(lines), colors="0.75", lw=0.5, rasterized=True))
+    segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)
+    weight = (total[:, :-1] + total[:, 1:]) / 2
+    limit = np.quantile(np.abs(weight), MARKED)
+    for sign, color, name in (
+        (1, look.FOR, "speaks for what was retrieved"),
+        (-1, look.AGAINST, "speaks against it"),
+    ):
+        marked = (sign * weight >= limit) & (weight != 0)
+        top.add_collection(
+            LineCollection(list(segments[marked]), colors=color, lw=1.4, rasterized=True)
+        )
+        top.plot([], [], color=color, lw=2, label=name)
+    span = np.quantile(np.abs(eeg), 0.999) * 1.15 or 1.0
+    top.set_xlim(times[0], times[-1])
+    top.set_ylim(-span, span)
+    top.set_ylabel(f"EEG ({unit})")
+    top.legend(loc="lower left", ncols=2, bbox_to_anchor=(0, 1.0), borderaxespad=0.1)
+    when = np.array([np.abs(h.attribution).sum(axis=0) for h in said])
+    when = 100 * when / np.maximum(when.sum(axis=1, keepdims=True), 1e-300)
+    half = (times[1] - times[0]) / 2
+    image = bottom.imshow(
+        when, aspect="auto", cmap=look.TABLE, vmin=0, interpolation="nearest",
+        extent=(times[0] - half, times[-1] + half, len(said) - 0.5, -0.5),
+    )  # fmt: skip
+    bottom.set_yticks(range(len(said)), [h.head for h in said])
+    bottom.set_xlabel("time from stimulus onset (ms)")
+    figure.colorbar(image, ax=bottom, label="attribution\n(% a sample)", fraction=0.05, pad=0.01)
+    for axes in (top, bottom):
+        axes.axvline(0, color=look.INK, lw=0.8, ls=(0, (3, 2)))
+    return material.save_figure(
+        figure,
+        f"trial-{trial_id:06d}-eeg",
+        f"Trial {trial_id}. Above: the EEG of all {len(eeg)} channels, each less its median; colored "
+        f"is the {100 * (1 - MARKED):.0f} % that weighs most by integrated gradients, summed over "
+        "heads. Below: when each head’s attribution lies, magnitudes summed over channels.",
+    )
+
+
+def _draw_electrodes(material: Material, trial_id: int, said: list[HeadSaid]) -> Picture:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    columns = min(len(said), 5)
+    rows = -(-len(said) // columns)
+    figure = Figure(figsize=(look.TWO_COLUMNS, 0.2 + 1.5 * rows), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    for axes, h in zip(panels, said):
+        value = h.attribution.sum(axis=1)
+        reach = float(np.abs(value).max()) or 1.0
+        _scalp(axes, material, value / reach)
+        axes.set_title(h.head, fontsize=8, loc="center")
+    for axes in panels[len(said) :]:
+        axes.set_visible(False)
+    figure.colorbar(
+        ScalarMappable(Normalize(-1, 1), look.DIVERGING), ax=panels.tolist(), shrink=0.6,
+        label="attribution over the head’s largest\n(no unit; red speaks for)",
+    )  # fmt: skip
+    return material.save_figure(
+        figure,
+        f"trial-{trial_id:06d}-electrodes",
+        f"Trial {trial_id}. Integrated gradients of each head’s retrieved caption, summed over time, "
+        "each over its own largest electrode.",
+    )
+
+
+def _scalp(axes: Axes, material: Material, value: np.ndarray) -> None:
+    """Values in [-1, 1] on the head: interpolated by MNE, or as dots where electrodes are few."""
+    known = np.isfinite(material.positions).all(axis=1)
+    if known.sum() >= LEAST_FOR_MAP:
+        import mne
+
+        names = [n for n, there in zip(material.ch_names, known) if there]
+        info: Any = mne.create_info(names, material.sfreq, "eeg")
+        places = dict(zip(names, material.positions[known].astype(float)))
+        montage = mne.channels.make_dig_montage(places, coord_frame="head")
+        info.set_montage(montage, verbose="error")
+        mne.viz.plot_topomap(
+            value[known], info, axes=axes, show=False, cmap=look.DIVERGING, vlim=(-1, 1),
+            contours=0, sensors=False,
+        )  # fmt: skip
+        return
+    from eegprompt.study_info import cap_coordinates
+
+    place = cap_coordinates(material.positions)[known]
+    around = np.linspace(0, 2 * np.pi, 100)
+    axes.plot(np.cos(around), np.sin(around), color="0.5", lw=0.8)
+    axes.plot([-0.1, 0, 0.1], [0.99, 1.14, 0.99], color="0.5", lw=0.8)
+    axes.scatter(
+        *place.T, c=value[known], cmap=look.DIVERGING, vmin=-1, vmax=1, s=70, edgecolors="0.4",
+        linewidths=0.6,
+    )  # fmt: skip
+    for name, (x, y) in zip(np.array(material.ch_names)[known], place):
+        axes.annotate(
+            str(name), (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7
+        )
+    axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal")
+    axes.axis("off")
