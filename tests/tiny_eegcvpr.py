@@ -161,3 +161,75 @@ def write_40(folder: Path, tiny: Tiny, *, turned: bool = False) -> Path:
         for place in places:
             save_objects(folder / side / f"{place}.npy", five(tiny, place, turned=turned))
     return folder
+
+
+# -- Parquet, as on the Hugging Face hub -----------------------------------------------------------
+def hub_rows(tiny: Tiny, places: list[int], n_times: int = 512) -> list[dict[str, Any]]:
+    """Rows as a dataset on the hub has them, the EEG stretched to `n_times` samples."""
+    import io
+
+    rows = []
+    for place in places:
+        item = tiny.dataset[place]
+        eeg = item["eeg"][:, 20:460]
+        if n_times != 440:
+            at = np.linspace(0, 439, n_times)
+            eeg = np.stack([np.interp(at, np.arange(440), channel) for channel in eeg])
+        pixels = np.random.default_rng(item["image"]).integers(0, 255, (6, 5, 3), dtype=np.uint8)
+        data = io.BytesIO()
+        Image.fromarray(pixels).save(data, format="PNG")
+        synset = tiny.labels[item["label"]]
+        rows.append(
+            {
+                "image": {"bytes": data.getvalue(), "path": None},
+                "conditioning_image": eeg.astype("f4").tolist(),
+                "caption": f"image of a {class_names()[synset]}",
+                "label_folder": synset,
+                "subject": item["subject"],
+            }
+        )
+    return rows
+
+
+def write_parquet(path: Path, rows: list[dict[str, Any]], n_times: int = 512) -> Path:
+    """A Parquet file with the hub's own description of its columns."""
+    import json
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    features = {
+        "image": {"_type": "Image"},
+        "conditioning_image": {"shape": [128, n_times], "dtype": "float32", "_type": "Array2D"},
+        **{k: {"dtype": "string", "_type": "Value"} for k in ("caption", "label_folder")},
+        "subject": {"dtype": "int32", "_type": "Value"},
+    }
+    schema = pa.schema(
+        [
+            ("image", picture),
+            ("conditioning_image", pa.list_(pa.list_(pa.float32()))),
+            ("caption", pa.string()),
+            ("label_folder", pa.string()),
+            ("subject", pa.int32()),
+        ],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows, schema), path, row_group_size=10)
+    return path
+
+
+def write_hub(folder: Path, tiny: Tiny, n_times: int = 512) -> Path:
+    """Train in two files, validation and test in one."""
+    (fold,) = sides_by_image(tiny.shown)
+    half = len(fold["train"]) // 2
+    parts = {
+        "train-00000-of-00002": fold["train"][:half],
+        "train-00001-of-00002": fold["train"][half:],
+        "validation-00000-of-00001": fold["val"],
+        "test-00000-of-00001": fold["test"],
+    }
+    for name, places in parts.items():
+        write_parquet(folder / f"{name}.parquet", hub_rows(tiny, places, n_times), n_times)
+    return folder

@@ -20,6 +20,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "bids": "eegprompt.data.bids:BidsReader",
         "continuous": "eegprompt.data.continuous:ContinuousReader",
         "eegcvpr": "eegprompt.data.eegcvpr:EegcvprReader",
+        "eegcvpr-hf": "eegprompt.data.eegcvpr_hf:EegcvprHfReader",
         "eegcvpr40": "eegprompt.data.eegcvpr40:Eegcvpr40Reader",
         "mne": "eegprompt.data.mne_epochs:MneEpochsReader",
         "things-eeg2": "eegprompt.data.things_eeg2:ThingsEeg2Reader",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,14 +19,15 @@ class Repeats:
     """Notices each trial that is equal to an earlier one in every byte.
 
     Only an excerpt of each trial is remembered. Equal trials have equal excerpts; those with equal
-    excerpts are compared in full, for which the earlier one is read again.
+    excerpts are compared in full, for which the earlier one is read again. Where that cannot be
+    done, the excerpt is a SHA-256 of the whole trial, which takes longer.
 
     Parameters
     ----------
     policy : {"drop", "keep", "refuse"}
         What becomes of a repeat. One that is said to show another image is refused unless kept:
         one of both is wrong.
-    reload : callable
+    reload : callable or None
         Gives the signal of a trial that was seen before.
     where : callable
         Says in words where a trial lies, for messages.
@@ -39,7 +41,10 @@ class Repeats:
     """
 
     def __init__(
-        self, policy: str, reload: Callable[[Any], np.ndarray], where: Callable[[Any], str]
+        self,
+        policy: str,
+        reload: Callable[[Any], np.ndarray] | None,
+        where: Callable[[Any], str],
     ):
         self.policy, self.reload, self.where = policy, reload, where
         self.seen: dict[tuple[Any, ...], list[tuple[Any, str]]] = {}
@@ -53,10 +58,14 @@ class Repeats:
         RecordingError
             If it does and may not.
         """
-        excerpt = (signal.shape, signal.dtype.str, hash(signal[::16, ::32].tobytes()))
+        if self.reload is None:
+            content: Any = hashlib.sha256(signal.tobytes()).digest()
+        else:
+            content = hash(signal[::16, ::32].tobytes())
+        excerpt = (signal.shape, signal.dtype.str, content)
         earlier = self.seen.setdefault(excerpt, [])
         for other, shown in earlier:
-            if signal.tobytes() != self.reload(other).tobytes():
+            if self.reload is not None and signal.tobytes() != self.reload(other).tobytes():
                 continue
             what = f"{self.where(trial)} repeats {self.where(other)} byte for byte"
             if self.policy == "refuse":
