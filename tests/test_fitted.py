@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from sklearn.covariance import ledoit_wolf_shrinkage
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, _cov
 
-from eegprompt.encoders.fitted import STEPS, FittedSteps
+from eegprompt.encoders.fitted import STEPS, FittedSteps, noise_covariance, refuse_twice
 from eegprompt.encoders.lda import ShrinkageLDA, bin_means
 from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 
@@ -187,3 +187,81 @@ def test_lda_refuses():
         ShrinkageLDA(100.0).fit(eeg, ["a"] * 8)
     with pytest.raises(InputError, match="hold no window"):
         bin_means(eeg, 100.0, start=0.6)
+
+
+# -- multivariate noise normalization ------------------------------------------------------------
+def planted_noise(n_conditions=6, n_each=8, n_chans=5, n_times=12, seed=3):
+    """Conditions with means far apart, and one noise covariance for all."""
+    rng = np.random.default_rng(seed)
+    mixing = np.eye(n_chans) + 0.4 * rng.normal(size=(n_chans, n_chans))
+    conditions = np.repeat(np.arange(n_conditions), n_each)
+    noise = np.einsum("cd,ndt->nct", mixing, rng.normal(size=(len(conditions), n_chans, n_times)))
+    means = rng.normal(size=(n_conditions, n_chans, n_times)) * 30
+    order = rng.permutation(len(conditions))
+    return (means[conditions] + noise)[order].astype(np.float32), conditions[order], mixing
+
+
+def test_mvnn_is_that_of_the_code_published_with_it():
+    """Guggenmos et al. 2018: scikit-learn's shrunk covariance at each time point of each condition,
+    averaged, and its inverse square root by SciPy."""
+    from scipy.linalg import fractional_matrix_power
+
+    eeg, conditions, _ = planted_noise()
+    ids = np.random.default_rng(0).permutation(len(eeg))[:40]
+    sigma = np.mean(
+        [
+            np.mean(
+                [
+                    _cov(eeg[ids][conditions[ids] == c][:, :, t].astype(float), shrinkage="auto")
+                    for t in range(eeg.shape[2])
+                ],
+                axis=0,
+            )
+            for c in np.unique(conditions[ids])
+            if (conditions[ids] == c).sum() > 1
+        ],
+        axis=0,
+    )
+    steps = FittedSteps.fit(["mvnn"], eeg, ids, conditions=conditions[ids])
+    np.testing.assert_allclose(steps.matrix, fractional_matrix_power(sigma, -0.5), rtol=1e-4)
+    first = eeg[conditions == 0].astype(float)
+    np.testing.assert_allclose(
+        noise_covariance(first[:, :, :1]), _cov(first[:, :, 0], shrinkage="auto"), rtol=1e-9
+    )
+
+
+def test_mvnn_whitens_the_noise_and_not_what_conditions_share():
+    eeg, conditions, mixing = planted_noise(n_conditions=3, n_each=800)
+    ids = np.arange(len(eeg))
+    steps = FittedSteps.fit(["mvnn"], eeg, ids, conditions=conditions)
+    noise = steps.matrix @ mixing
+    np.testing.assert_allclose(noise @ noise.T, np.eye(5), atol=0.15)
+    # Without conditions their means pass for noise.
+    blind = FittedSteps.fit(["mvnn"], eeg, ids).matrix @ mixing
+    assert np.trace(blind @ blind.T) < 0.1 * np.trace(noise @ noise.T)
+
+
+def test_mvnn_refuses_what_it_cannot_do():
+    eeg, _, _ = planted_noise()
+    with pytest.raises(StudyError, match="use 'whiten' instead of 'mvnn'"):
+        FittedSteps.fit(["mvnn"], eeg, np.arange(8), conditions=np.arange(8))
+    with pytest.raises(InputError, match="one condition a trial"):
+        FittedSteps.fit(["mvnn"], eeg, np.arange(8), conditions=np.arange(7))
+    with pytest.raises(StudyError, match="two trials"):
+        noise_covariance(eeg[:1])
+
+
+def test_a_step_is_refused_twice():
+    by_source = [{"name": "epoch"}, {"name": "whiten", "on": "by the source"}]
+    refuse_twice(["standardize"], by_source)
+    refuse_twice(["whiten"], [{"name": "standardized by the source"}])
+    for names, done in (
+        (["whiten"], by_source),
+        (["mvnn"], by_source),
+        (["standardize"], [{"name": "standardized by the source"}]),
+    ):
+        with pytest.raises(InputError, match="was applied already"):
+            refuse_twice(names, done)
+    for names in (["whiten", "mvnn"], ["standardize", "standardize"]):
+        with pytest.raises(InputError, match="leave one of them out"):
+            refuse_twice(names, [])

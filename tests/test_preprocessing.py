@@ -143,3 +143,41 @@ def test_preprocess_resamples(small_study: Path, tmp_path: Path) -> None:
     done = preprocess(study, tmp_path / "new", [{"name": "resample", "to": study.sfreq / 2}])
     assert done.sfreq == study.sfreq / 2 and done.n_times == study.n_times // 2
     assert done.tmin == study.tmin
+
+
+def test_repetitions_are_averaged_as_a_step_and_splits_follow(
+    small_study: Path, tmp_path: Path
+) -> None:
+    study = Study(small_study)
+    step = {"name": "average repetitions"}
+    done = preprocess(study, tmp_path / "new", [step, {"name": "crop", "start": 0.0, "stop": 0.2}])
+    assert done.n_trials == 8  # each image is seen by one of the two subjects, four times
+    assert done.trials["n_averaged"].tolist() == [4] * 8
+    for row in done.trials.itertuples():
+        same = study.trials["image_id"] == row.image_id
+        same &= study.trials["subject"] == row.subject
+        mean = study.eeg[same.to_numpy()].mean(axis=0)
+        assert np.allclose(done.eeg[row.trial_id], mean[:, 6:20], atol=1e-9)
+    fold = done.split("official").fold(0)
+    old = study.split("official").fold(0)
+    for side in ("train", "val", "test"):
+        images = set(done.trials["image_id"].iloc[getattr(fold, side)])
+        assert images == set(study.trials["image_id"].iloc[getattr(old, side)])
+    with pytest.raises(InputError, match="applied already"):
+        preprocess(done, tmp_path / "again", [step])
+    apart = preprocess(study, tmp_path / "run", [{**step, "within": "run"}])
+    assert apart.n_trials == 16 and set(apart.trials["run"]) == {"1", "2"}
+    with pytest.raises(UnknownNameError, match="'within'"):
+        preprocess(study, tmp_path / "no", [{**step, "by": "run"}])
+
+
+def test_a_split_that_parts_repetitions_is_not_carried_over(
+    small_study: Path, tmp_path: Path
+) -> None:
+    from eegprompt.data.splits import make_split
+
+    study = Study(small_study)
+    make_split(study, "by-run", val_from="blocks", within_subject=False)
+    done = preprocess(study, tmp_path / "new", [{"name": "average repetitions"}])
+    assert done.split_names() == ["official"]
+    assert any("'by-run' was not carried over" in note for note in done.info["notes"])

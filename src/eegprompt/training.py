@@ -274,6 +274,13 @@ class _Material:
         return self.eeg.view(np.ndarray)
 
 
+def _conditions(study: Study, ids: np.ndarray) -> np.ndarray:
+    """What each trial shows: its image, or its class where no image is shown twice."""
+    shown = study.trials.iloc[ids]
+    images = shown["image_id"].astype(str)
+    return (images if images.duplicated().any() else shown["category"].astype(str)).to_numpy()
+
+
 def _collect(
     study: Study,
     train_ids: np.ndarray,
@@ -284,13 +291,15 @@ def _collect(
     text_encoder: TextEncoder | None,
 ) -> _Material:
     """Gather training and validation trials, and the captions of their images."""
-    from eegprompt.encoders.fitted import FittedSteps
+    from eegprompt.encoders.fitted import FittedSteps, refuse_twice
 
+    refuse_twice(config.training.fitted_steps, study.info.get("steps", []))
     steps = FittedSteps.fit(
         config.training.fitted_steps,
         study.eeg,
         train_ids,
         ch_names=study.ch_names,
+        conditions=_conditions(study, train_ids),
         progress=progress,
     )
     both = np.concatenate([train_ids, val_ids])

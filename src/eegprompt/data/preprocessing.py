@@ -16,6 +16,7 @@ import numpy as np
 from eegprompt.artifacts import provenance
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
+from eegprompt.types import Fold, Split
 
 __all__ = [
     "STEPS",
@@ -42,6 +43,10 @@ STEPS: dict[str, str] = {
     "baseline": "subtract each channel's mean over a stretch of the trial",
     "reject": "leave out trials by amplitude",
     "average repetitions": "average trials of the same image",
+    # Done in training, on the training side; or by a source before it gave its trials away.
+    "standardize": "divide each channel by its standard deviation",
+    "whiten": "take correlations between channels out of the noise",
+    "mvnn": "multivariate noise normalization",
 }
 
 FilterMethod = Literal["iir", "fir"]
@@ -291,7 +296,10 @@ def average_repetitions(
     return np.stack([eeg[rows].mean(axis=0) for rows in members]), members
 
 
-_ON_TRIALS = ("average reference", "band-pass", "baseline", "crop", "notch", "resample")
+_ON_TRIALS = (
+    *("average reference", "average repetitions", "band-pass", "baseline", "crop", "notch"),
+    "resample",
+)
 
 
 def preprocess(
@@ -305,7 +313,8 @@ def preprocess(
 ) -> Study:
     """Apply steps to a study's trials and write the result as a new study.
 
-    Splits and captions are carried over: trials and images stay the same.
+    Captions are carried over, and so are splits; where repetitions are averaged, the splits that
+    keep all trials of an average on one side.
 
     Parameters
     ----------
@@ -315,8 +324,10 @@ def preprocess(
         Folder of the new study.
     steps : sequence of mapping
         Each with `name` and the parameters of its function, e.g.
-        ``{"name": "crop", "start": 0.0, "stop": 0.5}``. Allowed: average reference, band-pass,
-        baseline, crop, notch, resample.
+        ``{"name": "crop", "start": 0.0, "stop": 0.5}``. Allowed: average reference, average
+        repetitions (of one image and subject; `within`: further columns of the trials that must be
+        equal, such as ``["session"]``), band-pass, baseline, crop, notch, resample. Averages are
+        formed first: the other steps are linear, so that the order does not matter to them.
     overwrite : bool
         Replace `out` if it exists.
     block : int
@@ -347,9 +358,18 @@ def preprocess(
     if Path(out).resolve() == study.path.resolve():
         raise InputError(f"{out} is the study itself; write the result to another folder")
     sfreq, tmin = study.sfreq, study.tmin
+    average = next((p for name, p in plan if name == "average repetitions"), None)
+    plan = [(name, p) for name, p in plan if name != "average repetitions"]
+    groups = _groups(study, average) if average is not None else None
+    n_out = study.n_trials if groups is None else len(groups)
+    notes = list(study.info.get("notes", []))
     with StudyWriter.open(out, overwrite=overwrite) as writer:
-        for first in range(0, study.n_trials, block):
-            eeg = np.asarray(study.eeg[first : first + block], dtype=np.float64)
+        for first in range(0, n_out, block):
+            if groups is None:
+                eeg = np.asarray(study.eeg[first : first + block], dtype=np.float64)
+            else:
+                several = groups[first : first + block]
+                eeg = np.stack([study.eeg[rows].mean(axis=0, dtype=np.float64) for rows in several])
             sfreq, tmin = study.sfreq, study.tmin
             for name, parameters in plan:
                 try:
@@ -360,23 +380,84 @@ def preprocess(
                     ) from None
             writer.append(eeg)
             if progress is not None:
-                progress(min(first + block, study.n_trials), study.n_trials, "preprocess")
+                progress(min(first + block, n_out), n_out, "preprocess")
         images = study.images.copy()
         # Pictures lie inside the study's folder, or anywhere by an absolute path.
         if (study.path / "images").is_dir():
             shutil.copytree(study.path / "images", writer.folder / "images")
-        for folder in ("splits", "captions"):
+        for folder in ("splits", "captions") if groups is None else ("captions",):
             if (study.path / folder).is_dir():
                 shutil.copytree(study.path / folder, writer.folder / folder)
+        trials = study.trials if groups is None else _averaged_trials(study, groups)
+        splits = [] if groups is None else _averaged_splits(study, groups, notes)
         info = {
             **{k: v for k, v in study.info.items() if k not in ("provenance", "eeg_sha256")},
             "sfreq": sfreq,
             "tmin": tmin,
             "steps": ledger.steps,
+            "notes": notes,
             "provenance": provenance(source=study.key, steps=list(steps)),
         }
-        writer.finish(info=info, trials=study.trials, images=images)
+        writer.finish(info=info, trials=trials, images=images)
+        for split in splits:
+            Study(writer.folder).write_split(split)
     return Study(out)
+
+
+def _groups(study: Study, parameters: Mapping[str, Any]) -> list[np.ndarray]:
+    """Trials of each average, in the order in which they first occur."""
+    unknown = sorted(set(parameters) - {"within"})
+    if unknown:
+        raise UnknownNameError("parameter of 'average repetitions'", unknown[0], ["within"])
+    within = parameters.get("within", ())
+    columns = [within] if isinstance(within, str) else list(within)
+    for column in columns:
+        if column not in study.trials:
+            raise UnknownNameError("column of the trials", column, study.trials.columns)
+    keys = study.trials[["subject", "image_id", *columns]].astype(str)
+    places = keys.groupby(list(keys.columns), sort=False).ngroup().to_numpy()
+    order = np.argsort(places, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(places[order])) + 1)
+
+
+def _averaged_trials(study: Study, groups: Sequence[np.ndarray]) -> Any:
+    """One row an average: what its trials agree on, and how many went in."""
+    count = study.trials["n_averaged"].to_numpy()
+    trials = study.trials.iloc[[rows[0] for rows in groups]].reset_index(drop=True)
+    trials["n_averaged"] = [int(count[rows].sum()) for rows in groups]
+    several = np.array([len(rows) > 1 for rows in groups])
+    # An average has no place in time.
+    trials["onset"] = np.where(several, np.nan, trials["onset"].to_numpy(dtype=np.float64))
+    for column, nothing in (("order", -1), ("block", -1)):
+        trials[column] = np.where(several, nothing, trials[column].to_numpy())
+    for column in ("session", "run"):
+        values = study.trials[column].astype(str).to_numpy()
+        trials[column] = ["+".join(dict.fromkeys(values[rows])) for rows in groups]
+    return trials
+
+
+def _averaged_splits(study: Study, groups: Sequence[np.ndarray], notes: list[str]) -> list[Split]:
+    """Splits in which all trials of an average stand on one side, in terms of the averages."""
+    result = []
+    for name in study.split_names():
+        split = study.split(name)
+        folds = []
+        for fold in split.folds:
+            side = np.zeros(study.n_trials, int)
+            for number, ids in enumerate((fold.train, fold.val, fold.test), start=1):
+                side[ids] = number
+            of_group = [np.unique(side[rows]) for rows in groups]
+            if any(len(sides) > 1 for sides in of_group):
+                break
+            where = np.array([sides[0] for sides in of_group])
+            folds.append(Fold(*(np.flatnonzero(where == number) for number in (1, 2, 3))))
+        if len(folds) == len(split.folds):
+            result.append(Split(name, tuple(folds), {**split.how, "n_trials": len(groups)}))
+        else:
+            notes.append(
+                f"the split '{name}' was not carried over: it parts repetitions that were averaged"
+            )
+    return result
 
 
 def _apply(

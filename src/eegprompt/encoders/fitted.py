@@ -1,25 +1,25 @@
 """Steps that are fitted on the training side and travel with the encoder.
 
 A fitted step is an affine map of the channels, so a chain of them is one too: a matrix and an
-offset, applied to every sample alike. Nothing here looks at labels or at time.
+offset, applied to every sample alike. Only "mvnn" looks at what a training trial shows.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from eegprompt.artifacts import atomic_path, read_json, write_json
-from eegprompt.errors import RunError, StudyError, UnknownNameError
+from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["STEPS", "FittedSteps"]
+__all__ = ["STEPS", "FittedSteps", "noise_covariance", "refuse_twice"]
 
 CHUNK = 256  # trials read at a time
 FLAT = 1e-6  # of the median channel's standard deviation; below it a channel carries nothing
@@ -33,7 +33,7 @@ def _standardize(cov: np.ndarray, n_trials: int) -> np.ndarray:
 
 
 def _whiten(cov: np.ndarray, n_trials: int) -> np.ndarray:
-    """Multivariate noise normalization that keeps each channel in its place (ZCA-cor).
+    """Whitening that keeps each channel in its place (ZCA-cor) and needs no conditions.
 
     The inverse square root of the shrunk correlation matrix (Kessy et al. 2018, The American
     Statistician 72:309), after Guggenmos et al. 2018 (NeuroImage 173:434). Shrinkage is the oracle
@@ -51,10 +51,121 @@ def _whiten(cov: np.ndarray, n_trials: int) -> np.ndarray:
     return (vectors / np.sqrt(np.maximum(values, 1e-6))) @ vectors.T * scale
 
 
-STEPS: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+def noise_covariance(trials: np.ndarray) -> np.ndarray:
+    """Noise covariance of one condition's trials: at each moment, shrunk, and averaged over moments.
+
+    Trials are taken about their mean at each moment, standardized, shrunk as Ledoit and Wolf (2004)
+    found best, and scaled back, as in the code that goes with Guggenmos et al. 2018 (NeuroImage
+    173:434), where this is the method by epochs.
+
+    Parameters
+    ----------
+    trials : array (n_trials, n_chans, n_times)
+        At least two, of one condition.
+
+    Returns
+    -------
+    array of float64, shape (n_chans, n_chans)
+        In the square of the trials' unit.
+
+    Raises
+    ------
+    StudyError
+        If there is one trial only.
+    """
+    n, p, n_times = trials.shape
+    if n < 2:
+        raise StudyError("a noise covariance needs at least two trials of a condition, got 1")
+    centered = trials - trials.mean(axis=0)
+    scale = np.sqrt((centered**2).mean(axis=0))
+    scale[scale == 0] = 1.0
+    x = np.ascontiguousarray((centered / scale).transpose(2, 0, 1))  # (time, trial, channel)
+    empirical = x.transpose(0, 2, 1) @ x / n
+    power = (x**2).sum(axis=2)
+    mu = power.mean(axis=1) / p
+    spread = (empirical**2).sum(axis=(1, 2))
+    beta = ((power**2).sum(axis=1) / n - spread) / (p * n)
+    delta = (spread - p * mu**2) / p
+    beta = np.minimum(beta, delta)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrinkage = np.where(beta > 0, beta / delta, 0.0)
+    shrunk = (1 - shrinkage)[:, None, None] * empirical
+    shrunk[:, np.arange(p), np.arange(p)] += (shrinkage * mu)[:, None]
+    return np.einsum("it,tij,jt->ij", scale, shrunk, scale) / n_times
+
+
+def _normalize_noise(
+    eeg: np.ndarray, ids: np.ndarray, conditions: np.ndarray, matrix: np.ndarray
+) -> np.ndarray:
+    """Inverse square root of the noise covariance, averaged over conditions of two trials or more."""
+    total, n = np.zeros_like(matrix), 0
+    for condition in np.unique(conditions):
+        rows = ids[conditions == condition]
+        if len(rows) > 1:
+            total += noise_covariance(matrix @ np.asarray(eeg[rows], dtype=np.float64))
+            n += 1
+    if not n:
+        raise StudyError(
+            "multivariate noise normalization needs two trials of a condition at least, but the "
+            "training side shows each once; use 'whiten' instead of 'mvnn' in training.fitted_steps"
+        )
+    values, vectors = np.linalg.eigh(total / n)
+    return (vectors / np.sqrt(np.maximum(values, 1e-6 * values.max()))) @ vectors.T
+
+
+# Name -> what it makes of the covariance and the number of trials; "mvnn" has a pass of its own.
+STEPS: dict[str, Callable[[np.ndarray, int], np.ndarray] | None] = {
+    "mvnn": None,
     "standardize": _standardize,
     "whiten": _whiten,
 }
+# A step -> names under which a study may record that it, or one like it, was done before.
+_LIKE = {
+    "mvnn": ("mvnn", "whiten"),
+    "standardize": ("standardize", "standardized by the source"),
+    "whiten": ("mvnn", "whiten"),
+}
+
+
+def refuse_twice(names: Sequence[str], done: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse a fitted step that is listed twice, or that a study's source did already.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The fitted steps that are asked for.
+    done : iterable of mapping
+        The study's steps, each with a `name`.
+
+    Raises
+    ------
+    InputError
+        With what was done, and what to write instead.
+
+    Examples
+    --------
+    >>> refuse_twice(["standardize"], [{"name": "whiten", "on": "by the source"}])
+    >>> refuse_twice(["whiten"], [{"name": "whiten", "on": "by the source"}])
+    Traceback (most recent call last):
+    ...
+    eegprompt.errors.InputError: the step 'whiten' was applied already (whiten: on=by the source); \
+applying it twice would change the data unseen: set training.fitted_steps=[] instead
+    """
+    for place, name in enumerate(names):
+        left = [n for i, n in enumerate(names) if i != place]
+        if any(like in names[:place] for like in _LIKE.get(name, ())):
+            raise InputError(
+                f"training.fitted_steps lists '{name}' after a step of its kind "
+                f"({', '.join(names)}); leave one of them out"
+            )
+        for step in done:
+            if step.get("name") in _LIKE.get(name, ()):
+                how = ", ".join(f"{k}={v}" for k, v in step.items() if k != "name")
+                raise InputError(
+                    f"the step '{name}' was applied already ({step['name']}: {how}); applying it "
+                    "twice would change the data unseen: set training.fitted_steps="
+                    f"[{','.join(left)}] instead"
+                )
 
 
 class FittedSteps:
@@ -93,6 +204,7 @@ class FittedSteps:
         trial_ids: np.ndarray,
         *,
         ch_names: Sequence[str] | None = None,
+        conditions: Sequence[str] | np.ndarray | None = None,
         progress: Progress | None = None,
     ) -> FittedSteps:
         """Fit on some trials, in one pass that never holds more than a few of them.
@@ -110,6 +222,9 @@ class FittedSteps:
             The training side: rows of `eeg` to fit on. No other row is read.
         ch_names : sequence of str, optional
             For messages.
+        conditions : sequence of str, optional
+            What each trial of `trial_ids` shows, for the step "mvnn", which takes trials about their
+            condition's mean; default all the same.
         progress : callable, optional
             Called with trials done, trials in all, and a label.
 
@@ -123,7 +238,14 @@ class FittedSteps:
         for name in names:
             if name not in STEPS:
                 raise UnknownNameError("fitted step", name, STEPS)
-        ids = np.sort(np.asarray(trial_ids))
+        given = np.asarray(trial_ids)
+        shown = np.zeros(len(given), int) if conditions is None else np.asarray(conditions)
+        if len(shown) != len(given):
+            raise InputError(
+                f"one condition a trial is needed: {len(given)} trials, {len(shown)} conditions"
+            )
+        order = np.argsort(given, kind="stable")
+        ids, shown = given[order], shown[order]
         n_chans, n_times = eeg.shape[1:]
         labels = list(ch_names) if ch_names is not None else [str(c) for c in range(n_chans)]
         total = np.zeros((n_chans, n_times))
@@ -150,7 +272,12 @@ class FittedSteps:
         _check_flat(spread, labels)
         matrix = np.eye(n_chans)
         for name in names:
-            step = STEPS[name](matrix @ cov @ matrix.T, len(ids))
+            make = STEPS[name]
+            step = (
+                _normalize_noise(eeg, ids, shown, matrix)
+                if make is None
+                else make(matrix @ cov @ matrix.T, len(ids))
+            )
             matrix = step @ matrix
         return cls(names, matrix, mean if names else np.zeros(n_chans))
 
