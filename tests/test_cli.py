@@ -511,6 +511,7 @@ def journey(fakes, small_study):
     fakes.put("eegprompt.drawing", "draw")
     fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path, run))
     fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
+    fakes.put("eegprompt.explanation", "explain")
     fakes.put("eegprompt.report", "summary_table", lambda path: TABLE)
     fakes.put("eegprompt.report", "write_report", lambda path, out=None: path / "report.html")
     return fakes
@@ -533,6 +534,9 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
     assert (config.study, config.seed) == ("study", 3)
     once = {"simulate": 1, "train": 1, "decode": 1, "draw": 1, "evaluate": 1}
     assert count(journey) == once
+    assert [(args[0].path, given["deep"]) for args, given in journey.named("explain")] == [
+        (out, False)
+    ]
 
     assert cli("demo", "--out", out, "--signal", "0", "--seed", "3").exit_code == 0
     # The others know themselves what of their work is done, so they are asked again.

@@ -33,6 +33,7 @@ from eegprompt.explanation import (
 )
 from eegprompt.explanation._finding import load_record
 from eegprompt.explanation.one_trial import explain_trial
+from eegprompt.pipeline import Recipe, demo_recipe, load_recipe, run_recipe
 from eegprompt.report import write_report
 from eegprompt.report.trial_page import write_trial_page
 from eegprompt.run import Run
@@ -458,6 +459,26 @@ def test_page_of_a_trial_that_was_not_tested(run):
     trial = str(run.fold().test[1])
     answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", trial])
     assert answer.exit_code == 0 and answer.stdout.strip().endswith(".html")
+
+
+def test_a_recipe_explains_where_it_says_so(decoded, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "eegprompt.explanation.explain", lambda run, deep, progress: asked.append((run.path, deep))
+    )
+    for name in ("run_experiment", "_up_to_pictures"):
+        monkeypatch.setattr(f"eegprompt.pipeline.{name}", lambda *a, **k: Run(decoded))
+    monkeypatch.setattr("eegprompt.pipeline._scores_hold", lambda *a: True)
+    settings = {k: v for k, v in Run(decoded).config.items() if k != "fold"}
+    for explains, folds in ((False, "one"), (True, "one"), ("deep", "all")):
+        run_recipe(Recipe(settings=settings, folds=folds, explain=explains), tmp_path / "out")
+    assert asked == [(decoded, False), (decoded, True)]
+    assert demo_recipe().explain and not demo_recipe(quick=True).explain
+    (tmp_path / "recipe.yaml").write_text(f"study: {settings['study']}\nexplain: deep\n")
+    assert load_recipe(tmp_path / "recipe.yaml").explain == "deep"
+    (tmp_path / "recipe.yaml").write_text(f"study: {settings['study']}\nexplain: perhaps\n")
+    with pytest.raises(InputError, match="explain"):
+        load_recipe(tmp_path / "recipe.yaml")
 
 
 def test_the_command_prints_what_was_found(explained):

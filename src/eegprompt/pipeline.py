@@ -1,7 +1,7 @@
 """The whole journey in one call, and recipes: what to make, and with which settings to run it.
 
 A recipe is a YAML file: the settings of an experiment (see :mod:`eegprompt.experiment`), and
-optionally `folds: all` and a section `make` that says how the study comes about::
+optionally `folds: all`, `explain: true` and a section `make` that says how the study comes about::
 
     make:
       import:
@@ -116,11 +116,14 @@ class Recipe(_Section):
         How the study comes about.
     folds : {"one", "all"}
         Run the fold named in the settings, or each fold of the split.
+    explain : bool or "deep"
+        Whether to explain what was decoded, and whether with what retrains or redraws.
     """
 
     settings: dict[str, Any] = Field(default_factory=dict)
     make: MakeRecipe | None = None
     folds: Literal["one", "all"] = "one"
+    explain: bool | Literal["deep"] = False
 
 
 def demo_recipe(
@@ -140,7 +143,7 @@ def demo_recipe(
     seed : int
         Seed of study, training and drawing.
     quick : bool
-        A smaller study and fewer pictures, to see that all works.
+        A smaller study and fewer pictures, without explanations, to see that all works.
     captions : str, optional
         Who captions the pictures, e.g. ``"rules"``; default: the study's own captions, which know
         what was drawn.
@@ -165,6 +168,7 @@ def demo_recipe(
     return Recipe(
         settings=apply_overrides(settings, list(overrides or ())),
         make=MakeRecipe(simulate=simulate, captions=written),
+        explain=not quick,
     )
 
 
@@ -223,12 +227,12 @@ def load_recipe(
     """
     path = Path(path)
     content = read_settings(path)
-    known = [*ExperimentConfig.model_fields, "make", "folds"]
+    known = [*ExperimentConfig.model_fields, "make", "folds", "explain"]
     for name in content:
         if name not in known:
             raise UnknownNameError(f"setting in {path}", str(name), sorted(known))
     make = content.pop("make", None)
-    folds = content.pop("folds", "one")
+    rest = {name: content.pop(name) for name in ("folds", "explain") if name in content}
     settings = apply_overrides(content, list(overrides or ()))
     if make is not None:
         if not isinstance(make, dict):
@@ -237,7 +241,7 @@ def load_recipe(
     elif source is not None:
         raise InputError(f"{path} imports no recordings, so it takes no source; leave --source out")
     try:
-        recipe = Recipe(settings=settings, make=make, folds=folds)
+        recipe = Recipe(settings=settings, make=make, **rest)
     except ValidationError as problem:
         words = "; ".join(
             f"'{'.'.join(str(p) for p in e['loc'])}': {e['msg']}" for e in problem.errors()
@@ -383,7 +387,10 @@ def run_recipe(
         return load_config({**settings, "study": where, **chosen})
 
     if recipe.folds == "one":
-        return run_experiment(config_of(None), out, step=step).path
+        run = run_experiment(config_of(None), out, step=step)
+        if recipe.explain:
+            _explain(run, recipe, step)
+        return run.path
     count = len(study.split(config_of(None).split).folds)
     runs = [
         _up_to_pictures(config_of(i), out / f"fold-{i}", _numbered(step, i, count))
@@ -392,7 +399,16 @@ def run_recipe(
     if not _scores_hold(out, runs):
         with step("evaluate") as report:
             evaluate_folds(out, progress=report)
+    for i, run in enumerate(runs if recipe.explain else ()):
+        _explain(run, recipe, _numbered(step, i, count))
     return out
+
+
+def _explain(run: Run, recipe: Recipe, step: Step) -> None:
+    from eegprompt.explanation import explain
+
+    with step("explain") as report:
+        explain(run, deep=recipe.explain == "deep", progress=report)
 
 
 def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def run(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Do all that a recipe says: study, training, decoding, drawing, scores, report.
+    """Do all that a recipe says: study, training, decoding, drawing, scores, explanation, report.
 
     Finished steps are not done again, so an interrupted call goes on where it stopped.
 
@@ -47,7 +47,8 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of study, training and drawing.")] = 0,
     quick: Annotated[
-        bool, typer.Option("--quick", help="A smaller study, to see that all works.")
+        bool,
+        typer.Option("--quick", help="A smaller study, nothing explained, to see that all works."),
     ] = False,
     captions: Annotated[
         str | None,
@@ -61,7 +62,8 @@ def demo(
 ) -> None:
     """Show the whole path on the built-in study: no data, no GPU, no network.
 
-    Simulates a study in OUT/study, trains, decodes, draws, scores, and writes OUT/report.html.
+    Simulates a study in OUT/study, trains, decodes, draws, scores, explains, and writes
+    OUT/report.html.
     Finished steps are not done again, so an interrupted call goes on where it stopped.
 
     Example: [bold]eegprompt demo --out runs/demo[/bold]
