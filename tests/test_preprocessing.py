@@ -167,7 +167,7 @@ def test_repetitions_are_averaged_as_a_step_and_splits_follow(
         preprocess(done, tmp_path / "again", [step])
     apart = preprocess(study, tmp_path / "run", [{**step, "within": "run"}])
     assert apart.n_trials == 16 and set(apart.trials["run"]) == {"1", "2"}
-    with pytest.raises(UnknownNameError, match="'within'"):
+    with pytest.raises(UnknownNameError, match="Allowed: within"):
         preprocess(study, tmp_path / "no", [{**step, "by": "run"}])
 
 
