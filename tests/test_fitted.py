@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.covariance import ledoit_wolf_shrinkage
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, _cov
 
 from eegprompt.encoders.fitted import STEPS, FittedSteps, noise_covariance, refuse_twice
@@ -138,53 +137,57 @@ def planted(n=300, n_chans=6, n_times=50, n_classes=4, seed=0, signal=0.5):
     return (eeg + signal * patterns[labels]).astype(np.float32), np.array(list("abcd"))[labels]
 
 
-@pytest.mark.parametrize("n", [60, 300])  # fewer trials than the 150 features, and more
-def test_lda_equals_the_textbook(n):
+@pytest.mark.parametrize("n", [60, 300])  # fewer trials than features in each class, and more
+def test_lda_of_one_subject_is_scikit_learns(n):
     eeg, labels = planted(n)
-    lda = ShrinkageLDA(100.0).fit(eeg, labels)
-    features = bin_means(eeg, 100.0).reshape(n, -1).astype(float)
-    features = (features - features.mean(0)) / features.std(0)
-    classes, index = np.unique(labels, return_inverse=True)
-    means = np.stack([features[index == c].mean(0) for c in range(4)])
-    residual = features - means[index]
-    shrinkage = ledoit_wolf_shrinkage(residual, assume_centered=True)
-    cov = residual.T @ residual / n
-    cov = (1 - shrinkage) * cov + shrinkage * np.trace(cov) / len(cov) * np.eye(len(cov))
-    inverse = np.linalg.inv(cov)
-    expected = np.stack(
-        [
-            features @ inverse @ m - 0.5 * m @ inverse @ m + np.log((index == c).mean())
-            for c, m in enumerate(means)
-        ],
-        axis=1,
+    features = bin_means(eeg, 100.0, start=0)
+    reference = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
+    flat = features.reshape(n, -1).astype(float)
+    reference.fit(flat / np.sqrt((flat**2).mean()), labels)
+    lda = ShrinkageLDA().fit(features, labels)
+    log = reference.predict_log_proba(flat / np.sqrt((flat**2).mean()))
+    np.testing.assert_allclose(lda.decision(features), log, atol=1e-6)
+    assert lda.subjects_ == ()
+
+
+def test_lda_fits_each_subject_and_pools_for_others():
+    # The patterns of the second subject are those of the first, turned round.
+    eeg, labels = planted(600)
+    subjects = np.repeat(["x", "y", "x"], 200)
+    features = bin_means(eeg, 100.0, start=0)
+    features[subjects == "y"] *= -1
+    lda = ShrinkageLDA().fit(features[:400], labels[:400], subjects[:400])
+    assert lda.subjects_ == ("x", "y")
+    own = (lda.predict(features[400:], subjects[400:]) == labels[400:]).mean()
+    stranger = (lda.predict(features[400:], np.repeat("z", 200)) == labels[400:]).mean()
+    assert own > 0.5 > stranger + 0.1
+    # Who lacks a class in training is decoded by the model of all.
+    lacks = (subjects[:400] == "x") | (labels[:400] != "d")
+    lda.fit(features[:400][lacks], labels[:400][lacks], subjects[:400][lacks])
+    assert (
+        lda.subjects_ == ("x",) and lda.decision(features[200:210], subjects[200:210]).shape[1] == 4
     )
-    assert lda.shrinkage_ == pytest.approx(shrinkage)
-    np.testing.assert_allclose(lda.decision(eeg), expected, rtol=1e-6, atol=1e-6)
-    np.testing.assert_array_equal(lda.predict(eeg), classes[expected.argmax(1)])
-
-
-def test_lda_is_near_scikit_learns():
-    eeg, labels = planted()
-    new, true = planted(seed=1)
-    ours = (ShrinkageLDA(100.0).fit(eeg, labels).predict(new) == true).mean()
-    sklearn = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-    sklearn.fit(bin_means(eeg, 100.0).reshape(300, -1), labels)
-    theirs = (sklearn.predict(bin_means(new, 100.0).reshape(300, -1)) == true).mean()
-    assert ours > 0.4 and ours > theirs - 0.05
 
 
 def test_lda_probabilities_and_chance():
     eeg, labels = planted(signal=0.0)
     new, true = planted(signal=0.0, seed=1)
-    lda = ShrinkageLDA(100.0).fit(eeg, labels)
-    np.testing.assert_allclose(lda.predict_proba(new).sum(axis=1), 1)
-    assert abs((lda.predict(new) == true).mean() - 0.25) < 0.08
+    lda = ShrinkageLDA().fit(bin_means(eeg, 100.0), labels)
+    found = bin_means(new, 100.0)
+    np.testing.assert_allclose(np.exp(lda.decision(found)).sum(axis=1), 1)
+    assert abs((lda.predict(found) == true).mean() - 0.25) < 0.08
+
+
+def test_windows_are_widened_for_many_channels_and_clipped_to_the_trial():
+    assert bin_means(np.zeros((1, 128, 128)), 128.0).shape == (1, 128, 12)
+    assert bin_means(np.zeros((1, 1000, 128)), 128.0).shape == (1, 1000, 1)
+    assert bin_means(np.zeros((1, 4, 30)), 100.0, tmin=0.2).shape == (1, 4, 7)
 
 
 def test_lda_refuses():
     eeg, _ = planted(8)
     with pytest.raises(InputError, match="two classes"):
-        ShrinkageLDA(100.0).fit(eeg, ["a"] * 8)
+        ShrinkageLDA().fit(bin_means(eeg, 100.0), ["a"] * 8)
     with pytest.raises(InputError, match="hold no window"):
         bin_means(eeg, 100.0, start=0.6)
 

@@ -278,22 +278,22 @@ def lda_scores(work: Material) -> list[Score]:
         ]
         return np.concatenate(parts)
 
+    subjects = study.trials["subject"].astype(str).to_numpy()
     try:
-        # the windows are made above, a block of trials at a time: one sample a window is left
-        lda = ShrinkageLDA(sfreq=1.0, width=1.0).fit(
-            binned(work.fold.train), work.categories[work.fold.train]
-        )
+        train = work.fold.train
+        lda = ShrinkageLDA().fit(binned(train), work.categories[train], subjects[train])
+        decision = lda.decision(binned(trials), subjects[trials])
     except InputError as problem:
         work.missing.append(f"shrinkage LDA: {problem}")
         return []
-    decision = lda.decision(binned(trials))
     number = {str(name): i for i, name in enumerate(lda.classes_)}
     units = work.units_of(trials, sorted(set(work.images[trials])))
     labels = np.empty(len(units), dtype=int)
     labels[units.index] = [number[c] for c in work.categories[trials]]
     work.note(
-        "class_accuracy_lda and class_auc_lda: shrinkage LDA on window means of the EEG, fitted on "
-        "the training trials – a baseline on the same test trials, not part of the decoder."
+        "class_accuracy_lda and class_auc_lda: shrinkage LDA (scikit-learn) on window means of the EEG, "
+        "fitted on the training trials, for each subject where that has all classes – a baseline on "
+        "the same test trials, not part of the decoder."
     )
     row = _row("class_accuracy_lda", None)
     scores = [work.test(row, units, labels, decision_credit(decision), family="shrinkage LDA")]
