@@ -59,6 +59,24 @@ def test_variants_of_one_axis_share_a_training(small_study: Path, base, tmp_path
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
 
 
+def test_images_as_targets_name_the_image(small_study: Path, base, tmp_path: Path) -> None:
+    from eegprompt.errors import CaptionError
+    from eegprompt.image_targets import ImageTargets
+
+    study = Study(small_study)
+    rows = ablate(study, tmp_path / "a", base, what=["target"], seeds=1, draw=False)
+    found = {r["variant"] for r in rows if r["measure"] == "image_retrieval_within_class"}
+    assert found == {"captions", "image"}
+    encoder = ImageTargets(f"builtin@{small_study}", device="cpu")
+    one = encoder.embed(["image img-0", "image img-5"])
+    np.testing.assert_allclose(np.linalg.norm(one, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(encoder.embed(["image img-5"]), one[1:], atol=1e-5)
+    with pytest.raises(CaptionError, match="names no image"):
+        encoder.embed(["a red car"])
+    with pytest.raises(InputError, match="images:MODEL@STUDY"):
+        ImageTargets("builtin")
+
+
 def test_lda_stands_on_the_encoder_axis_by_class_accuracy_alone(
     small_study: Path, base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -296,6 +296,18 @@ def test_every_row_has_every_key_and_values_in_range(planted):
             assert row["chance"] is not None
 
 
+def test_all_heads_together_find_the_image(planted, study, tmp_path):
+    _, rows = planted
+    for scope in ("within-class", "all"):
+        row = find(rows, "image_retrieval_top1", scope=scope)
+        heads = [r["value"] for r in rows if r["metric"] == "caption_retrieval_top1"
+                 and r["scope"] == scope and r["head"] == "StoryHint"]  # fmt: skip
+        assert row["ceiling"] == 1.0 and row["value"] >= max(heads) - 0.05
+        assert row["value"] > row["chance"] and row["p"] <= 0.01
+    nothing = evaluate(make_run(tmp_path / "none", study, signal=0.0))
+    assert find(nothing, "image_retrieval_top1", scope="all")["p"] > 0.05
+
+
 def test_lda_stands_beside_the_encoder(planted):
     _, rows = planted
     lda = find(rows, "class_accuracy_lda")

@@ -25,6 +25,7 @@ import numpy as np
 from eegprompt.artifacts import content_key, read_json, write_json, write_text
 from eegprompt.errors import InputError, RunError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, load_config
+from eegprompt.image_targets import image_captions
 from eegprompt.kinds import LEVELS
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ Progress = Callable[[int, int, str], None]
 MEASURES: dict[str, tuple[str, bool]] = {
     "retrieval_within_class": ("caption retrieval within class, top 1, mean over heads", True),
     "retrieval": ("caption retrieval, top 1, mean over heads", True),
+    "image_retrieval_within_class": ("which image, by all heads, within class, top 1", True),
+    "image_retrieval": ("which image, by all heads, top 1", True),
     "class_accuracy": ("category by all heads", True),
     "two_way_within_class": ("two-way identification of pictures within class", True),
     "two_way": ("two-way identification of pictures", True),
@@ -67,6 +70,7 @@ class Variant:
     name: str
     settings: dict[str, Any] = field(default_factory=dict)
     joined: bool = False
+    image: bool = False
     trainable: bool = True
 
 
@@ -87,6 +91,10 @@ def _captions(base: ExperimentConfig) -> list[Variant]:
         Variant(f"{len(base.kinds)}-kinds"),
         Variant("one-joined", {"kinds": [_JOINED[0]]}, joined=True),
     ]
+
+
+def _target(base: ExperimentConfig) -> list[Variant]:
+    return [Variant("captions"), Variant("image", {"kinds": [_JOINED[0]]}, image=True)]
 
 
 def _levels(base: ExperimentConfig) -> list[Variant]:
@@ -135,6 +143,7 @@ AXES: dict[str, Callable[[ExperimentConfig], list[Variant]]] = {
     "loss": _loss,
     "positives": _positives,
     "captions": _captions,
+    "target": _target,
     "levels": _levels,
     "per-head": _per_head,
     "heads": _heads,
@@ -265,6 +274,9 @@ def _jobs(
                 settings = _merged({**base, "seed": seed}, variant.settings)
                 if variant.joined:
                     settings["captions"] = joined_captions(study, config)
+                if variant.image:
+                    settings["captions"] = image_captions(study)
+                    settings["text_encoder"] = f"images:{_image_model(config)}@{config.study}"
                 one = load_config(settings)
                 yield _Job(
                     axis,
@@ -272,7 +284,7 @@ def _jobs(
                     one,
                     out / axis / variant.name / f"seed-{seed}",
                     out / "trained" / one.key,
-                    draw,
+                    draw and not variant.image,
                 )
 
 
@@ -283,6 +295,11 @@ def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]
         keep = isinstance(value, dict) and isinstance(inner, dict) and name != "options"
         result[name] = _merged(inner, value) if keep else value  # type: ignore[arg-type]
     return result
+
+
+def _image_model(config: ExperimentConfig) -> str:
+    """The CLIP whose text side embeds the captions."""
+    return "builtin" if config.text_encoder == "builtin" else config.text_encoder.partition(":")[2]
 
 
 def joined_captions(study: Study, config: ExperimentConfig) -> str:
@@ -400,6 +417,8 @@ def _members(scores: Sequence[Any]) -> dict[str, list[Any]]:
     return {
         "retrieval_within_class": rows("caption_retrieval_top1", scope="within-class"),
         "retrieval": rows("caption_retrieval_top1", scope="all"),
+        "image_retrieval_within_class": rows("image_retrieval_top1", scope="within-class"),
+        "image_retrieval": rows("image_retrieval_top1", scope="all"),
         "class_accuracy": rows("class_accuracy", head="ensemble"),
         "class_accuracy_lda": rows("class_accuracy_lda"),
         "two_way_within_class": rows(f"two_way_{layer}", scope="within-class"),

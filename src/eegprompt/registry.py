@@ -36,6 +36,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "builtin": "eegprompt.text:builtin_text_encoder",
         "clip": "eegprompt.text:ClipTextEncoder",
         "sentence-transformers": "eegprompt.sentences:SentenceEncoder",
+        "images": "eegprompt.image_targets:ImageTargets",
     },
     "encoder": {
         "braindecode": "eegprompt.encoders.braindecode:BraindecodeEncoder",

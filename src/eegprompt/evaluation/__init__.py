@@ -86,7 +86,7 @@ def scores_of(run: Run) -> tuple[list[Score], list[str]]:
         What could not be scored, and why.
     """
     scores, notes, missing = _scored(run, None)
-    _write(run.path, scores, notes, missing, run)
+    _write(run.path, scores, notes, missing, run, Stamp.of(run))
     return scores, missing
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from eegprompt.artifacts import read_json
+from eegprompt.errors import RunError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, floor_and_ceiling
 from eegprompt.metrics.retrieval import (
@@ -46,6 +48,7 @@ def caption_scores(work: Material) -> list[Score]:
         "of images of several classes counts by its share of images in each."
     )
     scores: list[Score] = []
+    heads: list[_Head] = []
     for head in work.heads:
         one = _head(work, head, image_ids, units)
         if one is None:
@@ -53,11 +56,83 @@ def caption_scores(work: Material) -> list[Score]:
                 f"caption retrieval of {head}: the test images have no such captions"
             )
             continue
+        heads.append(one)
         if work.known:
             scores += _within_class(work, one)
             scores += _among_all(work, one)
         scores += _class_level(work, one)
+    if work.known and heads:
+        scores += _image_retrieval(work, heads)
     return scores
+
+
+def _image_retrieval(work: Material, heads: list[_Head]) -> list[Score]:
+    """Which test image was seen, by all heads together: the sum of their log probabilities."""
+    path = work.run.encoder_dir / "config.json"
+    scales = read_json(path, error=RunError).get("scales", {}) if path.exists() else {}
+    eye = np.eye(len(heads[0].right), dtype=bool)
+    if len(eye) < 2:
+        return []
+    logits = [scales.get(one.name, 1 / 0.07) * one.per_column(one.similarity) for one in heads]
+    truths = [
+        scales.get(one.name, 1 / 0.07) * one.per_column(one.per_image(one.between)) for one in heads
+    ]
+    work.note(
+        "Image retrieval: which of the test images was seen, by the sum over heads of the log "
+        "probability of each image's captions (cosines at the trained temperature); images whose "
+        "captions are all equal share their rank. Within class, only images of that class compete."
+    )
+    units, image_class = heads[0].units, heads[0].image_class
+    trial_class = units.classes[units.index]
+    scores: list[Score] = []
+    for scope in ("within-class", "all"):
+        groups = image_class if scope == "within-class" else np.zeros(len(eye), dtype=int)
+        of_trial = trial_class if scope == "within-class" else np.zeros(len(trial_class), dtype=int)
+        sizes = np.bincount(groups[groups >= 0], minlength=groups.max() + 1)
+        kept = sizes[of_trial] > 1
+        if not kept.any():
+            continue
+        for k in _TOP:
+            hits, truth = np.zeros((len(of_trial), len(eye))), np.zeros(eye.shape)
+            for group in np.flatnonzero(sizes > 1):
+                members = np.flatnonzero(groups == group)
+                among = min(k, len(members))
+                answers = np.eye(len(members), dtype=bool)
+                for table, rows, every in (
+                    (hits, np.flatnonzero(of_trial == group), logits),
+                    (truth, members, truths),
+                ):
+                    evidence = _log_probabilities(every, rows, members)
+                    table[np.ix_(rows, members)] = topk_hits(answer_ranks(evidence, answers), among)
+            inner = units.subset(kept)
+            within = scope == "within-class"
+            metric = f"image_retrieval_top{k}"
+            floor, ceiling = floor_and_ceiling(
+                truth, inner.images, inner.counts, inner.classes if within else None
+            )
+            score = work.test(
+                {
+                    **heads[0].row(metric, scope, floor=floor, ceiling=ceiling),
+                    "head": "ensemble",
+                },
+                inner,
+                inner.images,
+                hits[kept],
+                family=f"{metric} {scope}",
+                within=within,
+                also_within=not within,
+            )
+            _keep(work, scores, score)
+    return scores
+
+
+def _log_probabilities(
+    logits: list[np.ndarray], rows: np.ndarray, members: np.ndarray
+) -> np.ndarray:
+    """Sum over heads of the log softmax over some images."""
+    from scipy.special import log_softmax
+
+    return np.sum([log_softmax(one[np.ix_(rows, members)], axis=1) for one in logits], axis=0)
 
 
 @dataclass(frozen=True)
@@ -78,6 +153,8 @@ class _Head:
         Of every test image's own captions with the candidates.
     of_image : array of int, shape (n_captions,)
         Whose caption each row of `between` is.
+    own : array of float, shape (n_images, n_candidates)
+        One where a candidate is a caption of the image itself.
     """
 
     name: str
@@ -86,6 +163,7 @@ class _Head:
     similarity: np.ndarray
     between: np.ndarray
     of_image: np.ndarray
+    own: np.ndarray
 
     @cached_property
     def image_class(self) -> np.ndarray:
@@ -99,6 +177,11 @@ class _Head:
         out = np.zeros((len(self.right), by_caption.shape[1]))
         np.add.at(out, self.of_image, by_caption)
         return out / np.bincount(self.of_image, minlength=len(self.right))[:, None]
+
+    def per_column(self, by_caption: np.ndarray) -> np.ndarray:
+        """Mean over each image's own captions, from columns of candidates to columns of images."""
+        weights = self.own / self.own.sum(axis=1, keepdims=True)
+        return by_caption @ weights.T
 
     def row(self, metric: str, scope: str, **more: Any) -> dict[str, Any]:
         """What all rows of the head have in common."""
@@ -129,6 +212,8 @@ def _head(work: Material, head: str, image_ids: list[str], units: Units) -> _Hea
     candidates = work.embed(texts)
     row = {image: i for i, image in enumerate(image_ids)}
     column = {text: i for i, text in enumerate(texts)}
+    own = np.zeros(right.shape)
+    own[[row[i] for i in captions["image_id"]], [column[t] for t in captions["text"]]] = 1
     return _Head(
         head,
         units,
@@ -136,6 +221,7 @@ def _head(work: Material, head: str, image_ids: list[str], units: Units) -> _Hea
         cosine_similarity(work.embeddings[f"test/{head}"], candidates),
         cosine_similarity(candidates, candidates)[[column[t] for t in captions["text"]]],
         np.array([row[i] for i in captions["image_id"]]),
+        own,
     )
 
 

@@ -154,6 +154,19 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             "category",
             "trials right",
         ),
+        *(
+            (
+                f"image_retrieval_top{k}",
+                f"image_retrieval_top{k}",
+                f"Which image, by all heads together, top {k}",
+                "How often the image seen is "
+                + ("the first" if k == 1 else f"among the first {k}")
+                + " of the test images, when all heads' captions speak together.",
+                "caption",
+                "trials right",
+            )
+            for k in (1, 5)
+        ),
         (
             r"(retrieval|caption).*top_?1\b|(retrieval|caption).*top_?1_",
             "retrieval_top1",
