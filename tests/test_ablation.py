@@ -65,7 +65,7 @@ def test_images_as_targets_name_the_image(small_study: Path, base, tmp_path: Pat
 
     study = Study(small_study)
     rows = ablate(study, tmp_path / "a", base, what=["target"], seeds=1, draw=False)
-    found = {r["variant"] for r in rows if r["measure"] == "image_retrieval_within_class"}
+    found = {r["variant"] for r in rows if r["measure"] == "image_retrieval"}
     assert found == {"captions", "image"}
     encoder = ImageTargets(f"builtin@{small_study}", device="cpu")
     one = encoder.embed(["image img-0", "image img-5"])

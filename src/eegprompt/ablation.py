@@ -63,6 +63,8 @@ class Variant:
         Nested settings that differ from the base.
     joined : bool
         Trained on one joined caption an image instead of the kinds.
+    image : bool
+        Trained on the images' own embeddings; nothing is drawn, for there are no words.
     trainable : bool
         False for a baseline that only classifies: its class accuracy is read from the base's scores.
     """
