@@ -60,7 +60,7 @@ Progress = Callable[[int, int, str], None]
 
 _BATCH = 256
 _SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
-_NOISE = 200  # trials of noise that thresholds are fitted on, and trials that noise is matched to
+_MATCHED = 200  # trials that noise is matched to, at most
 
 
 def image_seed(seed: int, trial: int, sample: int = 0) -> int:
@@ -641,7 +641,6 @@ def _retrieve_captions(
 
     pools = candidate_pools(study, fold, captions, decoder.heads, config.decoding.pool, embed)
     truth = reference_captions(study, captions, decoder.heads, fold.val)
-    noise = embed_noise(decoder, study, fold.val, range(_NOISE), config.seed, progress)
     decoder.pools = pools
     decoder.calibrations = {
         head: Calibration.fit(
@@ -649,7 +648,7 @@ def _retrieve_captions(
             embeddings["val"][head],
             embed([texts[0] for texts in truth[head]]),
             pools[head],
-        ).with_noise(noise[head], pools[head])
+        )
         for head in decoder.heads
     }
     decoder.settings = {
@@ -700,11 +699,13 @@ def composer_of(choices: Mapping[str, Any], calibrations: Mapping[str, Calibrati
     Composer
     """
     names = ("selection", "order", "deduplicate", "style", "route")
-    rate = choices.get("abstain")
+    worth = choices.get("abstain")
     return Composer(
         **{name: choices[name] for name in names if name in choices},
         accuracy={head: c.mean for head, c in calibrations.items()},
-        thresholds={} if rate is None else {h: c.threshold(rate) for h, c in calibrations.items()},
+        thresholds={}
+        if worth is None
+        else {head: c.threshold(worth) for head, c in calibrations.items()},
         temperatures={head: c.temperature for head, c in calibrations.items()},
     )
 
@@ -749,7 +750,7 @@ def embed_noise(
     """
     known = {name: i for i, name in enumerate(decoder.subjects)}
     names = study.trials["subject"].astype(str).to_numpy()
-    some = like[np.linspace(0, len(like) - 1, min(len(like), _NOISE)).astype(int)]
+    some = like[np.linspace(0, len(like) - 1, min(len(like), _MATCHED)).astype(int)]
     model = np.asarray(study.eeg[some], dtype=np.float32)
     keys = list(keys)
     who = np.array([known.get(names[like[i % len(like)]], -1) for i in range(len(keys))], np.int64)

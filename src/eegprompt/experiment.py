@@ -74,10 +74,10 @@ class DecodingConfig(_Settings):
     )
     abstain: float | None = Field(
         None,
-        gt=0,
+        ge=0.5,
         lt=1,
-        description="a head is silent unless more confident than it is of noise but for this share "
-        "of trials, e.g. 0.05; none: no head abstains",
+        description="a head is silent where captions of that confidence were worth less than this on "
+        "validation (0.5 is a random caption, 1 the true one), e.g. 0.6; none: no head is silent",
     )
     order: Literal["kinds", "confidence", "object-first"] = Field(
         "kinds",

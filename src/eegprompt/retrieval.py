@@ -490,9 +490,8 @@ class Calibration:
         Name of the pool it was fitted with.
     temperature : float
         For weights over candidates; see :func:`fit_temperature`.
-    noise : tuple of float
-        Confidences of the nearest caption on noise in the place of EEG, sorted; see
-        :meth:`threshold`.
+    thresholds : tuple of float
+        Confidence that a caption must exceed to be worth .50, .51, …, .99; see :meth:`threshold`.
     """
 
     head: str
@@ -502,7 +501,7 @@ class Calibration:
     mean: float = 0.5
     pool: str = "train"
     temperature: float = 0.05
-    noise: tuple[float, ...] = ()
+    thresholds: tuple[float, ...] = ()
 
     @classmethod
     def fit(
@@ -535,7 +534,10 @@ class Calibration:
             return cls(head, n=len(query), mean=mean, pool=pool.name, temperature=temperature)
         first = Logistic.fit(features[:, 0], target[:, 0])
         rest = Logistic.fit(features[:, 1:].reshape(-1, 2), target[:, 1:].ravel())
-        return cls(head, first, rest, len(query), mean, pool.name, temperature)
+        fitted = cls(head, first, rest, len(query), mean, pool.name, temperature)
+        confidence = fitted.confidence(query, pool, indices[:, :1])[:, 0]
+        thresholds = tuple(_reject(confidence, target[:, 0], worth) for worth in _WORTHS)
+        return replace(fitted, thresholds=thresholds)
 
     def confidence(self, query: np.ndarray, pool: CandidatePool, indices: np.ndarray) -> np.ndarray:
         """Confidence of retrieved captions.
@@ -560,57 +562,38 @@ class Calibration:
         told_apart = np.abs(features[:, 0]).any(axis=1)
         return np.where(told_apart[:, None], value, 0.5)
 
-    def with_noise(self, query: np.ndarray, pool: CandidatePool) -> Calibration:
-        """The same, knowing how confident the head is of noise.
+    def threshold(self, worth: float) -> float:
+        """Confidence that a head must exceed to speak, so that what it says is worth something.
+
+        Chow's rule of rejection, fitted on the validation trials: of all thresholds the one that
+        maximizes the sum of (value - `worth`) over the trials on which the head would speak, where
+        a caption's value is the target of the calibration: 1 for the true caption, .5 for a random
+        one. A head whose trials above no threshold are worth it never speaks.
 
         Parameters
         ----------
-        query : array, shape (n, n_dims)
-            The head's embeddings of noise that is matched to the validation trials.
-        pool : CandidatePool
-            The pool of the fit.
-        """
-        indices, _ = retrieve(query, pool)
-        confidence = self.confidence(query, pool, indices)[:, 0]
-        return replace(self, noise=tuple(np.sort(np.round(confidence, 6)).tolist()))
-
-    def threshold(self, false_alarms: float) -> float:
-        """Confidence that a head must exceed to speak, so that it seldom speaks of noise.
-
-        With n confidences on noise, the threshold is the k-th smallest of them, k = ⌈(n + 1)(1 −
-        `false_alarms`)⌉: a further trial of noise exceeds it with probability `false_alarms` at
-        most. It is never below .5, for below that a random caption would do as well, and it is 1
-        (which nothing exceeds) where there is too little noise to tell.
-
-        Parameters
-        ----------
-        false_alarms : float
-            In (0, 1).
+        worth : float
+            In [.5, 1), rounded to two digits.
 
         Returns
         -------
         float
-            In [.5, 1].
+            In [0, 1]; 0 if the head always speaks, 1 if it never does, as without validation.
 
         References
         ----------
-        Chow (1970), rejecting where the chance of being right is too small; Vovk, Gammerman and
-        Shafer (2005) and Bates et al. (2023), the quantile that makes the bound hold for finite n.
+        Chow (1970), On optimum recognition error and reject tradeoff; with the threshold fitted as
+        in selective classification (Geifman and El-Yaniv 2017), by validation alone.
 
         Examples
         --------
-        >>> quiet = Calibration("ObjectSnap", noise=tuple(0.5 + i / 200 for i in range(99)))
-        >>> quiet.threshold(0.05)
-        0.97
+        >>> Calibration("ObjectSnap").threshold(0.6)
+        1.0
         """
-        if not 0 < false_alarms < 1:
-            raise InputError(
-                f"the rate of false alarms must lie between 0 and 1, got {false_alarms}"
-            )
-        place = int(np.ceil(round((len(self.noise) + 1) * (1 - false_alarms), 9)))
-        if place > len(self.noise):
-            return 1.0
-        return max(0.5, self.noise[place - 1])
+        place = round((worth - 0.5) * 100)
+        if not 0 <= place < len(_WORTHS):
+            raise InputError(f"a caption's worth must lie in [0.5, 1), got {worth}")
+        return self.thresholds[place] if self.thresholds else 1.0
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -620,10 +603,24 @@ class Calibration:
     def from_dict(cls, stored: dict[str, Any]) -> Calibration:
         """Back from :meth:`to_dict`, through JSON or not."""
         functions = {name: Logistic.from_dict(stored[name]) for name in ("first", "rest")}
-        return cls(**{**stored, **functions, "noise": tuple(stored.get("noise", ()))})
+        thresholds = tuple(stored.get("thresholds", ()))
+        return cls(**{**stored, **functions, "thresholds": thresholds})
 
 
 _FITTED_RANKS = 5
+_WORTHS = tuple(round(0.5 + i / 100, 2) for i in range(50))
+
+
+def _reject(confidence: np.ndarray, value: np.ndarray, worth: float) -> float:
+    """The threshold above which the sum of value - worth is greatest; 1 if none is above 0."""
+    levels, which = np.unique(-confidence, return_inverse=True)  # most confident first
+    gain = np.cumsum(np.bincount(which.reshape(-1), weights=value - worth))
+    best = int(np.argmax(gain))
+    if gain[best] <= 0:
+        return 1.0
+    if best == len(levels) - 1:
+        return 0.0
+    return round(float(-(levels[best] + levels[best + 1]) / 2), 6)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
