@@ -124,8 +124,9 @@ def prompts_of_run(
     )
     stored = run.prompts() if run.prompts_path.exists() else None
     there = list(stored["rung"].unique()) if stored is not None else []
-    # A run without a record was put together elsewhere: its prompts are taken as they are.
-    current = stored is not None and record.get("prompts", {}).get("key", key) == key
+    # Prompts that no decoding is known of were put together elsewhere: they are taken as they are.
+    before = record.get("prompts", {}).get("key") if {"prompts", "decode"} & set(record) else key
+    current = stored is not None and before == key
     wanted = [r for r in PROMPT_RUNGS if r in {*rungs, *BASE_RUNGS, *there}]
     missing = [r for r in wanted if not (current and r in there)]
     if not missing:

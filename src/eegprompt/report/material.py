@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Material", "Missing", "RunMaterial"]
 
-RUNGS = ("eeg", "floor", "ceiling")
-
 
 @dataclass(frozen=True)
 class Missing:

@@ -9,7 +9,8 @@ import numpy as np
 
 from eegprompt.errors import InputError
 from eegprompt.kinds import KINDS
-from eegprompt.report.material import RUNGS, Material, RunMaterial, json_list
+from eegprompt.ladder import RUNGS
+from eegprompt.report.material import Material, RunMaterial, json_list
 from eegprompt.report.pictures import data_uri
 
 __all__ = ["HeadView", "TrialView", "sample_trials", "view_trial"]
@@ -27,6 +28,7 @@ class HeadView:
     truth: tuple[str, ...]
     same: bool | None
     in_prompt: bool | None
+    reason: str = ""
     others: tuple[tuple[str, bool | None], ...] = ()
 
 
@@ -117,10 +119,12 @@ def view_trial(run: RunMaterial, trial_id: int, *, others: int = 0) -> TrialView
     )
     view.pictures["reference"] = _reference(run, image_id)
     for rung in RUNGS:
+        if rung == "reference":
+            continue  # shown at its own size
         path = run.picture(rung, trial_id)
         view.pictures[rung] = data_uri(path) if path else None
-    kept = _prompts(run, view)
-    view.heads = _heads(run, view, kept, others)
+    kept, left_out = _prompts(run, view)
+    view.heads = _heads(run, view, kept, left_out, others)
     _count_right(run, view)
     return view
 
@@ -134,11 +138,14 @@ def _reference(run: RunMaterial, image_id: str) -> str | None:
         return None
 
 
-def _prompts(run: RunMaterial, view: TrialView) -> dict[str, list[dict[str, Any]]]:
-    """Fill in the prompts; returns the captions kept in each rung's prompt."""
+def _prompts(
+    run: RunMaterial, view: TrialView
+) -> tuple[dict[str, list[dict[str, Any]]], list[dict[str, Any]]]:
+    """Fill in the prompts; returns captions kept on each rung, and those eeg's prompt leaves out."""
     kept: dict[str, list[dict[str, Any]]] = {}
+    left_out: list[dict[str, Any]] = []
     if run.prompts is None:
-        return kept
+        return kept, left_out
     rows = run.prompts[run.prompts["trial_id"] == view.trial_id]
     for row in rows.to_dict("records"):
         rung = str(row["rung"])
@@ -147,8 +154,10 @@ def _prompts(run: RunMaterial, view: TrialView) -> dict[str, list[dict[str, Any]
         reason = row.get("reason")
         view.reasons[rung] = reason if isinstance(reason, str) else ""
         kept[rung] = [k for k in json_list(row.get("kept")) if isinstance(k, dict)]
+        if rung == "eeg":
+            left_out = [d for d in json_list(row.get("dropped")) if isinstance(d, dict)]
         view.prompts[rung] = _pieces(run, view.image_id, str(row["text"]), kept[rung])
-    return kept
+    return kept, left_out
 
 
 def _pieces(
@@ -173,12 +182,21 @@ def _pieces(
 
 
 def _heads(
-    run: RunMaterial, view: TrialView, kept: dict[str, list[dict[str, Any]]], others: int
+    run: RunMaterial,
+    view: TrialView,
+    kept: dict[str, list[dict[str, Any]]],
+    left_out: list[dict[str, Any]],
+    others: int,
 ) -> list[HeadView]:
     if run.decodings is None:
         return []
     rows = run.decodings[run.decodings["trial_id"] == view.trial_id].sort_values("rank")
     in_prompt = {(k.get("head"), k.get("text")) for k in kept.get("eeg", [])}
+    reasons = {
+        (c.get("head"), c.get("text")): str(c["reason"])
+        for c in (*left_out, *kept.get("eeg", []))
+        if c.get("reason") and c["reason"] != "all heads speak"
+    }
     views = []
     for head in sorted(rows["head"].unique(), key=_place):
         mine = rows[rows["head"] == head].to_dict("records")
@@ -194,6 +212,7 @@ def _heads(
                 tuple(run.true_captions(view.image_id, head)),
                 run.same_meaning(view.image_id, head, text),
                 (head, text) in in_prompt if "eeg" in kept else None,
+                reasons.get((head, text), ""),
                 tuple(
                     (str(r["text"]), run.same_meaning(view.image_id, head, str(r["text"])))
                     for r in mine[1 : 1 + others]

@@ -15,6 +15,16 @@ __all__ = ["build"]
 
 COUNT = 13  # one explained at length and twelve in the grid
 
+# Rungs beside floor and ceiling, shown of the trial that is explained at length.
+_FURTHER = (
+    ("noise", "Noise", "drawn from what was decoded from noise"),
+    ("shuffled", "Another trial", "drawn from another trial's EEG"),
+    ("wrong-class", "Wrong category", "drawn from the captions of a picture of another category"),
+    ("predicted-class", "Decided category", "drawn from the decided category's name"),
+    ("true-class", "True category", "drawn from the true category's name"),
+    ("reference-vae", "Shown, recoded", "the picture shown, through the generator's own coding"),
+)
+
 
 def build(material: Material) -> Section | None:
     """The sample; None if nothing was decoded or drawn."""
@@ -39,6 +49,7 @@ def build(material: Material) -> Section | None:
         "Shown and drawn" if rungs else "Shown and decoded",
         {
             "columns": columns if rungs else columns[:1],
+            "further": [column for column in _FURTHER if views[0].pictures.get(column[0])],
             "drawn": bool(rungs),
             "absent": [r for r in ("eeg", "floor", "ceiling") if r not in rungs],
             "first": views[0],
