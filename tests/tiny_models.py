@@ -149,8 +149,9 @@ def save_study(
     n_images: int = 24,
     repetitions: int = 2,
     seed: int = 0,
+    pictures: bool = False,
 ) -> Any:
-    """A study with captions and a split by image."""
+    """A study with captions and a split by image; with files of its pictures on request."""
     import numpy as np
     import pandas as pd
 
@@ -180,6 +181,15 @@ def save_study(
     eeg = np.stack([np.concatenate([said[image_id, head] for head in HEADS]) for image_id in shown])
     eeg = (eeg + noise * rng.standard_normal(eeg.shape)).reshape(-1, *SHAPE).astype(np.float32)
     with StudyWriter.open(folder) as writer:
+        if pictures:
+            from PIL import Image
+
+            (writer.folder / "images").mkdir()
+            for i, image in enumerate(images):
+                image["path"] = f"images/{image['image_id']}.png"
+                dots = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
+                large = Image.fromarray(dots).resize((24 + i % 2, 20))  # of two sizes, not square
+                large.save(writer.folder / image["path"])
         writer.append(eeg)
         writer.finish(
             info={

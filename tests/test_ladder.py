@@ -1,0 +1,431 @@
+"""The ladder: each rung is what it is named, and differs from the others in that alone."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import tiny_models
+from eegprompt.artifacts import read_json
+from eegprompt.controls.surrogates import derange, matched_noise
+from eegprompt.decoder import Decoder, decode, image_seed
+from eegprompt.drawing import draw, picture_facts
+from eegprompt.errors import InputError
+from eegprompt.evaluation import evaluate
+from eegprompt.ladder import PROMPT_RUNGS, RUNGS, check_rungs, class_names_decided, prompt_table
+from eegprompt.prompts import HeadCaption
+from eegprompt.run import Run
+from tiny_models import HEADS
+
+
+class Painter:
+    """Paints a color of what it was asked for; takes embeddings, a negative prompt, a round trip."""
+
+    name, revision, max_tokens, supports_embeddings = "painter", "1", 77, True
+
+    def __init__(self):
+        self.asked: list[tuple] = []
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+    def _paint(self, keys):
+        self.asked += keys
+        colors = [hashlib.sha256(repr(key).encode()).digest()[:3] for key in keys]
+        return np.array([np.full((8, 8, 3), list(color), np.uint8) for color in colors])
+
+    def generate(self, prompts, seeds, *, negative_prompt=None):
+        return self._paint([(p, s, negative_prompt) for p, s in zip(prompts, seeds)])
+
+    def embed_prompts(self, prompts):
+        import torch
+
+        rows = [np.frombuffer(hashlib.sha256(p.encode()).digest(), np.uint8) for p in prompts]
+        return {"embeds": torch.tensor(np.array(rows), dtype=torch.float32).view(-1, 2, 16)}
+
+    def generate_from_embeddings(self, embeddings, seeds):
+        rows = embeddings["embeds"].flatten(1).round(decimals=2).tolist()
+        return self._paint([(tuple(row), seed) for row, seed in zip(rows, seeds)])
+
+    def round_trip(self, images):
+        return 255 - images
+
+
+class Bare:
+    """As little as a generator can be."""
+
+    name, revision, max_tokens = "bare", "1", 77
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+    def generate(self, prompts, seeds):
+        return np.zeros((len(prompts), 8, 8, 3), np.uint8)
+
+
+class TextOnly(Painter):
+    """Draws from text alone, and is shown no negative prompt."""
+
+    supports_embeddings = False
+
+    def generate(self, prompts, seeds):
+        return self._paint(list(zip(prompts, seeds)))
+
+
+class Shower(TextOnly):
+    """Wants the training image that stands for the prompt."""
+
+    name, wants = "shower", frozenset({"image_path"})
+
+    def generate(self, prompts, seeds, *, contexts):
+        return self._paint([(c["image_path"], p) for c, p in zip(contexts, prompts)])
+
+
+@pytest.fixture(scope="module")
+def decoded(tmp_path_factory) -> Path:
+    place = tmp_path_factory.mktemp("ladder")
+    clip = tiny_models.save_clip(place / "clip")
+    pipeline = tiny_models.save_pipeline(place / "pipeline")
+    study = tiny_models.save_study(
+        place / "study", clip, noise=0.01, n_images=48, repetitions=4, pictures=True
+    )
+    run = tiny_models.save_run(
+        place / "run", study, clip, pipeline, evaluation={"permutations": 99, "resamples": 100}
+    )
+    return decode(run).path
+
+
+@pytest.fixture
+def run(decoded, tmp_path) -> Run:
+    return Run(shutil.copytree(decoded, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def drawn_run(decoded, tmp_path_factory) -> Run:
+    """All rungs drawn; no test changes it."""
+    run = Run(shutil.copytree(decoded, tmp_path_factory.mktemp("drawn") / "run"))
+    return draw(run, rungs=["all"], generator=Painter())
+
+
+def rows_of(run: Run) -> dict[str, dict[int, dict]]:
+    table = run.prompts().to_dict("records")
+    return {r: {row["trial_id"]: row for row in table if row["rung"] == r} for r in PROMPT_RUNGS}
+
+
+def files(run: Run) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(run.path)): p.read_bytes()
+        for p in sorted((run.path / "images").rglob("*.png"))
+    }
+
+
+def said(row: dict) -> dict[str, str]:
+    return {c["head"]: c["text"] for c in json.loads(row["kept"])}
+
+
+# -- what the rungs are ---------------------------------------------------------------------------
+def test_each_rung_is_what_it_is_named(drawn_run):
+    study, rows = drawn_run.study(), rows_of(drawn_run)
+    images = study.trials["image_id"].astype(str)
+    categories = study.trials["category"].astype(str)
+    captions = study.captions("words").set_index(["image_id", "kind"])["text"]
+    of = {image: {h: captions[image, h] for h in HEADS} for image in set(images)}
+    test = drawn_run.fold().test.tolist()
+    assert all(sorted(rows[rung]) == sorted(test) for rung in PROMPT_RUNGS)
+    for trial in test:
+        assert said(rows["ceiling"][trial]) == of[images[trial]]
+        wrong = said(rows["wrong-class"][trial])
+        sources = [image for image in of if of[image] == wrong]
+        assert sources and all(
+            categories[images == i].iloc[0] != categories[trial] for i in sources
+        )
+        assert rows["true-class"][trial]["text"] == categories[trial]
+        assert rows["predicted-class"][trial]["text"] in set(categories)
+        donor = int(rows["shuffled"][trial]["reason"].split()[3].rstrip(";"))
+        assert images[donor] != images[trial] and donor in test
+        assert study.trials["subject"][donor] == study.trials["subject"][trial]
+        assert rows["shuffled"][trial]["text"] == rows["eeg"][donor]["text"]
+        for rung in ("floor", "ceiling", "wrong-class"):
+            assert rows[rung][trial]["heads"] == rows["eeg"][trial]["heads"]
+    decided = [rows["predicted-class"][t]["text"] == categories[t] for t in test]
+    assert np.mean(decided) > 0.9  # the oracle's heads say what was planted
+    assert class_names_decided(drawn_run)[test[0]][1] > 0.5
+
+
+def test_what_is_not_in_the_eeg_is_at_chance(drawn_run):
+    study, rows = drawn_run.study(), rows_of(drawn_run)
+    captions = study.captions("words").set_index(["image_id", "kind"])["text"]
+    images = study.trials["image_id"].astype(str)
+    right = {
+        rung: np.mean([said(row)["ObjectSnap"] == captions[images[trial], "ObjectSnap"]
+                       for trial, row in rows[rung].items()])
+        for rung in ("eeg", "floor", "noise", "shuffled")
+    }  # fmt: skip
+    assert right["eeg"] > 0.95
+    for rung in ("floor", "noise", "shuffled"):  # four objects
+        assert 0.05 < right[rung] < 0.45, (rung, right)
+
+
+def test_rungs_differ_by_what_they_are_drawn_from_and_by_nothing_else(drawn_run):
+    entry = read_json(drawn_run.path / "drawing.json")["generators"]["painter"]
+    assert entry["rungs"] == dict.fromkeys(RUNGS, True)
+    looks = set()
+    for trial in entry["trial_ids"]:
+        facts = {r: picture_facts(drawn_run.image_path("painter", r, trial)) for r in RUNGS}
+        assert {facts[r]["seed"] for r in PROMPT_RUNGS} == {str(image_seed(0, trial, 0))}
+        looks |= {facts[r]["look"] for r in PROMPT_RUNGS}
+    assert len(looks) == 1
+
+
+def test_references_are_shown_at_the_size_that_is_drawn_and_through_the_generator(drawn_run):
+    study = drawn_run.study()
+    trial = read_json(drawn_run.path / "drawing.json")["generators"]["painter"]["trial_ids"][3]
+    shown, back = (
+        np.asarray(Image.open(drawn_run.image_path("painter", rung, trial)))
+        for rung in ("reference", "reference-vae")
+    )
+    own = study.load_images([study.trials["image_id"][trial]])[0]
+    small = np.asarray(Image.fromarray(own).resize((8, 8), Image.Resampling.BICUBIC))
+    assert np.array_equal(shown, small) and np.array_equal(back, 255 - small)
+
+
+# -- only what is missing -------------------------------------------------------------------------
+def test_only_what_is_missing_is_composed_and_drawn_in_any_order_and_batch(run, drawn_run):
+    before = run.prompts()
+    run.config["drawing"]["batch_size"] = 3
+    first = Painter()
+    draw(run, rungs=["ceiling", "shuffled"], generator=first)
+    kept = files(run)
+    assert {Path(name).parent.name for name in kept} == {"ceiling", "shuffled"}
+    run.config["drawing"]["batch_size"] = 50
+    second = Painter()
+    draw(run, rungs=["all"], generator=second)
+    assert not set(first.asked) & set(second.asked)
+    assert set(kept.items()) <= set(files(run).items())
+    assert files(run) == files(drawn_run)
+    table = run.prompts()
+    same = table[table["rung"].isin(["eeg", "floor", "ceiling"])].reset_index(drop=True)
+    assert same.equals(before)
+    third = Painter()
+    draw(run, rungs=["all"], generator=third)
+    assert not third.asked and files(run) == files(drawn_run)
+
+
+def test_decoding_again_with_another_choice_keeps_the_rungs_and_changes_their_heads(run):
+    draw(run, rungs=["noise", "wrong-class"], generator=Painter())
+    retrieved = run.decodings_path.read_bytes()
+    run.config["decoding"]["selection"] = "heads:MoodFeel,ColorTone"
+    decode(run)
+    rows = rows_of(run)
+    assert set(rows["noise"]) == set(rows["wrong-class"]) == set(run.fold().test.tolist())
+    for rung in ("eeg", "floor", "noise", "shuffled", "wrong-class", "ceiling"):
+        for row in rows[rung].values():
+            assert json.loads(row["heads"]) == ["ColorTone", "MoodFeel"]
+    entry = json.loads(next(iter(rows["eeg"].values()))["dropped"])
+    assert [(c["head"], c["reason"]) for c in entry] == [("ObjectSnap", "not asked for")]
+    assert json.loads(next(iter(rows["eeg"].values()))["kept"])[0]["reason"] == "named"
+    assert run.decodings_path.read_bytes() == retrieved
+    before = files(run)
+    again = Painter()
+    draw(run, rungs=["noise", "wrong-class"], generator=again)
+    assert again.asked and files(run).keys() == before.keys() and files(run) != before
+
+
+def test_rungs_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
+    assert check_rungs(["ceiling", "all"]) == list(RUNGS)
+    assert check_rungs(["ceiling", "eeg", "eeg"]) == ["eeg", "ceiling"]
+    with pytest.raises(InputError, match="bare has none; leave the rung out"):
+        draw(run, rungs=["reference-vae"], generator=Bare())
+    study = run.study()
+    one = shutil.copytree(study.path, tmp_path / "one")
+    import pandas as pd
+
+    trials = pd.read_parquet(one / "trials.parquet").assign(category="cat")
+    trials.to_parquet(one / "trials.parquet")
+    run.config["study"] = str(one)
+    for rung in ("wrong-class", "predicted-class"):
+        with pytest.raises(InputError, match=f"'{rung}' needs .*leave the rung out"):
+            prompt_table(run, Painter(), [rung])
+
+
+# -- other ways to a picture ----------------------------------------------------------------------
+def test_a_generator_that_wants_an_image_is_shown_the_one_of_the_best_caption(run):
+    shower = Shower()
+    draw(run, rungs=["eeg", "ceiling", "true-class"], generator=shower)
+    study = run.study()
+    train = study.trials.iloc[run.fold().train]
+    path_of = {str(study.image_path(i)): i for i in set(train["image_id"])}
+    captions = study.captions("words").set_index(["image_id", "kind"])["text"]
+    category = dict(zip(train["image_id"], train["category"]))
+    rows = rows_of(run)
+    texts = {row["text"]: row for rung in ("eeg", "ceiling") for row in rows[rung].values()}
+    assert shower.asked
+    for path, prompt in shower.asked:
+        image = path_of[path]
+        if prompt in texts:
+            kept = json.loads(texts[prompt]["kept"])
+            best = max(kept, key=lambda c: c["confidence"] or 0)
+            assert captions[image, best["head"]] == best["text"]
+        else:
+            assert category[image] == prompt
+    facts = picture_facts(next((run.path / "images" / "shower" / "eeg").glob("*.png")))
+    assert facts["image"].endswith(".png") and "/" not in facts["image"]
+    again = Shower()
+    draw(run, rungs=["eeg", "ceiling", "true-class"], generator=again)
+    assert not again.asked
+    with pytest.raises(InputError, match="only a run with its study knows"):
+        Decoder.from_pretrained(run).draw(["a cat"], Shower())
+
+
+def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_path):
+    run.config["decoding"].update(route="embeddings", selection="top-k:2", top_k=3)
+    decode(run)
+    rows = rows_of(run)
+    for row in rows["eeg"].values():
+        kept = json.loads(row["kept"])
+        assert sum(c["weight"] for c in kept) == pytest.approx(1, abs=3e-3)
+        assert len(set(json.loads(row["heads"]))) == 2
+    heads = [{c["head"] for c in json.loads(row["kept"])} for row in rows["eeg"].values()]
+    assert heads == [
+        {c["head"] for c in json.loads(row["kept"])} for row in rows["ceiling"].values()
+    ]
+    other = Run(shutil.copytree(run.path, tmp_path / "other"))
+    other.config.update({**run.config, "drawing": {**run.config["drawing"]}})
+    for one, size in ((run, 2), (other, 40)):
+        one.config["drawing"]["batch_size"] = size
+        draw(one, rungs=["eeg", "floor", "true-class", "ceiling"], generator=Painter())
+    assert files(run) == files(other) and len(files(run)) == 4 * 12
+    with pytest.raises(InputError, match=r"painter draws from text alone.*decoding.route=text"):
+        draw(run, rungs=["eeg"], generator=TextOnly())
+
+
+def test_a_blend_of_one_caption_is_that_caption_drawn(run):
+    """With a real pipeline: the way through embeddings changes nothing by itself."""
+    decoder = Decoder.from_pretrained(run)
+    eeg = run.study().eeg[:2]
+    settings = decoder.settings["decoding"]
+    assert settings["route"] == "text"
+    decoded = decoder.decode(eeg, top_k=1)
+    choices = {"selection": "heads:ObjectSnap"}
+    plain = decoder.prompts(decoded, **choices)
+    blend = decoder.prompts(decoded, route="embeddings", per_head=1, **choices)
+    assert [p.parts for p in blend] == [((p.text, 1.0),) for p in plain]
+    a, b = decoder.draw(plain, seed=3), decoder.draw(blend, seed=3)
+    assert np.abs(a.astype(int) - b).max() <= 1
+    assert not np.array_equal(a, decoder.draw(plain, seed=3, sample=1))
+
+
+def test_a_negative_prompt_is_handed_over_and_decides_the_picture(run):
+    draw(run, rungs=["eeg"], generator=Painter())
+    before = files(run)
+    run.config["drawing"]["negative_prompt"] = "text"
+    painter = Painter()
+    draw(run, rungs=["eeg"], generator=painter)
+    assert {negative for _, _, negative in painter.asked} == {"text"}
+    assert files(run).keys() == before.keys() and not set(files(run).values()) & set(
+        before.values()
+    )
+    assert picture_facts(run.path / next(iter(before)))["negative_prompt"] == "text"
+    with pytest.raises(InputError, match="painter takes no negative prompt; leave"):
+        draw(run, rungs=["eeg"], generator=TextOnly())
+
+
+def test_a_blanked_picture_is_recorded_and_never_scored(run):
+    class Prude(Painter):
+        def generate(self, prompts, seeds, **more):
+            out = super().generate(prompts, seeds, **more)
+            self.blanked = [seed % 2 == 0 for seed in seeds]
+            return out
+
+    draw(run, rungs=["eeg"], generator=Prude())
+    facts = [picture_facts(path) for path in (run.path / "images/painter/eeg").glob("*.png")]
+    blank = [f for f in facts if f.get("blanked")]
+    assert [f for f in facts if int(f["seed"]) % 2 == 0] == blank and 0 < len(blank) < len(facts)
+    again = Prude()
+    draw(run, rungs=["eeg"], generator=again)
+    assert not again.asked  # the same seed would be blanked again
+
+    from eegprompt.evaluation._material import Material
+    from eegprompt.evaluation._pictures import _pictures, _prompts
+
+    work = Material(run)
+    assert len(_pictures(work, "painter", "eeg", _prompts(work, "painter"))) == 12 - len(blank)
+    assert any("safety checker of generator 'painter'" in m for m in work.missing)
+
+
+def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
+    decoder = Decoder.from_pretrained(run.encoder_dir)
+    decoded = decoder.decode(run.study().eeg[:4])
+    prompts = decoder.prompts(
+        decoded, Painter(), selection="top-k:1", order="confidence", style="ink", abstain=0.6
+    )
+    best = [max(c, key=lambda caption: caption.confidence) for c in decoded.captions()]
+    assert [p.text for p in prompts] == [f"{caption.text}, ink" for caption in best]
+    assert all(isinstance(p.kept[0], HeadCaption) and p.why[0] for p in prompts)
+    assert decoder.draw(prompts, Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
+    with pytest.raises(InputError, match="unknown choice 'oder'; did you mean 'order'"):
+        decoder.prompts(decoded, Painter(), oder="kinds")
+
+
+# -- scores ---------------------------------------------------------------------------------------
+def test_every_rung_that_exists_is_scored_and_the_others_are_named(run):
+    draw(run, rungs=["eeg", "noise", "reference", "reference-vae"], generator=Painter())
+    rows = evaluate(run)
+    values = {(r["metric"], r["rung"]): r for r in rows if r.get("generator") == "painter"}
+    assert {rung for metric, rung in values if metric == "pixcorr"} == {
+        "eeg", "noise", "reference", "reference-vae", "gray", "mean-image",
+    }  # fmt: skip
+    assert values["two_way_late", "reference"]["value"] > 0.95
+    assert values["pixcorr", "reference"]["value"] > 0.7
+    assert values["pixcorr", "reference-vae"]["value"] < -0.7  # the painter inverts
+    assert abs(values["pixcorr", "noise"]["value"]) < 0.2 and values["pixcorr", "noise"]["n"] == 12
+    missing = read_json(run.scores_path)["missing"]
+    assert any(
+        m.endswith("--rungs shuffled,wrong-class,predicted-class,true-class'") for m in missing
+    )
+
+
+# -- noise and exchange ---------------------------------------------------------------------------
+def test_matched_noise_has_the_spectrum_and_covariance_and_nothing_else():
+    rng = np.random.default_rng(0)
+    time = np.arange(128) / 128
+    evoked = np.exp(-((time - 0.3) ** 2) / 0.002)
+    mixing = np.array([[1.0, 0.5], [0.0, 1.0], [2.0, -1.0]])
+    eeg = mixing @ (rng.standard_normal((150, 2, 128)).cumsum(axis=2) / 8 + 3 * evoked) * 1e-6
+    noise = matched_noise(eeg, range(600), seed=1)
+    power = [np.abs(np.fft.rfft(x * 1e6, axis=2)) ** 2 for x in (eeg, noise)]
+    ratio = power[1].mean(axis=0)[:, 1:20] / power[0].mean(axis=0)[:, 1:20]
+    assert 0.85 < ratio.mean() < 1.15 and (np.abs(np.log(ratio)) < 0.4).all()
+    a, b = (np.corrcoef(x.transpose(1, 0, 2).reshape(3, -1)) for x in (eeg, noise))
+    np.testing.assert_allclose(a, b, atol=0.1)
+    # Nothing happens at a moment: the mean over trials is flat where the evoked response stood.
+    assert np.abs(eeg.mean(axis=0)[0]).max() > 8 * np.abs(noise.mean(axis=0)[0]).max()
+    assert np.array_equal(matched_noise(eeg, [7, 3], seed=1), noise[[7, 3]])
+    assert not np.array_equal(matched_noise(eeg, [7], seed=2)[0], noise[7])
+    with pytest.raises(InputError, match="got shape"):
+        matched_noise(eeg[0], [1], seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_exchanged_trials_meet_neither_themselves_nor_their_image(seed):
+    rng = np.random.default_rng(seed)
+    images = [f"i{i}" for i in rng.integers(0, 7, 60)]
+    subjects = [f"s{i % 3}" for i in range(60)]
+    order = derange(images, seed, strata=subjects)
+    assert sorted(order) == list(range(60)) and np.array_equal(
+        order, derange(images, seed, strata=subjects)
+    )
+    assert not any(
+        images[i] == images[j] or subjects[i] != subjects[j] for i, j in enumerate(order)
+    )
+    assert not np.array_equal(order, derange(images, seed + 1, strata=subjects))
+    alone = derange(["a", "a", "a", "b"], seed)
+    assert sorted(alone) == [0, 1, 2, 3] and all(i != j for i, j in enumerate(alone))
+    with pytest.raises(InputError, match="at least two trials"):
+        derange(["a"], 0)
