@@ -59,7 +59,7 @@ study = Study(sys.argv[1])
 config = load_config({
     "study": sys.argv[1], "split": "by-image", "captions": "classes", "kinds": ["ObjectSnap"],
     "encoder": {"options": {"width": 8, "depth": 1}},
-    "training": {"epochs": 1, "fitted_steps": ["standardize"]},
+    "training": {"epochs": 1, "fitted_steps": []},
 })
 print("ready", flush=True)
 train(study, sys.argv[2], config)

@@ -19,6 +19,7 @@ from eegprompt.data.splits import (
     forward_in_block,
     leave_classes_out,
     make_split,
+    official,
 )
 from eegprompt.errors import InputError, SplitError, UnknownNameError
 from eegprompt.registry import names
@@ -137,6 +138,8 @@ KINDS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "by-run, one subject": (by_run, {}, {"subject": "2"}),
     "by-subject": (by_subject, {"subjects": 3}, {}),
     "by-subject, another subject validates": (by_subject, {"subjects": 3}, {"val_from": "group"}),
+    "by-subject, other images": (by_subject, {"subjects": 3}, {"images": "apart", "val": 0.2}),
+    "by-run, other images": (by_run, {}, {"images": "apart", "val": 0.25, "test": 0.25}),
     "cross-session": (cross_session, {}, {}),
     "by-image": (by_image, {}, {"val": 0.2, "test": 0.2}),
     "by-image, folds": (by_image, {}, {"folds": 4, "val": 0.2}),
@@ -328,8 +331,48 @@ def test_leaks_are_found(tmp_path: Path) -> None:
         check_split(study, leak)
 
 
+def test_the_dataset_s_own_split_is_never_counted_anew(tmp_path: Path) -> None:
+    study = make(tmp_path / "study")
+    with pytest.raises(SplitError, match=r"has no split 'official'; .* 'eegprompt import'"):
+        official(study)
+    (whole,) = by_image(study, val=0.2, test=0.2).folds
+    how = {"kind": "official", "kept_apart": ["images"]}
+    study.write_split(Split("official", (whole,), how))
+    study.write_split(by_run(study))
+    assert official(study).how == how
+    split = make_split(study, "official", subject="2")
+    assert split.name == "official-subject-2" and study.split(split.name).how["subject"] == "2"
+    of_two = np.flatnonzero((study.trials["subject"] == "2").to_numpy())
+    for side, ids in sides(split.folds[0]).items():
+        assert ids.tolist() == np.intersect1d(sides(whole)[side], of_two).tolist()
+    with pytest.raises(SplitError, match="was not brought by the dataset"):
+        official(study, source="by-run")
+    study.write_split(Split("official", (Fold(of_two[:4], of_two[4:5], of_two[5:6]),), how))
+    with pytest.raises(SplitError, match="subject 1 has no trial on the train side"):
+        official(study, subject="1")
+
+
+def test_images_on_two_sides_are_counted_or_kept_apart(tmp_path: Path) -> None:
+    study = make(tmp_path / "study", subjects=3)
+    shared = by_subject(study)
+    assert shared.how["images_on_two_sides"][0]["train, test"] == 24
+    assert "images" not in shared.how["kept_apart"]
+    apart = by_subject(study, images="apart", test=0.25)
+    assert apart.how["kept_apart"] == ["samples", "images"]
+    for fold, subject in zip(apart.folds, "123"):
+        assert set(study.trials.loc[fold.test, "subject"]) == {subject}
+        assert subject not in set(study.trials.loc[fold.train, "subject"])
+        assert study.trials.loc[fold.test, "image_id"].nunique() == 6
+        assert study.trials.loc[fold.test, "category"].nunique() == 3
+    with pytest.raises(SplitError, match="leave 'images' at 'shared'"):
+        by_run(make(tmp_path / "b", identity="category"), images="apart")
+    with pytest.raises(UnknownNameError, match="did you mean 'apart'"):
+        by_run(study, images="aprt")
+
+
 def test_make_split_writes_any_registered_kind(tmp_path: Path) -> None:
     study = make(tmp_path / "study", classes=6)
+    study.write_split(Split("official", by_image(study).folds, {"kind": "official"}))
     for kind in names("split"):
         split = make_split(study, kind, **({"val": 0.2} if kind == "by-image" else {}))
         assert study.split(kind).how["kind"] == split.how["kind"] == kind

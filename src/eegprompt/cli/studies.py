@@ -225,8 +225,8 @@ def split(
         str,
         typer.Argument(
             metavar="KIND",
-            help="How: by-image, by-run, by-subject, cross-session, forward-in-block or "
-            "leave-classes-out.",
+            help="How: by-image, by-run, by-subject, cross-session, forward-in-block, "
+            "leave-classes-out or official.",
         ),
     ],
     name: Annotated[str | None, typer.Option(help="The split's name; default: KIND.")] = None,

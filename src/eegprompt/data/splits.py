@@ -35,9 +35,11 @@ __all__ = [
     "forward_in_block",
     "leave_classes_out",
     "make_split",
+    "official",
 ]
 
 ValidationFrom = Literal["blocks", "group"]
+SharedImages = Literal["shared", "apart"]
 
 
 # -- what every split goes through ---------------------------------------------------------------
@@ -94,6 +96,11 @@ def _finish(
         "left_out_for_overlap": left_out,
         "n_trials": study.n_trials,
     }
+    if not images_apart and study.image_identity == "known":
+        how["images_on_two_sides"] = [
+            {f"{a}, {b}": len(images) for (a, b), images in shared_images(study, fold).items()}
+            for fold in folds
+        ]
     if not has_onsets(study):
         how["note"] = "onsets are not known, so shared samples could not be looked for"
     split = Split(name or kind, tuple(folds), how)
@@ -201,11 +208,15 @@ def _leave_group_out(
     folds: int | None,
     within: np.ndarray | None,
     eligible: np.ndarray,
-    images_apart: bool = False,
+    images: SharedImages,
+    test: float,
     **arguments: Any,
 ) -> Split:
     """Folds that each leave out a group of trials (or, with `folds`, a share of the groups)."""
-    val = _checked_fraction("val", val)
+    val, test = _checked_fraction("val", val), _checked_fraction("test", test)
+    if images not in ("shared", "apart"):
+        raise UnknownNameError("treatment of images", images, ["shared", "apart"])
+    side_of_image = _sides_of_images(study, seed, val, test) if images == "apart" else None
     if val_from not in ("blocks", "group"):
         raise UnknownNameError("source of validation trials", val_from, ["blocks", "group"])
     rng = np.random.default_rng(seed)
@@ -235,16 +246,22 @@ def _leave_group_out(
             else [list(p) for p in np.array_split(rng.permutation(np.array(present)), folds)]
         )
         for out in tested:
-            test = inside[np.isin(groups[inside], out)]
-            rest = np.setdiff1d(inside, test)
+            tested_ids = inside[np.isin(groups[inside], out)]
+            rest = np.setdiff1d(inside, tested_ids)
             if val_from == "group":
                 others = [g for g in present if g not in out]
                 held = others[int(rng.integers(len(others)))]
                 validation = rest[groups[rest] == held]
                 train = np.setdiff1d(rest, validation)
+            elif side_of_image is not None:
+                train = validation = rest
             else:
                 train, validation = _blocks(study, rest, val, rng)
-            parts.append((train, validation, test))
+            if side_of_image is not None:
+                train = train[side_of_image[train] == "train"]
+                validation = validation[side_of_image[validation] == "val"]
+                tested_ids = tested_ids[side_of_image[tested_ids] == "test"]
+            parts.append((train, validation, tested_ids))
             labels.append(", ".join(map(str, out)))
     return _finish(
         study,
@@ -252,20 +269,49 @@ def _leave_group_out(
         name,
         parts,
         labels,
-        images_apart=images_apart,
+        images_apart=images == "apart",
         same_classes=True,
         seed=seed,
         val=val,
         val_from=val_from,
-        validation=(
-            f"one contiguous stretch of each training recording, {val:g} of its trials, at a seeded "
-            "place where it mirrors the classes"
-            if val_from == "blocks"
-            else f"one other {what}, drawn by the seed"
-        ),
+        validation=_validation_in_words(what, val, val_from, images),
         n_folds=folds,
+        images=images,
+        **({"test": test} if images == "apart" else {}),
         **arguments,
     )
+
+
+def _validation_in_words(what: str, val: float, val_from: str, images: str) -> str:
+    if val_from == "group":
+        return f"one other {what}, drawn by the seed"
+    if images == "apart":
+        return f"{val:g} of the images, drawn by the seed"
+    return (
+        f"one contiguous stretch of each training recording, {val:g} of its trials, at a seeded place "
+        "where it mirrors the classes"
+    )
+
+
+def _sides_of_images(study: Study, seed: int, val: float, test: float) -> np.ndarray:
+    """Side of each trial's image, images drawn within classes; one picture is one image."""
+    if study.image_identity != "known":
+        raise SplitError(
+            f"{study.path} knows only the category of what was shown, so images cannot be kept "
+            "apart; leave 'images' at 'shared'"
+        )
+    if val + test >= 1:
+        raise SplitError(f"validation ({val:g}) and test ({test:g}) leave no training images")
+    keys = study.trials["image_id"].map(picture_keys(study)).to_numpy().astype(str)
+    category = _categories(study)
+    rng = np.random.default_rng(seed)
+    result = np.full(study.n_trials, "train", dtype=object)
+    for name in np.unique(category):
+        members = rng.permutation(np.unique(keys[category == name]))
+        n_test, n_val = (max(1, round(f * len(members))) for f in (test, val))
+        result[np.isin(keys, members[:n_test])] = "test"
+        result[np.isin(keys, members[n_test : n_test + n_val])] = "val"
+    return result
 
 
 # -- the kinds -----------------------------------------------------------------------------------
@@ -278,6 +324,8 @@ def by_run(
     folds: int | None = None,
     subject: str | None = None,
     within_subject: bool = True,
+    images: SharedImages = "shared",
+    test: float = 0.2,
     name: str | None = None,
 ) -> Split:
     """Leave one run (continuous file) out in each fold.
@@ -298,6 +346,12 @@ def by_run(
         Use this subject's trials only.
     within_subject : bool
         Train on runs of the tested subject only; else on all other runs of all subjects.
+    images : {"shared", "apart"}
+        ``"apart"``: besides, no image is on two sides. Shares of the images, drawn within classes,
+        are for validation (`val`) and for testing (`test`), and trials that show others are left
+        out of those sides. Else how many images stand on two sides is recorded.
+    test : float
+        Fraction of the images that test, in (0, 0.9), where `images` is ``"apart"``.
     name : str, optional
         Default ``"by-run"``.
 
@@ -331,6 +385,8 @@ def by_run(
         eligible=eligible,
         subject=subject,
         within_subject=within_subject,
+        images=images,
+        test=test,
     )
 
 
@@ -341,13 +397,15 @@ def by_subject(
     val: float = 0.15,
     val_from: ValidationFrom = "blocks",
     folds: int | None = None,
+    images: SharedImages = "shared",
+    test: float = 0.2,
     name: str | None = None,
 ) -> Split:
     """Leave one subject out in each fold; subjects may have seen the same images.
 
     Parameters
     ----------
-    study, seed, val, val_from, folds, name
+    study, seed, val, val_from, folds, images, test, name
         As in :func:`by_run`, with subjects in place of runs; ``val_from="group"`` selects on
         another subject.
 
@@ -369,6 +427,8 @@ def by_subject(
         folds=folds,
         within=None,
         eligible=np.arange(study.n_trials),
+        images=images,
+        test=test,
     )
 
 
@@ -380,13 +440,15 @@ def cross_session(
     val_from: ValidationFrom = "blocks",
     folds: int | None = None,
     subject: str | None = None,
+    images: SharedImages = "shared",
+    test: float = 0.2,
     name: str | None = None,
 ) -> Split:
     """Leave one session (recording day) out in each fold, within subjects.
 
     Parameters
     ----------
-    study, seed, val, val_from, folds, subject, name
+    study, seed, val, val_from, folds, subject, images, test, name
         As in :func:`by_run`, with sessions in place of runs.
 
     Raises
@@ -410,6 +472,8 @@ def cross_session(
         within=subjects.to_numpy(),
         eligible=_of_subject(study, subject),
         subject=subject,
+        images=images,
+        test=test,
     )
 
 
@@ -663,6 +727,61 @@ def forward_in_block(
         left_out_for_embargo=n_embargoed,
         subject=subject,
     )
+
+
+def official(
+    study: Study, *, subject: str | None = None, source: str = "official", name: str | None = None
+) -> Split:
+    """Take the dataset's own split, of all trials or of one subject's.
+
+    A dataset's own split is written when the dataset is imported, resolved on the list it was made
+    for; here trials are only left out of it, never counted anew.
+
+    Parameters
+    ----------
+    study : Study
+        One whose import brought a split.
+    subject : str, optional
+        Keep this subject's trials only.
+    source : str, default "official"
+        Name of the split in the study, where it has several.
+    name : str, optional
+        Default ``"official"``, or ``"official-subject-NAME"``.
+
+    Raises
+    ------
+    SplitError
+        If the dataset brought none, or a side would be empty.
+    """
+    if source not in study.split_names():
+        raise SplitError(
+            f"{study.path} has no split '{source}'; a dataset's own split comes with 'eegprompt "
+            f"import' (splits there: {', '.join(study.split_names()) or 'none'})"
+        )
+    given = study.split(source)
+    if given.how.get("kind") != "official":
+        raise SplitError(
+            f"the split '{source}' of {study.path} was not brought by the dataset; name the one that "
+            "was with 'source'"
+        )
+    eligible = _of_subject(study, subject)
+    folds = []
+    for index, fold in enumerate(given.folds):
+        sides = {s: np.intersect1d(getattr(fold, s), eligible) for s in ("train", "val", "test")}
+        empty = [side for side, ids in sides.items() if not len(ids)]
+        if empty:
+            raise SplitError(
+                f"subject {subject} has no trial on the {empty[0]} side of fold {index} of '{source}'; "
+                "use another subject, or another kind of split"
+            )
+        folds.append(Fold(**sides))
+    how = dict(given.how)
+    if subject is not None:
+        how |= {"subject": subject, "source": source}
+    default = source if subject is None else f"{source}-subject-{subject}"
+    split = Split(name or default, tuple(folds), how)
+    check_split(study, split)
+    return split
 
 
 def _of_subject(study: Study, subject: str | None) -> np.ndarray:
