@@ -22,7 +22,7 @@ from eegprompt.captions.quality import (
     text_problem,
     wrong_language,
 )
-from eegprompt.captions.review import example_page
+from eegprompt.captions.review import example_page, review_table
 from eegprompt.captions.rules import describe, measure
 from eegprompt.captions.salient import salient_mask
 from eegprompt.errors import CaptionError, InputError, UnknownNameError
@@ -255,11 +255,33 @@ def test_a_review_finds_what_is_amiss(study: Study) -> None:
     assert not any("not in" in p for p in review_captions(study, "bad", language=None).problems)
 
 
+def test_a_review_finds_boilerplate_and_copies_over_many_images() -> None:
+    ids = [f"i{n}" for n in range(24)]
+    rows = [{"image_id": i, "kind": "ThemeTag", "text": f"theme {n}"} for n, i in enumerate(ids)]
+    rows += [
+        {"image_id": i, "kind": "StoryHint", "text": f"the picture shows a {w} cat"}
+        for i, w in zip(ids, "abcdefghijklmnopqrstuvwx")
+    ]
+    assert review_table(pd.DataFrame(rows[:24]), ids).remarks == [
+        f"the set has no captions of the kinds {', '.join(k for k in KINDS if k != 'ThemeTag')}"
+    ]
+    for row in rows[:13]:
+        row["text"] = "hope"
+    found = review_table(pd.DataFrame(rows), ids, count_tokens=len, max_tokens=26)
+    assert "13 of 24 captions ThemeTag say 'hope'" in found.remarks
+    assert "24 of 24 captions StoryHint begin with 'the picture shows a'" in found.remarks
+    assert found.problems == []
+    found = review_table(pd.DataFrame(rows), ids, count_tokens=len, max_tokens=20)
+    assert "24 captions have more than 20 tokens" in found.problems[0]
+
+
 def test_the_page_of_examples_runs_nothing(study: Study) -> None:
     table = pd.DataFrame(
         [{"image_id": "img-0", "kind": "ThemeTag", "text": "<script>alert('x')</script>"}]
     )
-    page = example_page(study, table, "<b>")
+    review = review_table(table, ["img-0"])
+    assert "hold markup" in review.problems[0]
+    page = example_page(study, table, "<b>", review=review)
     assert "<script" not in page and "&lt;script&gt;alert(&#x27;x&#x27;)" in page
     assert "Captions &#x27;&lt;b&gt;&#x27;" in page and "data:image/jpeg" in page
 

@@ -46,6 +46,8 @@ COLUMNS = (
     "key",
 )
 
+_BLOCK = 1 << 20  # bytes
+
 
 class Origin(dict[str, str]):
     """Who writes a set: `captioner`, `model` and `prompt_version`, as text."""
@@ -268,8 +270,16 @@ class CaptionStore:
         if not self.facts_path.exists():
             write_json(self.facts_path, {"origin": dict(self.origin)})
         with _disk_errors(self.journal_path), open(self.journal_path, "ab+") as stream:
-            stream.seek(0)
-            stream.truncate(stream.read().rfind(b"\n") + 1)
+            end = stream.seek(0, os.SEEK_END)
+            while end:  # from the end, block by block: a journal may be larger than memory
+                start = max(0, end - _BLOCK)
+                stream.seek(start)
+                newline = stream.read(end - start).rfind(b"\n")
+                if newline >= 0:
+                    end = start + newline + 1
+                    break
+                end = start
+            stream.truncate(end)
         self._journal_is_whole = True
 
     def compact(self, image_ids: Sequence[str], notes: Sequence[str] = ()) -> pd.DataFrame:
