@@ -92,7 +92,8 @@ def test_the_decoder_finds_a_difference_and_stays_at_chance_without() -> None:
     one = np.zeros(240, int)
     rows, predicted = decode_sides(signal + noise, labels, folds, one)
     assert rows.tolist() == list(range(180, 240))
-    assert score_predictions(predicted, labels[rows], n=199).p < 0.01
+    found = score_predictions(predicted, labels[rows], n=199)
+    assert found.p < 0.01 and found.chance < found.noticed <= found.accuracy
     ps = []
     for s in range(20):
         rows, predicted = decode_sides(RNG(s + 5).standard_normal((240, 6)), labels, folds, one)
@@ -456,3 +457,24 @@ def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     assert (study.path / "audit-by-run.html").exists()
     out = CliRunner().invoke(app, ["audit", str(study.path), "--permutations", "199", "--json"])
     assert json.loads(out.stdout)["verdict"] == "clean"
+
+
+def test_too_few_trials_are_said_to_be_too_few(tmp_path: Path) -> None:
+    found = audit(toy(tmp_path / "s", n=20), permutations=199)
+    assert found["decodable"] is None
+    assert "cannot be told from so few trials" in " ".join(found["evidence"])
+    assert any("little can be found" in text for text in found["limits"])
+
+
+def test_what_would_have_been_noticed_is_the_edge_of_the_test() -> None:
+    three = np.array([0, 1, 1])
+    assert np.isnan(score_predictions(np.array([1, 1, 1]), three, n=999).noticed)
+    labels = RNG(0).integers(0, 2, 200)
+    for seed in range(3):
+        needed = score_predictions(RNG(seed).integers(0, 2, 200), labels, n=999).noticed
+        right = round(needed * 200)
+        for more, below in ((0, True), (-2, False)):
+            predicted = np.where(np.arange(200) < right + more, labels, 1 - labels)
+            # The edge depends a little on how often each class is predicted.
+            p = score_predictions(predicted, labels, n=999).p
+            assert (p < 0.012) == below or abs(p - 0.01) < 0.01

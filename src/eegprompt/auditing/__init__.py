@@ -29,6 +29,7 @@ NO_SPLIT = "(none)"
 """Entry of an audit that was made before the study had a split."""
 
 FORMAT = 1
+FEW = 50
 _STEPS = 5
 
 
@@ -84,6 +85,8 @@ def audit(
     tell(1, _STEPS, "design")
     design = check_design(work)
     time = check_time(work, design["found"], 2, _STEPS)
+    if study.n_trials < FEW:
+        work.limit(f"with {study.n_trials} trials little can be found: 'clean' says little here")
     early = check_prestimulus(work, design["found"], 3, _STEPS)
     decoders = check_decoders(work, 4, _STEPS)
     word = verdict(

@@ -117,7 +117,8 @@ def _words(work: Material, sources: list[dict[str, Any]], found: list[dict[str, 
         p = s.get("p_holm")
         said.append(
             f"Guessing the class of a trial from {of} is right in {s['accuracy']:.0%} of trials; by "
-            f"chance it would be {s['chance']:.0%}" + (f" (p = {p:.3g})." if p is not None else ".")
+            f"chance it would be {s['chance']:.0%}"
+            + (f" (p\u00a0=\u00a0{p:.3f})." if p is not None else ".")
         )
         if s["one_class"]:
             said.append(
@@ -145,15 +146,21 @@ def _listed(names: list[str]) -> str:
 
 
 def _timeline(work: Material, most: int = 600) -> dict[str, Any]:
-    """Class of each trial of one subject in the order of showing, for the figure."""
+    """Class, and side of the first fold, of one subject's trials in the order of showing."""
     if not work.order_known:
         return {}
     rows = np.flatnonzero(work.subject == work.subject[0])
     rows = rows[np.lexsort((work.position[rows], work.recording[rows]))][:most]
     names = list(dict.fromkeys(work.labels[rows].tolist()))
+    side = np.full(work.study.n_trials, 3)
+    if work.split is not None:
+        fold = work.split.folds[0]
+        for number, ids in enumerate((fold.train, fold.val, fold.test)):
+            side[ids] = number
     return {
         "subject": work.study.subjects[int(work.subject[0])],
         "classes": [work.classes[c] for c in names],
         "shown": [names.index(c) for c in work.labels[rows].tolist()],
+        "sides": side[rows].tolist(),
         "breaks": (np.flatnonzero(np.diff(work.recording[rows])) + 1).tolist(),
     }

@@ -28,7 +28,7 @@ DECODERS = {
     "dc": "mean of each channel (DC)",
     "variance": "channel means and log variances",
     "power": "band power",
-    "slow": "slow part, below 5 Hz",
+    "slow": "slow part (below 5 Hz)",
     "surrogate": "phase-randomized surrogates",
 }
 """Linear decoders of an audit; the first is what the others stand beside."""
@@ -71,6 +71,7 @@ def _decoding(found: Decoding) -> dict[str, Any]:
         "n": found.n_trials,
         "units": found.n_units,
         "classes": found.n_classes,
+        "noticed": None if np.isnan(found.noticed) else found.noticed,
         "above_chance": bool(found.p < ALPHA),
     }
 
@@ -157,14 +158,19 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
     if share is not None:
         best = max(slow, key=lambda r: r["share"])
         words.append(
-            f"The decoder of the {best['label']} alone reaches {best['accuracy']:.1%}: "
+            f"From the {best['label']} alone, {best['accuracy']:.1%} are decoded rightly: "
             f"{max(best['share'], 0):.0%} of what the full decoder gains over chance."
         )
+    elif full["noticed"] is None:
+        words.append("Whether anything is decodable cannot be told from so few trials.")
     else:
-        words.append("Nothing is decodable: the full decoder is not above chance.")
+        words.append(
+            f"Nothing is decodable: the full decoder is not above chance; {full['noticed']:.1%} would "
+            "have been noticed."
+        )
     return {
         "rows": rows,
-        "decodable": full["above_chance"],
+        "decodable": None if full["noticed"] is None else full["above_chance"],
         "slow_share": share,
         "distance": distance,
         "words": words,
@@ -221,6 +227,10 @@ def check_prestimulus(work: Material, design_found: bool, done: int, total: int)
                 "The study was filtered: a filter without delay smears responses to before the "
                 "stimulus, and may be the cause."
             )
+    elif found["noticed"] is None:
+        said.append("With so few trials, nothing could have been noticed.")
+    else:
+        said.append(f"{found['noticed']:.1%} would have been noticed.")
     return {**result, "found": found["above_chance"], "decoding": found, "words": said}
 
 
@@ -311,4 +321,5 @@ def _apart_in_time(work: Material) -> np.ndarray:
 def _p(p: float | None) -> str:
     if p is None:
         return "not testable"
-    return "p < .001" if p <= 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+    text = "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+    return text.replace(" ", "\u00a0")

@@ -34,6 +34,9 @@ class Decoding:
         Permutation p, one-sided; NaN where the labels allow no permutation.
     n_trials, n_units, n_classes : int
         Decoded trials, the units that were permuted, and the classes among them.
+    noticed : float
+        The least accuracy that would have had p < .01; NaN where no accuracy could, for there are
+        too few trials.
     """
 
     accuracy: float
@@ -44,6 +47,7 @@ class Decoding:
     n_trials: int
     n_units: int
     n_classes: int
+    noticed: float = np.nan
 
     @property
     def excess(self) -> float:
@@ -191,17 +195,22 @@ def score_predictions(
         method="percentile",
     )  # fmt: skip
     n_classes = len(np.unique(labels))
-    chance, p = value, np.nan
+    chance, p, noticed = value, np.nan, np.nan
     if n_classes > 1:
-        null = np.concatenate(
-            [
-                (block[:, of_unit] == predicted).mean(axis=1)
-                for block in permuted_labels(labels[first], n, strata=inner, seed=seed)
-            ]
-        )
+        parts, unchanged = [], 0
+        for block in permuted_labels(labels[first], n, strata=inner, seed=seed):
+            dealt = block[:, of_unit]
+            parts.append((dealt == predicted).mean(axis=1))
+            unchanged += int((dealt == labels).all(axis=1).sum())
+        null = np.concatenate(parts)
         chance = float(null.mean())
+        beaten = float(np.sort(null)[-max(int(0.01 * (n + 1)) - 1, 1)])
+        # Even right answers throughout are no surprise where chance gives the labels themselves.
+        if beaten < 1 - 1e-12 and (1 + unchanged) / (1 + n) < 0.01:
+            noticed = beaten + 1 / len(labels)
         if np.ptp(null) > 0 or abs(value - chance) > 1e-12:
             p = permutation_p(value, null)
     return Decoding(
-        value, float(spread.lo), float(spread.hi), chance, p, len(labels), len(count), n_classes
-    )
+        value, float(spread.lo), float(spread.hi), chance, p, len(labels), len(count), n_classes,
+        noticed,
+    )  # fmt: skip

@@ -68,6 +68,7 @@ def write_audit_page(study: Study, audit: dict[str, Any], out: str | Path | None
         "audit": audit,
         "css": BADGES.get(audit["verdict"], "warn"),
         "timeline": _timeline(checks["design"]["timeline"]),
+        "sides": _sides(checks["design"]["timeline"]) if audit["split"] else None,
         "guesses": _bars(
             [(f"from {_SOURCES[s['source']]}", s, s["one_class"] or _low(s.get("p_holm"), audit))
              for s in checks["design"]["sources"]], p="p_holm",
@@ -125,8 +126,10 @@ def _bars(rows: list[tuple[str, dict[str, Any], bool]], p: str = "p") -> dict[st
     return {"lines": lines, "axis": charts.axis(scale)}
 
 
-def _timeline(found: dict[str, Any], width: int = 920) -> Markup | None:
-    """What was shown when: a mark a trial, a row a class."""
+def _timeline(
+    found: dict[str, Any], width: int = 920, what: str = "Which class was shown when"
+) -> Markup | None:
+    """What was when: a mark a trial, a row a class."""
     if not found or len(found["shown"]) < 2:
         return None
     shown, names = found["shown"], found["classes"]
@@ -156,10 +159,26 @@ def _timeline(found: dict[str, Any], width: int = 920) -> Markup | None:
     body.append(
         f'<text class="name" x="{width - 8}" y="{base + 17}" text-anchor="end">trial {n:,}</text>'
     )
-    title = f"Which class was shown when, to subject {found['subject']}: {n} trials, {rows} classes"
+    title = f"{what}, subject {found['subject']}: {n} trials, {rows} rows"
     return Markup(
         f'<svg class="chart lines" viewBox="0 0 {width} {height}" role="img" '
         f'xmlns="http://www.w3.org/2000/svg"><title>{escape(title)}</title>{"".join(body)}</svg>'
+    )
+
+
+def _sides(found: dict[str, Any]) -> Markup | None:
+    """Which side of the split each trial is on, in the order of showing."""
+    names = ["training", "selection", "test", "left out"]
+    if not found:
+        return None
+    used = sorted(set(found["sides"]))
+    return _timeline(
+        {
+            **found,
+            "classes": [names[s] for s in used],
+            "shown": [used.index(s) for s in found["sides"]],
+        },
+        what="Which side of the split each trial is on",
     )
 
 
