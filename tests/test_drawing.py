@@ -6,12 +6,14 @@ import errno
 import hashlib
 import itertools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import tiny_models
+import tiny_pipelines
 from eegprompt.artifacts import read_json, write_table
 from eegprompt.decoder import decode, image_seed
 from eegprompt.drawing import draw, drawn, picture_facts, prompts_for, select_trials
@@ -340,3 +342,54 @@ def test_steps_and_guidance_stand_in_the_picture_and_decide_it(run):
     assert not elsewhere.asked  # how it is computed decides nothing
     draw(run, rungs=["eeg"], generator=other)
     assert len(other.asked) == 6
+
+
+@pytest.mark.parametrize("family", ["sdxl-turbo", "sd35", "schnell", "pixart-sigma"])
+def test_every_family_draws_a_run_and_goes_on_where_it_stopped(run, tmp_path, monkeypatch, family):
+    from eegprompt.generators.diffusion import DiffusersGenerator
+
+    folder = tiny_pipelines.save(family, tmp_path / family)
+    options: dict[str, Any] = {"steps": 1, "height": 16, "width": 16, "batch_size": 4}
+    if family == "pixart-sigma":
+        options["extra"] = {"use_resolution_binning": False}
+    name = f"diffusers:{folder}"
+    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+    pictures = files(run)
+    facts = [picture_facts(run.path / path) for path in pictures]
+    assert len(pictures) == 12 and {said["model"] for said in facts} == {name}
+    assert {said["steps"] for said in facts} == {"1"}
+    first = Image.open(run.path / next(iter(pictures)))
+    assert first.size == (16, 16)
+    for path in list(pictures)[::5]:
+        (run.path / path).unlink()
+    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+    assert files(run) == pictures
+    monkeypatch.setattr(DiffusersGenerator, "generate", None)
+    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+
+
+def test_the_command_takes_options_of_the_generator(run, tmp_path):
+    from typer.testing import CliRunner
+
+    from eegprompt.cli.app import app
+
+    name = f"diffusers:{tiny_pipelines.save('sd-turbo', tmp_path / 'model')}"
+    words = ["generate", str(run.path), "--rungs", "eeg", "--generator", name]
+    out = CliRunner().invoke(app, [*words, "-o", "height=16", "-o", "width=32"])
+    assert out.exit_code == 0, out.output
+    shown = [Image.open(path) for path in run.images_dir(name, "eeg").glob("*.png")]
+    assert len(shown) == 6 and {picture.size for picture in shown} == {(32, 16)}
+    assert {picture_facts(picture.filename)["steps"] for picture in shown} == {"1"}
+    out = CliRunner().invoke(app, [*words, "-o", "hight=6"])
+    assert out.exit_code == 2
+    with pytest.raises(InputError, match="come too late"):
+        draw(run, generator=Painter(), options={"steps": 1})
+
+
+def test_what_needed_more_memory_than_there_is_is_said(run):
+    class Modest(Painter):
+        notes = ("modest did not fit into memory; 2 pictures are drawn at a time",)
+
+    with pytest.warns(UserWarning, match="2 pictures are drawn at a time"):
+        draw(run, rungs=["eeg"], generator=Modest())
+    assert read_json(run.path / "provenance.json")["generate"]["notes"] == list(Modest.notes)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -96,6 +97,7 @@ def draw(
     generator: str | Generator | None = None,
     samples: int | None = None,
     trials_per_image: int | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Run:
     """Draw the pictures of a decoded run that are missing.
@@ -117,6 +119,8 @@ def draw(
         Pictures a trial; left out: as in the run.
     trials_per_image : int, optional
         Test trials drawn of each image; left out: as in the run.
+    options : dict, optional
+        For the generator, where it is given by its name or is the run's; these go before the run's.
     progress : callable, optional
         Called with (done, total, label); what was there already counts as done.
 
@@ -148,7 +152,7 @@ def draw(
         )
     study = run.study()
     fold: Fold = run.fold(study)
-    loaded, folder = _load(generator, config)
+    loaded, folder = _load(generator, config, options or {})
     if "reference-vae" in wanted_rungs and not hasattr(loaded, "round_trip"):
         if rungs is None or "all" not in rungs:
             raise InputError(
@@ -184,7 +188,10 @@ def draw(
         if rung in PICTURE_RUNGS:
             _show_references(run, loaded, folder, rung, trials, look, progress)
     _note(run, folder, wanted_rungs, record, complete=True)
-    run.record("generate", generator=settings, rungs=wanted_rungs, seed=config.seed)
+    notes = list(getattr(loaded, "notes", ()))  # e.g. that it needed more memory than there is
+    for said in notes:
+        warnings.warn(said, stacklevel=2)
+    run.record("generate", generator=settings, rungs=wanted_rungs, seed=config.seed, notes=notes)
     return run
 
 
@@ -192,13 +199,20 @@ def draw(
 _NOT_LOOK = ("device", "batch_size", "running")
 
 
-def _load(generator: str | Generator | None, config: ExperimentConfig) -> tuple[Generator, str]:
+def _load(
+    generator: str | Generator | None, config: ExperimentConfig, options: Mapping[str, Any]
+) -> tuple[Generator, str]:
     """The generator, and the name its pictures stand under."""
     if generator is None or generator == config.drawing.generator:
         spec = config.drawing.generator
-        return load_generator(spec, **config.drawing.all_options), spec
+        return load_generator(spec, **{**config.drawing.all_options, **options}), spec
     if isinstance(generator, str):
-        return load_generator(generator), generator
+        return load_generator(generator, **options), generator
+    if options:
+        raise InputError(
+            f"{generator.name} is made already, so options ({', '.join(options)}) come too late; "
+            "give them when it is loaded"
+        )
     return generator, generator.name
 
 

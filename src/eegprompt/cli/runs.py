@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eegprompt.cli import console
-from eegprompt.cli.options import Json, RunPath, Settings, StudyPath
+from eegprompt.cli.options import Json, RunPath, Settings, StudyPath, pairs
 from eegprompt.cli.scores import print_scores
 from eegprompt.errors import InputError
 
@@ -117,6 +117,15 @@ def generate(
         str | None,
         typer.Option(help="NAME or NAME:ARGUMENT, e.g. diffusers:stabilityai/sdxl-turbo."),
     ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="KEY=VALUE",
+            help="An option of the generator, e.g. steps=4, offload=model; see docs/generators.md.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Draw the prompts of a decoded run, and the rungs of the ladder that they are judged by.
@@ -137,7 +146,13 @@ def generate(
     for one in opened:
         one = change_settings(one, settings, groups=("drawing",))
         with console.step(_title("generate", one, opened)) as progress:
-            draw(one, rungs=asked or None, generator=generator, progress=progress)
+            draw(
+                one,
+                rungs=asked or None,
+                generator=generator,
+                options=pairs(option),
+                progress=progress,
+            )
     _say([one.path / "images" for one in opened], json)
 
 
