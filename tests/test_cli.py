@@ -26,7 +26,7 @@ from eegprompt.study import Study
 
 COMMANDS = (
     "simulate", "import", "info", "split", "captions", "train", "decode", "generate", "evaluate",
-    "explain", "report", "run", "demo",
+    "explain", "report", "settings", "run", "demo",
 )  # fmt: skip
 CAPTION_COMMANDS = ("write", "check", "show", "export")
 

@@ -77,7 +77,7 @@ class DecodingConfig(_Settings):
         ge=0.5,
         lt=1,
         description="a head is silent where captions of that confidence were worth less than this on "
-        "validation (0.5 is a random caption, 1 the true one), e.g. 0.6; none: no head is silent",
+        "validation (0.5 is a random caption, 1 the true one), e.g. 0.6; null: no head is silent",
     )
     order: Literal["kinds", "confidence", "object-first"] = Field(
         "kinds",
@@ -105,7 +105,7 @@ class DecodingConfig(_Settings):
 class DrawingConfig(_Settings):
     """Which pictures are drawn and by what."""
 
-    generator: str = Field("builtin", description="builtin, diffusers:MODEL, ...")
+    generator: str = Field("builtin", description="what draws the pictures")
     options: dict[str, Any] = Field(
         default_factory=dict, description="for the generator: steps, guidance, dtype, ..."
     )
@@ -120,7 +120,7 @@ class DrawingConfig(_Settings):
     )
     samples: int = Field(1, ge=1, description="pictures of each trial")
     trials_per_image: int | None = Field(
-        1, ge=1, description="test trials drawn for each image; none draws all"
+        1, ge=1, description="test trials drawn for each image; null draws all"
     )
     batch_size: int = Field(
         16,
@@ -159,7 +159,7 @@ class ExperimentConfig(_Settings):
     kinds: tuple[str, ...] = Field(
         tuple(KINDS), description="caption kinds, one head each; also as low, mid or high"
     )
-    text_encoder: str = Field("builtin", description="builtin, clip:MODEL, ...")
+    text_encoder: str = Field("builtin", description="what embeds the captions; frozen")
     seed: int = Field(0, description="of all that is random")
     encoder: EncoderConfig = EncoderConfig()
     training: TrainingConfig = TrainingConfig()

@@ -29,7 +29,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, fo
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Settings = Annotated[
     list[str] | None,
-    typer.Argument(metavar="KEY=VALUE", help="Settings, e.g. training.epochs=5; see the README."),
+    typer.Argument(
+        metavar="KEY=VALUE",
+        help="Settings, e.g. training.epochs=5; 'eegprompt settings' lists all.",
+    ),
 ]
 
 

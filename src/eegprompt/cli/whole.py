@@ -1,4 +1,4 @@
-"""Commands that do the whole journey: run and demo."""
+"""Commands that do the whole journey: run and demo; and all settings they take."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from eegprompt.artifacts import read_json
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, Settings
 from eegprompt.cli.scores import print_scores
+from eegprompt.errors import UnknownNameError
 
 __all__ = ["register"]
 
@@ -76,8 +77,42 @@ def demo(
     _carry_out(recipe, out, json)
 
 
+def settings(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WORD...", help="Only settings whose key holds one of these."),
+    ] = None,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print the page docs/settings.md.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List every setting of an experiment, with its default and its meaning.
+
+    What is listed can be given to train, decode, generate, evaluate, run and demo as KEY=VALUE.
+
+    Example: [bold]eegprompt settings decoding drawing[/bold]
+    """
+    from dataclasses import asdict
+
+    from eegprompt.settings_page import list_settings, settings_page
+
+    if markdown:
+        console.out().print(settings_page(), markup=False, soft_wrap=True, end="", highlight=False)
+        return
+    found = [s for s in list_settings() if not words or any(w in s.key for w in words)]
+    if not found:
+        raise UnknownNameError("setting", " ".join(words or ()), [s.key for s in list_settings()])
+    if json:
+        console.print_json([asdict(s) for s in found])
+        return
+    rows = [(s.key, s.default or "–", s.allowed, s.meaning) for s in found]
+    console.print_table(("key", "default", "allowed", "meaning"), rows)
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
+    app.command("settings", rich_help_panel=_PANEL)(settings)
     app.command("run", rich_help_panel=_PANEL)(run)
     app.command("demo", rich_help_panel=_PANEL)(demo)
 

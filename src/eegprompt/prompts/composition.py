@@ -156,7 +156,7 @@ def in_words(
     n = n_kept + len(gone)
     fits = f"{n_tokens} tokens" if max_tokens is None else f"{n_tokens} of {max_tokens} tokens"
     if not gone:
-        return f"all {n} captions fit ({fits})"
+        return f"all {n} captions fit ({fits})" if n > 1 else f"one caption ({fits})"
     because: dict[str, list[str]] = {}
     for caption, why in gone:
         heads = because.setdefault(why, [])
