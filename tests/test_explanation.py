@@ -393,6 +393,101 @@ def test_the_report_says_how_to_get_it_and_escapes_it(run):
     assert '<span class="badge bad">&lt;b&gt;</span>' in source
 
 
+# -- without single heads ------------------------------------------------------------------------
+class Painter:
+    """Paints what the prompt says of two heads: the left half by object, the right by color."""
+
+    name, revision, max_tokens = "painter", "1", 77
+    asked = 0
+
+    def count_tokens(self, text):
+        return len(text.split())
+
+    def generate(self, prompts, seeds):
+        Painter.asked += len(prompts)
+        if Painter.asked > Painter.fails_after:
+            raise KeyboardInterrupt
+        return np.stack([painted(prompt) for prompt in prompts])
+
+    fails_after = 10**9
+
+
+OBJECTS, COLORS = ("cat", "dog", "fox", "owl"), ("red", "blue", "gray")
+
+
+def painted(text: str) -> np.ndarray:
+    picture = np.full((8, 8, 3), 128, np.uint8)
+    for half, words in ((slice(0, 4), OBJECTS), (slice(4, 8), COLORS)):
+        for i, word in enumerate(words):
+            if word in text:
+                rng = np.random.default_rng([len(words), i])
+                picture[:, half] = rng.integers(0, 256, (8, 4, 3))
+    return picture
+
+
+def pixels(*_):
+    def network(images):
+        return {layer: images.reshape(len(images), -1) / 255.0 for layer in ("early", "late")}
+
+    return network
+
+
+@pytest.fixture
+def painting(run, tmp_path, monkeypatch) -> Run:
+    """A run whose generator paints what two of its three heads say, and whose pictures show it."""
+    study = run.study()
+    place = Path(shutil.copytree(study.path, tmp_path / "painted-study"))
+    config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
+    (run.path / "config.yaml").write_text(config)
+    images = pd.read_parquet(place / "images.parquet")
+    (place / "images").mkdir()
+    said = study.captions("words")
+    for image in images["image_id"]:
+        text = " ".join(said[said["image_id"] == image]["text"])
+        Image.fromarray(painted(text)).save(place / "images" / f"{image}.png")
+    images["path"] = [f"images/{image}.png" for image in images["image_id"]]
+    images.to_parquet(place / "images.parquet")
+    Painter.asked, Painter.fails_after = 0, 10**9
+    monkeypatch.setattr(
+        "eegprompt.explanation.contribution.load_generator", lambda *a, **k: Painter()
+    )
+    monkeypatch.setattr("eegprompt.explanation.contribution.load_features", pixels)
+    return Run(run.path)
+
+
+def test_heads_that_the_picture_shows_are_missed_and_the_other_is_not(painting):
+    [finding] = explain(painting, what="contribution")
+    found = arrays(painting, "contribution")["early"]
+    lost = found[0].mean() - found[1:].mean(axis=1)
+    assert lost[HEADS.index("ObjectSnap")] > 0.05 and lost[HEADS.index("ColorTone")] > 0.05
+    assert lost[HEADS.index("MoodFeel")] == 0
+    rows = {row["without"]: row for row in finding.table}
+    assert rows["MoodFeel"]["early, lost (points)"].startswith("+0.0")
+    assert "excludes 0 for" in finding.seen and "MoodFeel" not in finding.seen
+    assert _registry.chosen(None, False).count("contribution") == 0
+
+
+def test_drawing_without_heads_goes_on_where_it_stopped(painting):
+    Painter.fails_after = 20
+    with pytest.raises(KeyboardInterrupt):
+        explain(painting, what="contribution")
+    Painter.fails_after = 10**9
+    Painter.asked = 0
+    explain(painting, what="contribution")
+    once = Painter.asked
+    shutil.rmtree(painting.path / "explain")
+    Painter.asked = 0
+    explain(painting, what="contribution")
+    assert once == Painter.asked - 16  # the batch that was finished is not drawn again
+
+
+def test_without_pictures_or_without_other_heads_there_is_no_contribution(run, painting):
+    info = painting.study().path / "study.json"
+    info.write_text(info.read_text().replace('"known"', '"category"'))
+    [finding] = explain(painting, what="contribution")
+    assert finding.verdict == "left out" and "which picture was shown is not known" in finding.seen
+
+
 # -- one trial -----------------------------------------------------------------------------------
 def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained):
     trial = int(explained.fold().test[3])

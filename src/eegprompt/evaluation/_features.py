@@ -31,7 +31,7 @@ from eegprompt.registry import resolve
 if TYPE_CHECKING:
     from eegprompt.evaluation._pictures import PictureScores
 
-__all__ = ["feature_scores"]
+__all__ = ["feature_scores", "load_features"]
 
 _IN_MEMORY = 256 << 20  # bytes of one layer's features; larger ones lie in a temporary file
 _DEFAULT_USES = (("early", "two_way"), ("late", "two_way"))
@@ -45,7 +45,7 @@ def feature_scores(pictures: PictureScores) -> list[Score]:
     work = pictures.work
     name = work.settings.features
     try:
-        network = _load(name, work.settings)
+        network = load_features(name, work.settings)
     except (ModelLoadError, MissingDependencyError) as problem:
         work.missing.append(f"picture scores on features '{name}': {problem}")
         return []
@@ -54,7 +54,8 @@ def feature_scores(pictures: PictureScores) -> list[Score]:
     return _FeatureScores(pictures, name, network).scores()
 
 
-def _load(name: str, settings: Any) -> Any:
+def load_features(name: str, settings: Any) -> Any:
+    """The feature network of a run, by its name and its settings under ``evaluation``."""
     loader, argument = resolve("features", name)
     if name.partition(":")[0] == "pretrained":
         return loader(argument, weights=settings.weights, protocol=settings.protocol)

@@ -47,6 +47,11 @@ class Analysis:
 ANALYSES: dict[str, Analysis] = {
     "geometry": Analysis("eegprompt.explanation.geometry:analyze", "How the heads’ embeddings lie"),
     "winners": Analysis("eegprompt.explanation.winners:analyze", "Which head speaks"),
+    "contribution": Analysis(
+        "eegprompt.explanation.contribution:analyze",
+        "What each head contributes to the pictures",
+        only_deep=True,
+    ),
 }
 
 
