@@ -393,3 +393,40 @@ def test_what_needed_more_memory_than_there_is_is_said(run):
     with pytest.warns(UserWarning, match="2 pictures are drawn at a time"):
         draw(run, rungs=["eeg"], generator=Modest())
     assert read_json(run.path / "provenance.json")["generate"]["notes"] == list(Modest.notes)
+
+
+def test_nearest_shows_a_training_image_of_what_was_read(run, tmp_path):
+    """Pictures that tell their number: what is shown is of the training side, and fits the words."""
+    import shutil
+
+    from eegprompt.study import Study
+
+    place = Path(shutil.copytree(run.study().path, tmp_path / "study"))
+    images = Study(place).images
+    (place / "images").mkdir(exist_ok=True)
+    for i, image in enumerate(images["image_id"]):
+        Image.new("RGB", (10, 6), (10 + i, 0, 0)).save(place / "images" / f"{image}.png")
+    images = images.assign(path=[f"images/{image}.png" for image in images["image_id"]])
+    write_table(place / "images.parquet", images)
+    run.config["study"] = str(place)
+    draw(run, generator="nearest", options={"height": 6, "width": 10})
+    study = Study(place)
+    train = {study.trials["image_id"][t] for t in run.fold(study).train}
+    captions = study.captions(run.config["captions"])
+    said_of = captions.set_index("image_id")["text"]
+    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    shown = next(drawn(run))[1]["trial_ids"]
+    for trial in shown:
+        for rung in RUNGS:
+            path = run.image_path("nearest", rung, trial)
+            number = int(np.asarray(Image.open(path))[0, 0, 0]) - 10
+            image = images["image_id"].iloc[number]
+            assert image in train  # never the picture that was seen
+            assert picture_facts(path)["image"] == f"{image}.png"
+            said, own = prompts[trial, rung].split(", "), said_of.loc[image].tolist()
+            # What is trusted most decides: on the other rungs no caption is trusted, and it is the
+            # first.
+            assert set(said) & set(own) if rung == "eeg" else said[0] == own[0]
+    again = files(run)
+    draw(run, generator="nearest", options={"height": 6, "width": 10})
+    assert files(run) == again
