@@ -301,6 +301,7 @@ def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_pa
         one.config["drawing"]["batch_size"] = size
         draw(one, rungs=["eeg", "floor", "true-class", "ceiling"], generator=Painter())
     assert files(run) == files(other) and len(files(run)) == 4 * 12
+    draw(run, rungs=["eeg", "true-class"], generator=Shower())  # it needs no embeddings to show one
     with pytest.raises(InputError, match=r"painter draws from text alone.*decoding.route=text"):
         draw(run, rungs=["eeg"], generator=TextOnly())
 
@@ -355,7 +356,8 @@ def test_a_blanked_picture_is_recorded_and_never_scored(run):
     from eegprompt.evaluation._pictures import _pictures, _prompts
 
     work = Material(run)
-    assert len(_pictures(work, "painter", "eeg", _prompts(work, "painter"))) == 12 - len(blank)
+    found, blanked = _pictures(work, "painter", "eeg", _prompts(work, "painter"))
+    assert len(found) == 12 - len(blank) and len(blanked) == len(blank)
     assert any("safety checker of generator 'painter'" in m for m in work.missing)
 
 

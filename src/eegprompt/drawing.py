@@ -326,7 +326,8 @@ def _tasks(
                     f"trial {trial} has no prompt on rung '{rung}'; run 'eegprompt decode RUN' again"
                 )
             text, kept = rows[trial, rung]
-            parts = _parts(kept, config.decoding.style)
+            # What shows an image instead of drawing needs no embeddings.
+            parts = _parts(kept, config.decoding.style) if context is None else ()
             image = context.image_path(kept) if context is not None else ""
             tasks += [
                 _Task(
