@@ -288,7 +288,7 @@ def write_alljoined1(folder: Path, n_chans: int = 64) -> Path:
                             "subject_id": subject,
                             "session": session,
                             "block": 1,
-                            "trial": trial + 1,
+                            "trial": image + 1,
                             "73k_id": image,
                             "coco_id": 1000 + image,
                             "curr_time": 1.6 + 0.8 * trial + (100 if side == "test" else 0),

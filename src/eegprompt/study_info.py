@@ -75,6 +75,8 @@ def study_info(study: Study) -> dict[str, Any]:
         "trial_s": [round(study.tmin, 6), round(float(study.times[-1]), 6)],
         "samples": study.n_times,
         "unit": study.unit,
+        "filters": _filters(info.get("steps", [])),
+        "expected": info.get("expected", ""),
         "megabytes": round(study.eeg.nbytes / 1e6, 1),
         "steps": steps or ["none"],
         "splits": {name: _split_in_words(study, name) for name in study.split_names()},
@@ -82,6 +84,21 @@ def study_info(study: Study) -> dict[str, Any]:
         "notes": list(info.get("notes", [])),
     }
     return {k: v for k, v in facts.items() if v not in ("", [], None)}
+
+
+def _filters(steps: list[dict[str, Any]]) -> str:
+    """Which frequencies were kept and removed, whoever did it."""
+    words = []
+    for step in steps:
+        if step.get("name") == "band-pass":
+            low, high = step.get("low"), step.get("high")
+            edges = [f"from {low:g} Hz"] * (low is not None) + [f"to {high:g} Hz"] * (
+                high is not None
+            )
+            words.append(" ".join(edges) or "of unknown edges")
+        elif step.get("name") == "notch":
+            words.append("without " + ", ".join(f"{f:g} Hz" for f in step.get("frequencies", ())))
+    return ", ".join(words) or "none on record"
 
 
 def _step_in_words(step: dict[str, Any]) -> str:

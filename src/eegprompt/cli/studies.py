@@ -216,7 +216,14 @@ def info(
     if json:
         console.print_json(facts)
         return
-    console.print_facts({k.replace("_", " "): _words(v) for k, v in facts.items()})
+    shown: dict[str, str] = {}
+    for name, value in facts.items():
+        name = name.replace("_", " ")
+        if name in ("notes", "steps") and len(value) > 1:  # sentences: one a line
+            shown |= {f"{name} {i}": _words(v) for i, v in enumerate(value, start=1)}
+        else:
+            shown[name] = _words(value)
+    console.print_facts(shown)
 
 
 def split(
