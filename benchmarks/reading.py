@@ -51,11 +51,11 @@ from eegprompt.experiment import load_config
 from eegprompt.study import Study
 from eegprompt.training import train
 import lightning.pytorch  # its libraries are mapped before the limit is set
+study = Study(sys.argv[1])  # Arrow sets a gigabyte of addresses aside with the first table
 with open("/proc/self/status") as status:
     mapped = next(int(line.split()[1]) for line in status if line.startswith("VmData"))
 limit = mapped * 1024 + int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-study = Study(sys.argv[1])
 config = load_config({
     "study": sys.argv[1], "split": "by-image", "captions": "classes", "kinds": ["ObjectSnap"],
     "encoder": {"options": {"width": 8, "depth": 1}},
@@ -102,6 +102,37 @@ def synthetic_eegcvpr(folder: Path, trials: int, *, legacy: bool) -> Path:
     return path
 
 
+def synthetic_things(folder: Path, images: int) -> Path:
+    """One subject of THINGS-EEG2 as NICE has it: bare pickles, 63 channels at 250 Hz, float32."""
+    import pickle
+
+    from eegprompt.data.montage import EEGCVPR_CHANNELS
+
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((64, 63, 250), dtype=np.float32)
+    root = folder / "things"
+    subject = root / "sub-01"
+    subject.mkdir(parents=True)
+    for part, n_images, repetitions in (("training", images, 4), ("test", 200, 80)):
+        shape = (n_images, repetitions, 63, 250)
+        backing = np.memmap(folder / "values", np.float32, "w+", shape=shape)
+        for start in range(0, n_images, 16):
+            block = backing[start : start + 16].reshape(-1, 63, 250)
+            for i in range(0, len(block), 64):
+                np.multiply(
+                    noise[: len(block[i : i + 64])], 1 + start / n_images + i, out=block[i : i + 64]
+                )
+        content = {
+            "preprocessed_eeg_data": np.asarray(backing).view(np.ndarray),
+            "ch_names": list(EEGCVPR_CHANNELS[:63]),
+            "times": np.round(np.arange(-50, 250) / 250, 3),
+        }
+        with open(subject / f"preprocessed_eeg_{part}.npy", "wb") as stream:
+            pickle.dump(content, stream, protocol=5)  # writes a large array from where it lies
+        (folder / "values").unlink()
+    return root
+
+
 @dataclass
 class Kind:
     """A row of the table: how its files are made, and which reader takes them."""
@@ -119,6 +150,7 @@ KINDS: dict[str, Kind] = {
     "eegcvpr-legacy": Kind(
         "eegcvpr", lambda folder, n: synthetic_eegcvpr(folder, n, legacy=True), 11965
     ),
+    "things-eeg2": Kind("things-eeg2", synthetic_things, 16540, {"allow_missing_images": True}),
 }
 
 

@@ -264,8 +264,8 @@ class _Material:
         if self.prepared:
             return self.eeg[rows]
         block = np.empty((len(rows), *self.eeg.shape[1:]), dtype=np.float32)
-        for place in np.argsort(rows):  # in the order of the file; each trial is copied once
-            block[place] = self.mapped[rows[place]]
+        # Without "clip" NumPy fills a buffer of its own first and copies it.
+        np.take(self.mapped, rows, axis=0, out=block, mode="clip")
         return self.steps.apply(block)
 
     @property
