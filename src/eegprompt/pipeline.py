@@ -23,6 +23,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -32,7 +33,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eegprompt.artifacts import read_json, write_json
-from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
+from eegprompt.errors import InputError, RunError, StorageError, StudyError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, apply_overrides, load_config
 from eegprompt.registry import resolve
 
@@ -386,6 +387,7 @@ def run_recipe(
         chosen = {} if fold is None else {"fold": fold}
         return load_config({**settings, "study": where, **chosen})
 
+    _audit_once(study, config_of(None).split, step)
     if recipe.folds == "one":
         run = run_experiment(config_of(None), out, step=step)
         if recipe.explain:
@@ -402,6 +404,20 @@ def run_recipe(
     for i, run in enumerate(runs if recipe.explain else ()):
         _explain(run, recipe, _numbered(step, i, count))
     return out
+
+
+def _audit_once(study: Study, split: str, step: Step) -> None:
+    """Look at design and split before anything is trained, unless that was done."""
+    from eegprompt.auditing import audit, read_audit
+
+    found = read_audit(study, split)
+    if found is not None and not found["stale"]:
+        return
+    try:
+        with step("audit") as report:
+            audit(study, split, progress=report)
+    except StorageError as problem:  # a study that may only be read can be trained on
+        warnings.warn(f"the audit could not be kept: {problem}", stacklevel=3)
 
 
 def _explain(run: Run, recipe: Recipe, step: Step) -> None:

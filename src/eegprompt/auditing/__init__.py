@@ -223,7 +223,7 @@ def _summary(
             "The order of showing tells nothing of the class, and nothing of it can be decoded before "
             "the stimulus."
         )
-        if early["decoding"] is None:
+        if early["decoding"] is None or early["decoding"]["noticed"] is None:
             said = "The order of showing tells nothing of the class."
     else:
         said = (
@@ -233,9 +233,5 @@ def _summary(
     if decoders["decodable"] is False:
         said += " Nothing is decodable: a linear decoder is not above chance."
     elif decoders["decodable"] is None:
-        said += (
-            " Nothing could be decoded here: "
-            + decoders["words"][0][0].lower()
-            + (decoders["words"][0][1:])
-        )
+        said += " " + decoders["words"][-1]
     return said
