@@ -117,6 +117,8 @@ class Recipe(_Section):
         How the study comes about.
     folds : {"one", "all"}
         Run the fold named in the settings, or each fold of the split.
+    published : path-like, optional
+        CSV of published scores to put beside the run's, in ``comparison.md``.
     explain : bool or "deep"
         Whether to explain what was decoded, and whether with what retrains or redraws.
     """
@@ -124,6 +126,7 @@ class Recipe(_Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     make: MakeRecipe | None = None
     folds: Literal["one", "all"] = "one"
+    published: Path | None = None
     explain: bool | Literal["deep"] = False
 
 
@@ -228,12 +231,14 @@ def load_recipe(
     """
     path = Path(path)
     content = read_settings(path)
-    known = [*ExperimentConfig.model_fields, "make", "folds", "explain"]
+    known = [*ExperimentConfig.model_fields, "make", "folds", "published", "explain"]
     for name in content:
         if name not in known:
             raise UnknownNameError(f"setting in {path}", str(name), sorted(known))
     make = content.pop("make", None)
-    rest = {name: content.pop(name) for name in ("folds", "explain") if name in content}
+    rest = {n: content.pop(n) for n in ("folds", "published", "explain") if n in content}
+    if isinstance(rest.get("published"), str):
+        rest["published"] = rest["published"].replace("{recipe}", str(path.resolve().parent))
     settings = apply_overrides(content, list(overrides or ()))
     if make is not None:
         if not isinstance(make, dict):
@@ -392,6 +397,7 @@ def run_recipe(
         run = run_experiment(config_of(None), out, step=step)
         if recipe.explain:
             _explain(run, recipe, step)
+        _compare(recipe, out)
         return run.path
     count = len(study.split(config_of(None).split).folds)
     runs = [
@@ -403,7 +409,15 @@ def run_recipe(
             evaluate_folds(out, progress=report)
     for i, run in enumerate(runs if recipe.explain else ()):
         _explain(run, recipe, _numbered(step, i, count))
+    _compare(recipe, out)
     return out
+
+
+def _compare(recipe: Recipe, out: Path) -> None:
+    from eegprompt.published import write_comparison
+
+    if recipe.published is not None:
+        write_comparison(out, recipe.published)
 
 
 def _audit_once(study: Study, split: str, step: Step) -> None:

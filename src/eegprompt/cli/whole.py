@@ -11,7 +11,7 @@ from eegprompt.artifacts import read_json
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, Settings
 from eegprompt.cli.scores import print_scores
-from eegprompt.errors import UnknownNameError
+from eegprompt.errors import InputError, UnknownNameError
 
 __all__ = ["register"]
 
@@ -20,12 +20,18 @@ _PANEL = "The whole path"
 
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A YAML file.")],
-    out: Annotated[Path, typer.Option(help="The run's folder, to be made or gone on with.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder, to be made or gone on with.")
+    ] = None,
     settings: Settings = None,
     source: Annotated[
         Path | None,
         typer.Option(help="Where the recordings lie, if the recipe imports some."),
     ] = None,
+    dry: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Check the recipe and print its steps; needs no data."),
+    ] = False,
     json: Json = False,
 ) -> None:
     """Do all that a recipe says: study, training, decoding, drawing, scores, explanation, report.
@@ -36,6 +42,18 @@ def run(
     """
     from eegprompt.pipeline import load_recipe
 
+    if dry:
+        from eegprompt.dry_run import dry_run
+
+        steps = dry_run(recipe, settings, source=source)
+        if json:
+            console.print_json({"recipe": str(recipe), "steps": steps})
+            return
+        for number, text in enumerate(steps, 1):
+            console.out().print(f"{number}. {text}", markup=False)
+        return
+    if out is None:
+        raise InputError(f"name the run's folder: eegprompt run {recipe} --out runs/NAME")
     _carry_out(load_recipe(recipe, settings, source=source), out, json)
 
 

@@ -1,0 +1,174 @@
+"""What a recipe would do, checked as far as it can be without doing it.
+
+Every name is looked up (reader, captioner, split, encoder, objective, text encoder, generator, feature
+network), every option compared with what its function takes, every file that the recipe brings itself
+looked for. Nothing is read, loaded, fetched or written, so neither recordings nor weights need be
+there.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.experiment import ExperimentConfig, load_config
+from eegprompt.kinds import KINDS
+from eegprompt.pipeline import MakeRecipe, Recipe, load_recipe, read_settings
+from eegprompt.registry import names, resolve
+
+__all__ = ["dry_run"]
+
+PLACEHOLDER = "RECORDINGS"
+"""Stands for the folder of the recordings where none was named."""
+
+_NEEDS_ARGUMENT = {"clip": "clip:MODEL", "diffusers": "diffusers:MODEL", "server": "server:URL"}
+
+
+def dry_run(
+    path: str | Path,
+    overrides: Sequence[str] | None = None,
+    *,
+    source: str | Path | None = None,
+) -> list[str]:
+    """Check a recipe and say what it would do.
+
+    Parameters
+    ----------
+    path : path-like
+        The YAML file.
+    overrides : sequence of str, optional
+        ``key=value`` words for its settings.
+    source : path-like, optional
+        Where the recordings lie; they need not be there.
+
+    Returns
+    -------
+    list of str
+        The steps, in order, in words.
+
+    Raises
+    ------
+    InputError
+        If a name, setting, option or file of the recipe is wrong.
+    """
+    make = read_settings(path).get("make")
+    if source is None and isinstance(make, dict) and "import" in make:
+        source = PLACEHOLDER
+    recipe = load_recipe(path, overrides, source=source)
+    config = load_config({"study": "study", **recipe.settings})
+    _check_models(config)
+    steps = _making(recipe.make) if recipe.make is not None else [f"open {config.study}"]
+    return [*steps, *_running(recipe, config)]
+
+
+def _making(make: MakeRecipe) -> list[str]:
+    """Steps that make the study, each checked."""
+    steps = []
+    if make.simulate is not None:
+        from eegprompt.builtin_study import simulate
+
+        _check_options(simulate, make.simulate, "'simulate'")
+        steps.append(f"simulate the built-in study{_listed(make.simulate)}")
+    elif make.import_ is not None:
+        target, argument = resolve("reader", make.import_.reader)
+        reader = target(argument) if argument else target()
+        model = getattr(reader, "options", None)
+        if model is not None:
+            model.parse(dict(make.import_.options))
+        else:
+            _check_options(reader.read, make.import_.options, f"reader '{make.import_.reader}'")
+        files = ", ".join(make.import_.files)
+        steps.append(
+            f"import {files} of {make.import_.source} with the reader '{make.import_.reader}'"
+            f"{_listed(make.import_.options)}"
+        )
+    if make.captions is not None:
+        name, _, argument = make.captions.captioner.partition(":")
+        if name not in names("captioner"):
+            raise UnknownNameError("captioner", name, names("captioner"))
+        if (
+            name == "file"
+            and not argument.startswith(_source_of(make))
+            and not Path(argument).exists()
+        ):
+            raise InputError(f"the captions {argument} do not exist; check the recipe")
+        steps.append(
+            f"caption every image with '{make.captions.captioner}'{_listed(make.captions.options)}"
+        )
+    if make.split is not None:
+        function, _ = resolve("split", make.split.kind)
+        _check_options(function, make.split.options, f"the split '{make.split.kind}'")
+        steps.append(f"split '{make.split.kind}'{_listed(make.split.options)}")
+    return steps
+
+
+def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
+    """Steps from the audit to the report."""
+    folds = "each fold" if recipe.folds == "all" else f"fold {config.fold}"
+    waived = f", waiving {', '.join(config.waive)}" if config.waive else ""
+    training, drawing = config.training, config.drawing
+    steps = [
+        f"audit the split '{config.split}'",
+        f"train the encoder '{config.encoder.name}' on {folds}, objective '{training.objective}', "
+        f"{len(config.kinds)} of {len(KINDS)} caption kinds, text encoder '{config.text_encoder}', "
+        f"up to {training.epochs} passes of {training.batch_size} trials, seed {config.seed}{waived}",
+        f"decode the test trials: candidates of pool '{config.decoding.pool}', heads "
+        f"'{config.decoding.selection}', {config.decoding.per_head} caption a head",
+        f"draw with '{drawing.generator}'{_listed(drawing.options)}: rungs "
+        f"{', '.join(drawing.rungs)}, {drawing.samples} picture a prompt",
+        f"score with the features '{config.evaluation.features}', protocol "
+        f"'{config.evaluation.protocol}', {config.evaluation.permutations:,} permutations",
+    ]
+    if recipe.explain:
+        deep = ", with what retrains or redraws" if recipe.explain == "deep" else ""
+        steps.append(f"explain what was decoded{deep}")
+    if recipe.published is not None:
+        if not recipe.published.exists():
+            raise InputError(f"the published scores {recipe.published} do not exist")
+        steps.append(f"put the scores beside the published ones of {recipe.published.name}")
+    return [*steps, "write the report"]
+
+
+def _check_models(config: ExperimentConfig) -> None:
+    """Names that need an argument have one; the encoder's options are its own."""
+    for spec in (config.text_encoder, config.drawing.generator):
+        name, _, argument = spec.partition(":")
+        if name in _NEEDS_ARGUMENT and not argument:
+            raise InputError(
+                f"'{spec}' needs the name of a model: {_NEEDS_ARGUMENT[name]}, e.g. "
+                "clip:openai/clip-vit-large-patch14"
+            )
+    target, argument = resolve("generator", config.drawing.generator)
+    given = dict(config.drawing.options)
+    _check_options(target, given, f"the generator '{config.drawing.generator}'", skip=argument)
+
+
+def _check_options(
+    function: Any, options: dict[str, Any], what: str, *, skip: str | None = None
+) -> None:
+    """Name an option that `function` does not take."""
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    allowed = [p.name for p in parameters if p.name not in ("self", "study", "out", "progress")]
+    for name in options:
+        if name not in allowed:
+            raise UnknownNameError(f"option of {what}", name, sorted(allowed))
+
+
+def _source_of(make: MakeRecipe) -> str:
+    return make.import_.source if make.import_ is not None else "\0"
+
+
+def _listed(options: dict[str, Any]) -> str:
+    """Options in brackets; long texts are cut."""
+    if not options:
+        return ""
+    said = []
+    for name, value in options.items():
+        text = str(value)
+        said.append(f"{name} {text if len(text) <= 60 else text[:57] + '…'}")
+    return f" ({', '.join(said)})"
