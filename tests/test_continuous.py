@@ -716,3 +716,18 @@ def test_faces_and_houses_are_told_apart(tmp_path: Path) -> None:
         lda.fit(x[fold.train], y[fold.train])
         scores.append(roc_auc_score(y[fold.test], lda.decision_function(x[fold.test])))
     assert len(scores) == 6 and np.mean(scores) > 0.64
+
+
+def test_eeglab_in_matlab_73(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EEGLAB writes large recordings as HDF5, which MNE reads with two packages more."""
+    import sys
+
+    pytest.importorskip("pymatreader")
+    made = tiny.make()
+    path = tiny.write_eeglab_73(tmp_path / "rec.set", made)
+    study = read(path, tmp_path / "study", events=tiny.CODES)
+    assert_response(study)
+    assert study.n_trials == len(made.samples) and study.ch_names == list(tiny.CHANNELS)
+    monkeypatch.setitem(sys.modules, "pymatreader", None)
+    with pytest.raises(EegpromptError, match=r"eegprompt\[matlab\]"):
+        read(path, tmp_path / "again", events=tiny.CODES)

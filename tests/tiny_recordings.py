@@ -189,6 +189,61 @@ def write_eeglab(path: Path, tiny: Tiny) -> Path:
     return path
 
 
+def write_eeglab_73(path: Path, tiny: Tiny) -> Path:
+    """The same structure as MATLAB's version 7.3 lays it out in HDF5, with SciPy out of the game."""
+    import h5py
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with h5py.File(path, "w", userblock_size=512) as file:
+        eeg = file.create_group("EEG")
+        eeg.attrs["MATLAB_class"] = np.bytes_("struct")
+        references = file.create_group("#refs#")
+
+        def put(group: h5py.Group, name: str, value: object) -> None:
+            if isinstance(value, str):
+                codes = np.frombuffer(value.encode("utf-16-le"), "<u2")[:, None]
+                made = group.create_dataset(name, data=codes)
+                made.attrs["MATLAB_class"] = np.bytes_("char")
+                made.attrs["MATLAB_int_decode"] = np.int32(2)
+            else:
+                made = group.create_dataset(name, data=np.atleast_2d(value))
+                made.attrs["MATLAB_class"] = np.bytes_("double")
+
+        def put_structs(name: str, fields: dict[str, list]) -> None:
+            group = eeg.create_group(name)
+            group.attrs["MATLAB_class"] = np.bytes_("struct")
+            for field, values in fields.items():
+                cells = group.create_dataset(field, (len(values), 1), dtype=h5py.ref_dtype)
+                for i, value in enumerate(values):
+                    put(references, f"{name}-{field}-{i}", value)
+                    cells[i, 0] = references[f"{name}-{field}-{i}"].ref
+
+        n = tiny.data.shape[1]
+        for name, value in (
+            ("setname", path.stem), ("ref", "common"), ("nbchan", float(len(tiny.ch_names))),
+            ("trials", 1.0), ("pnts", float(n)), ("srate", tiny.sfreq), ("xmin", 0.0),
+            ("xmax", (n - 1) / tiny.sfreq), ("data", tiny.data.T),
+        ):  # fmt: skip
+            put(eeg, name, value)
+        put_structs(
+            "chanlocs", {"labels": list(tiny.ch_names), "type": ["EEG"] * len(tiny.ch_names)}
+        )
+        put_structs(
+            "event",
+            {
+                "latency": [float(s + 1) for s in tiny.samples],
+                "type": [str(code) for code in tiny.codes],
+                "duration": [0.0] * len(tiny.samples),
+            },
+        )
+    head = (
+        b"MATLAB 7.3 MAT-file, Platform: GLNXA64, Created on: Wed Jan  1 00:00:00 2020 HDF5 schema"
+    )
+    with open(path, "r+b") as stream:
+        stream.write(head.ljust(116) + bytes(8) + b"\x00\x02IM")
+    return path
+
+
 def write_pictures(folder: Path, **n: int) -> Path:
     """Subfolders of gray pictures, e.g. ``faces=3``."""
     from PIL import Image

@@ -622,6 +622,8 @@ def mne_errors(path: Path, notes: list[str], what: str) -> Iterator[None]:
                 raise MissingDependencyError("pymatreader", "matlab") from None
             raise RecordingError(f"{path} needs a package that is missing: {problem}") from None
         except Exception as problem:  # a damaged file can break a parser in any way
+            if "HDF reader for matlab" in str(problem):  # what SciPy says of MATLAB's version 7.3
+                raise MissingDependencyError("pymatreader", "matlab") from None
             reason = " ".join(str(problem).split())[:200] or type(problem).__name__
             raise RecordingError(
                 f"{path} cannot be read as {what} ({reason}); it may be "
