@@ -11,7 +11,7 @@ from eegprompt.artifacts import read_json
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DTYPES", "default_dtype", "distilled_by_files", "distilled_defaults"]
+__all__ = ["DTYPES", "default_dtype", "default_extra", "distilled_by_files", "distilled_defaults"]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -82,6 +82,14 @@ def distilled_by_files(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
     ):
         full = _config(folder / "unet" / "config.json").get("sample_size") == 128
         return {"steps": 4 if full else 1, "guidance": 0.0}
+    return {}
+
+
+def default_extra(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the pipeline's own call that a model needs beside the common settings."""
+    flux = _config(folder / "transformer" / "config.json")
+    if index.get("_class_name") == "FluxPipeline" and flux.get("guidance_embeds") is False:
+        return {"max_sequence_length": 256}  # schnell was distilled with that many; dev reads 512
     return {}
 
 

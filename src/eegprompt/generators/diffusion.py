@@ -28,6 +28,7 @@ from eegprompt.generators.budget import load_budget
 from eegprompt.generators.defaults import (
     DTYPES,
     default_dtype,
+    default_extra,
     distilled_by_files,
     distilled_defaults,
 )
@@ -177,7 +178,7 @@ class DiffusersGenerator:
         known = distilled_defaults(model) or distilled_by_files(folder, self._index)
         self._settings: dict[str, Any] = {**given, **known}
         self._settings.update({k: v for k, v in given.items() if v is not None})
-        self._extra = dict(extra or {})
+        self._extra = {**default_extra(folder, self._index), **(extra or {})}
         asked = self._extra.get("max_sequence_length")
         self._budget = load_budget(folder, self._index, model, asked)
         self.long_prompt = long_prompt

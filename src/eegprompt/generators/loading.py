@@ -123,7 +123,7 @@ def place_pipeline(
                 f"the autoencoder of '{model}' decodes neither in slices nor in tiles; leave "
                 "vae_slicing and vae_tiling out"
             )
-        if channels_last:
+        if channels_last and offload != "sequential":  # whose weights are elsewhere now
             for module in (getattr(pipeline, "unet", None), vae):
                 if isinstance(module, torch.nn.Module):
                     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
