@@ -308,7 +308,7 @@ def test_a_single_trial(run, tmp_path):
     geometry, winners = explain(cut(run, 1, tmp_path), what=MINE)
     assert geometry.verdict == "left out" and "has 1 test trial;" in geometry.seen
     assert not geometry.figures
-    assert "win most trials" in winners.seen and len(winners.table) == 3
+    assert "most trials are won by" in winners.seen and len(winners.table) == 3
     assert "left out" in _text(write_report(run))
 
 
@@ -321,6 +321,21 @@ def test_one_subject(run, tmp_path):
     geometry, winners = explain(cut(run, 99, tmp_path, subject="s1"), what=MINE)
     assert "subject" not in geometry.seen and "subject" not in winners.seen
     assert not any("subject" in key for row in geometry.table for key in row)
+
+
+def test_heads_that_say_the_same_are_called_so(run):
+    stored = load_file(run.embeddings_path)["test/ObjectSnap"]
+    change_embeddings(run, **dict.fromkeys(HEADS, lambda e: stored))
+    [finding] = explain(run, what="geometry")
+    assert "most heads say the same thing" in finding.seen
+    table = run.decodings()
+    first = table["rank"] == 1
+    table.loc[first, "confidence"] = np.where(
+        table.loc[first, "head"] == "MoodFeel", 0.61, 0.60
+    ).astype(np.float32)
+    run.write_table(run.decodings_path, table)
+    [finding] = explain(run, what="winners")
+    assert "won by MoodFeel (100 %); equal" in finding.seen and "may be chance" in finding.seen
 
 
 def test_constant_heads(run):

@@ -88,7 +88,8 @@ def style() -> Iterator[None]:
     """Draw inside this block, and save too: ``with style(): ...``."""
     import matplotlib
 
-    with matplotlib.rc_context(_SETTINGS):
+    settings: Any = _SETTINGS  # the stubs list every name there is
+    with matplotlib.rc_context(settings):
         yield
 
 

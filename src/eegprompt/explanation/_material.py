@@ -204,7 +204,7 @@ class Material:
             why = str(problem).splitlines()[0]
             raise RunError(f"{path} cannot be read ({why}); {again}") from None
         for side in ("val", "test"):
-            if not np.array_equal(stored.get(f"{side}/trial_id"), self.ids(side)):
+            if not np.array_equal(stored.get(f"{side}/trial_id", np.zeros(0)), self.ids(side)):
                 raise RunError(f"{path} is not of this fold's {side} trials; {again}")
         return stored
 

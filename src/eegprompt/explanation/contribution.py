@@ -66,7 +66,9 @@ def analyze(material: Material) -> Finding:
     if len(material.heads) < 2:
         raise Omitted("the run has one head, and without it there is no prompt")
     shown = material.study.trials["image_id"].astype(str).to_numpy()
-    trials = material.sample(select_trials(shown, material.ids("test"), 1, material.seed), TRIALS)
+    trials = material.sample(
+        select_trials(shown.tolist(), material.ids("test"), 1, material.seed), TRIALS
+    )
     images = shown[trials]
     if len(set(images.tolist())) < 2:
         raise Omitted("fewer than two pictures were shown on the test side")

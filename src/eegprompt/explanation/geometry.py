@@ -34,6 +34,7 @@ PERPLEXITY = 30.0
 NEIGHBORS = 10
 PERMUTATIONS = 999
 ALPHA = 0.05
+ALIKE = 0.9  # CKA above which two heads are taken to say the same
 NAMED = 0.95  # share of images whose attribute follows from a kind's caption: the kind names it
 _SHOWN_LABELS = 24
 
@@ -480,7 +481,7 @@ class _Maps:
             for number, head in enumerate(self.heads):
                 mine = self.of_heads[:, 1] == number
                 axes.scatter(
-                    *laid.points[mine].T, s=5, lw=0, alpha=0.75, rasterized=True,
+                    laid.points[mine, 0], laid.points[mine, 1], s=5, lw=0, alpha=0.75, rasterized=True,
                     color=shades[head], marker=_mark(head)["marker"],
                 )  # fmt: skip
             _name_heads(axes, laid, self.of_heads[:, 1], self.heads)
@@ -576,11 +577,19 @@ def _scatter_labels(axes: Axes, laid: Map, labels: np.ndarray) -> None:
     shown = sorted(names[np.argsort(-counts, kind="stable")][:_SHOWN_LABELS].tolist())
     rest = ~np.isin(labels.astype(str), shown)
     if rest.any():
-        axes.scatter(*laid.points[rest].T, s=6, color="0.85", lw=0, rasterized=True, label="other")
+        axes.scatter(
+            laid.points[rest, 0],
+            laid.points[rest, 1],
+            s=6,
+            color="0.85",
+            lw=0,
+            rasterized=True,
+            label="other",
+        )
     for i, name in enumerate(shown):
         mine = labels.astype(str) == name
         axes.scatter(
-            *laid.points[mine].T, s=9, lw=0, alpha=0.85, rasterized=True,
+            laid.points[mine, 0], laid.points[mine, 1], s=9, lw=0, alpha=0.85, rasterized=True,
             color=look.PALETTE[i % len(look.PALETTE)],
             marker="o^sDv"[i // len(look.PALETTE) % 5], label=name[:18],
         )  # fmt: skip
@@ -626,6 +635,12 @@ def _seen(
         said.append(
             f"Two heads arrange trials alike to a median CKA of {np.nanmedian(off):.2f}; the most "
             f"alike are {heads[i]} and {heads[j]} ({likeness[i, j]:.2f})."
+            + (
+                " So most heads say the same thing in different words: what one reads is no further "
+                "evidence beside another."
+                if np.nanmedian(off) > ALIKE
+                else ""
+            )
         )
     if probes:
         sure = _probe_p(probes) < ALPHA

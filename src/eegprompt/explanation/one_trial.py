@@ -366,8 +366,8 @@ def _scalp(axes: Axes, material: Material, value: np.ndarray) -> None:
     axes.plot(np.cos(around), np.sin(around), color="0.5", lw=0.8)
     axes.plot([-0.1, 0, 0.1], [0.99, 1.14, 0.99], color="0.5", lw=0.8)
     axes.scatter(
-        *place.T, c=value[known], cmap=look.DIVERGING, vmin=-1, vmax=1, s=70, edgecolors="0.4",
-        linewidths=0.6,
+        place[:, 0], place[:, 1], c=value[known], cmap=look.DIVERGING, vmin=-1, vmax=1, s=70,
+        edgecolors="0.4", linewidths=0.6,
     )  # fmt: skip
     for name, (x, y) in zip(np.array(material.ch_names)[known], place):
         axes.annotate(

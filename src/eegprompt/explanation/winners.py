@@ -257,9 +257,9 @@ def _draw_by_group(material: Material, said: _Said, wins: np.ndarray) -> list[Pi
 
     groups = []
     for name, labels in (("class", said.category), ("subject", said.subject)):
-        names, means = shares_by(wins, labels)
-        if len(names) > 1:
-            groups.append((name, [str(x) for x in names][:MOST_GROUPS], 100 * means[:MOST_GROUPS]))
+        values, means = shares_by(wins, labels)
+        if len(values) > 1:
+            groups.append((name, [str(v) for v in values][:MOST_GROUPS], 100 * means[:MOST_GROUPS]))
     if not groups:
         return []
     heights = [0.18 * len(names) for _, names, _ in groups]
@@ -351,11 +351,10 @@ def _seen(
     if n == 1:
         first = f"There is one head, {said.heads[0]}, so it always speaks."
     else:
-        best = ", ".join(f"{said.heads[i]} ({100 * share[i]:.0f} %)" for i in order[:3])
-        first = (
-            f"By calibrated confidence these heads win most trials: {best}; equal shares would be "
-        )
-        first += f"{100 / n:.0f} %."
+        some = [i for i in order[:3] if share[i] >= 0.005]
+        best = ", ".join(f"{said.heads[i]} ({100 * share[i]:.0f} %)" for i in some)
+        first = f"By calibrated confidence most trials are won by {best}; equal shares would be "
+        first += f"{100 / n:.0f} %." + _lead(said, order, curves)
         top_raw = int(np.nanmean(raw, axis=0).argmax())
         if top_raw != order[0]:
             first += f" By raw similarity it would be {said.heads[top_raw]}."
@@ -375,6 +374,23 @@ def _seen(
             f"heads; at most {errors[worst]:.2f}, {said.heads[worst]})."
         )
     return " ".join(sentences)
+
+
+def _lead(said: _Said, order: np.ndarray, curves: list[Reliability]) -> str:
+    """Whether the winner is surer than others by more than confidences can be trusted."""
+    sure = np.array([_mean(column) for column in said.confidence.T])
+    errors = [c.error for c in curves if np.isfinite(c.error)]
+    rest = np.delete(sure, order[0])
+    if not (np.isfinite(rest).any() and np.isfinite(sure[order[0]]) and errors):
+        return ""
+    lead = float(sure[order[0]] - np.nanmax(rest))
+    if lead >= np.median(errors):
+        return ""
+    return (
+        f" Its mean confidence is {abs(lead):.3f} {'above' if lead >= 0 else 'below'} the next head’s, "
+        f"less than the error of calibration ({np.median(errors):.3f}): that it is this head and not "
+        "another may be chance."
+    )
 
 
 def _p(value: float) -> str:
