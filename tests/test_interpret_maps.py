@@ -312,14 +312,15 @@ def test_deletion_and_insertion_reward_the_right_order():
     assert curves.deletion[1] == pytest.approx(curves.deletion[-1])
 
 
-def test_halves_share_no_picture_and_similarity_is_spearmans():
-    from scipy.stats import spearmanr
-
+def test_halves_share_no_picture_and_similarity_is_of_energies():
     units = np.repeat(list("abcdefg"), 3)
     one, other = trust.halves(units)
     assert not set(units[one]) & set(units[other]) and len(one) + len(other) == 21
     x, y = np.random.default_rng(0).standard_normal((2, 40))
-    assert trust.similarity(x, y) == pytest.approx(spearmanr(x, y)[0])
+    assert trust.similarity(x, y) == pytest.approx(
+        np.corrcoef(x.clip(0) ** 2, y.clip(0) ** 2)[0, 1]
+    )
+    assert trust.reliability(x, y + 2 * x) > trust.similarity(x, y + 2 * x) > 0.5
     assert np.isnan(trust.similarity(x, np.ones(40)))
 
 

@@ -24,14 +24,81 @@ from eegprompt.errors import InputError
 from eegprompt.interpret._forward import Question, by_head, evaluating, mean_trial
 
 __all__ = [
+    "ALIKE",
+    "ALPHA",
+    "RELIABLE",
     "Curves",
     "Information",
+    "Verdict",
     "caption_information",
     "deletion_insertion",
     "halves",
+    "judge",
+    "reliability",
     "shuffled_weights",
     "similarity",
 ]
+
+
+ALPHA = 0.05
+"""A head speaks if its p, corrected for the number of heads, is below this."""
+
+RELIABLE = 0.4
+"""A map may be read from this reliability on; two halves then correlate at .25 or more."""
+
+ALIKE = 0.5
+"""A map is of the encoder's structure, not of what it learned, if it correlates with that of
+shuffled weights at least so far."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a map may be read.
+
+    Parameters
+    ----------
+    good : bool
+        Whether it passed every test that was made.
+    why : str
+        The first test it failed, in a few words; "passed" otherwise.
+    """
+
+    good: bool
+    why: str
+
+
+def judge(p: float, reliability: float, likeness: float) -> Verdict:
+    """Pass a verdict on a head's map.
+
+    Parameters
+    ----------
+    p : float
+        Of the head's :func:`caption_information`, corrected for the number of heads; NaN where its
+        captions are all the same.
+    reliability : float
+        :func:`reliability` of the maps of two halves; NaN where one is constant or there is one.
+    likeness : float
+        :func:`similarity` to the map of shuffled weights, or of an encoder trained on shuffled
+        labels; NaN likewise.
+
+    Examples
+    --------
+    >>> judge(0.4, 0.9, 0.1).why
+    'null head: no better than chance on held-out trials'
+    >>> judge(0.01, 0.9, 0.1)
+    Verdict(good=True, why='passed')
+    """
+    if np.isnan(p):
+        return Verdict(False, "constant head: all its captions are the same")
+    if p >= ALPHA:
+        return Verdict(False, "null head: no better than chance on held-out trials")
+    if np.isnan(reliability):
+        return Verdict(False, "reliability unknown: too few pictures to halve")
+    if reliability < RELIABLE:
+        return Verdict(False, "not reliable: two halves of the trials disagree")
+    if likeness >= ALIKE:
+        return Verdict(False, "not learned: shuffled weights give much the same map")
+    return Verdict(True, "passed")
 
 
 @dataclass(frozen=True)
@@ -84,6 +151,8 @@ def caption_information(
     InputError
         If shapes do not match.
     """
+    from scipy.stats import rankdata
+
     said = _unit_rows(np.asarray(output, dtype=np.float64))
     true = _unit_rows(np.asarray(captions, dtype=np.float64))
     _, first, code = np.unique(
@@ -97,18 +166,17 @@ def caption_information(
     mean = np.zeros((n, said.shape[1]))
     np.add.at(mean, code, said)
     mean /= np.bincount(code)[:, None]
-    own = true[first]
-    likeness = mean @ own.T  # (unit, caption of unit)
-    same = own @ own.T > 1 - 1e-6
-    if same.all():
+    _, kept, caption = np.unique(
+        true[first].round(5), axis=0, return_index=True, return_inverse=True
+    )
+    caption = caption.ravel()
+    count = np.bincount(caption)[caption]  # units with the same caption as each
+    if len(kept) < 2:
         return Information(0.5, float("nan"), n)
-    # beats[i, j]: share of captions other than j's that unit i is less like than j's.
-    beats = np.full((n, n), 0.5)
-    for j in range(n):
-        others = ~same[j]
-        if others.any():
-            rival, right = likeness[:, others], likeness[:, j, None]
-            beats[:, j] = (rival < right).mean(axis=1) + 0.5 * (rival == right).mean(axis=1)
+    likeness = (mean @ true[first][kept].T)[:, caption]  # (unit, caption of unit)
+    # beats[i, j]: share of units with another caption than j's that unit i is less like than j's,
+    # ties counted half. Average ranks count half of the ties, among them those with j's own caption.
+    beats = (rankdata(likeness, axis=1) - (count + 1) / 2) / (n - count)
     accuracy = float(beats.diagonal().mean())
     rng = np.random.default_rng(seed)
     null = np.array([beats[np.arange(n), rng.permutation(n)].mean() for _ in range(n_permutations)])
@@ -139,19 +207,34 @@ def shuffled_weights(encoder: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def similarity(one: np.ndarray, other: np.ndarray) -> float:
-    """Spearman's rank correlation of two maps of one shape; NaN where one is constant.
+    """Correlation of the energies of two maps of one shape; NaN where one is constant.
+
+    Squares, and zero where a map is negative: most of a map is noise about zero, and what that
+    does says nothing about where the map points.
 
     Examples
     --------
-    >>> similarity(np.array([1.0, 2.0, 3.0]), np.array([1.0, 4.0, 9.0]))
+    >>> similarity(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
     1.0
     """
-    from scipy.stats import rankdata
-
-    a, b = rankdata(one.ravel()), rankdata(other.ravel())
-    if a.std() == 0 or b.std() == 0:
+    a, b = (np.maximum(np.asarray(m, dtype=np.float64).ravel(), 0) ** 2 for m in (one, other))
+    if not (np.ptp(a) > 0 and np.ptp(b) > 0):
         return float("nan")
     return float(round(np.corrcoef(a, b)[0, 1], 12))
+
+
+def reliability(one: np.ndarray, other: np.ndarray) -> float:
+    """How reliable a map of all trials is, judged by the :func:`similarity` of two halves.
+
+    Spearman and Brown's 2r / (1 + r); at least -1, NaN where a half is constant.
+
+    Examples
+    --------
+    >>> reliability(np.array([1.0, 2.0, 3.0]), np.array([2.0, 4.0, 6.0]))
+    1.0
+    """
+    r = similarity(one, other)
+    return float(max(2 * r / (1 + r), -1.0)) if r > -0.9 else r
 
 
 def halves(units: Sequence[Any] | np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,93 @@
+"""Held-out trials as the attributions take them: a view of the study's EEG, and the encoder behind
+its fitted steps, so that every attribution is of the electrodes as they were recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from eegprompt.explanation._material import Material
+
+__all__ = ["FromElectrodes", "View", "channel_scale", "units_of", "view"]
+
+
+class View:
+    """Some trials of memory-mapped EEG, scaled; read when sliced.
+
+    Parameters
+    ----------
+    eeg : array (n_all, n_chans, n_times)
+        May be memory-mapped.
+    ids : array of int (n_trials,)
+        Rows of it.
+    factor : float or array (n_chans, 1)
+        What they are multiplied by.
+    """
+
+    def __init__(self, eeg: np.ndarray, ids: np.ndarray, factor: float | np.ndarray = 1.0):
+        self.eeg, self.ids, self.factor = eeg, np.asarray(ids), factor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Trials, channels, samples."""
+        return (len(self.ids), self.eeg.shape[1], self.eeg.shape[2])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        return np.asarray(self.eeg[self.ids[which]], dtype=np.float32) * np.float32(self.factor)
+
+
+class FromElectrodes(nn.Module):
+    """The encoder with its fitted steps as its first layer.
+
+    Whitened channels are mixtures; a map of *electrodes* needs the gradient on this side of the
+    whitening. Its input are the recorded channels, each over its standard deviation, so that values
+    of different channels can be compared.
+    """
+
+    def __init__(self, encoder: nn.Module, steps: Any, scale: np.ndarray):
+        super().__init__()
+        self.inner = encoder
+        self.steps = steps
+        self.register_buffer("scale", torch.from_numpy(np.asarray(scale, np.float32)))
+
+    scale: torch.Tensor
+
+    def forward(
+        self, eeg: torch.Tensor, positions: torch.Tensor, subject: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Embed trials (n, n_chans, n_times) in standard deviations of their channels."""
+        return dict(self.inner(self.steps.apply(eeg * self.scale), positions, subject))
+
+    @property
+    def stem(self) -> Any:
+        """What comes behind the spatial filters, where the encoder has it."""
+        return getattr(self.inner, "stem", None)
+
+    @property
+    def spatial_attention(self) -> Any:
+        """The encoder's own spatial attention, where it has one."""
+        return getattr(self.inner, "spatial_attention", None)
+
+
+def channel_scale(material: Material) -> np.ndarray:
+    """Standard deviation of each channel over up to 500 training trials, (n_chans, 1)."""
+    some = material.sample(material.ids("train"), 500)
+    spread = np.asarray(material.study.eeg[some], dtype=np.float64).std(axis=(0, 2))
+    return np.where(spread > 0, spread, 1.0)[:, None].astype(np.float32)
+
+
+def units_of(material: Material) -> tuple[float, str]:
+    """Factor from the study's unit to the one that is drawn, and that one's name."""
+    return (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
+
+
+def view(material: Material, ids: np.ndarray) -> View:
+    """Trials in the unit that is drawn."""
+    return View(material.study.eeg, ids, units_of(material)[0])
