@@ -107,7 +107,7 @@ class Patterns:
         return [head for head, p in self.p.items() if p < trust.ALPHA]
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def patterns_of(material: Material) -> Patterns:
     """Activation patterns of the test trials, tested."""
     test = material.ids("test")
@@ -188,7 +188,7 @@ class Attributions:
     module: FromElectrodes
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=4)
 def attributions_of(material: Material) -> Attributions:
     """Attributions of up to twice :data:`HALF` test trials, tested."""
     known = patterns_of(material)

@@ -45,6 +45,19 @@ class Analysis:
 
 
 ANALYSES: dict[str, Analysis] = {
+    "patterns": Analysis(
+        "eegprompt.explanation.patterns:analyze",
+        "Where and when the EEG goes along with what each head says",
+    ),
+    "attribution": Analysis(
+        "eegprompt.explanation.attribution:analyze", "What the encoder is sensitive to"
+    ),
+    "when": Analysis("eegprompt.explanation.when:analyze", "When the EEG carries which meaning"),
+    "levels": Analysis("eegprompt.explanation.levels:analyze", "Where and when the levels differ"),
+    "trust": Analysis("eegprompt.explanation.trust:analyze", "What the maps survive", deepens=True),
+    "localization": Analysis(
+        "eegprompt.explanation.localization:analyze", "Do the maps find what was planted?"
+    ),
     "geometry": Analysis("eegprompt.explanation.geometry:analyze", "How the heads’ embeddings lie"),
     "winners": Analysis("eegprompt.explanation.winners:analyze", "Which head speaks"),
     "contribution": Analysis(

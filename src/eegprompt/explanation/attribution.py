@@ -23,12 +23,12 @@ from eegprompt.explanation._trials import channel_scale
 from eegprompt.explanation.patterns import front_to_back, short_verdict
 from eegprompt.interpret.occlusion import window_occlusion
 
-__all__ = ["analysis"]
+__all__ = ["analyze"]
 
 WINDOW = 0.047  # seconds that are hidden at a time
 
 
-def analysis(material: Material) -> Finding:
+def analyze(material: Material) -> Finding:
     """Attributions by method, head and level, each with its verdict."""
     found = attributions_of(material)
     scale = channel_scale(material)
@@ -151,8 +151,10 @@ def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
             if row == 0:
                 axes.set_title(_wrapped(METHODS[method]), fontsize=7.5, loc="center")
             if column == 0:
-                axes.text(-0.15, 0.5, level, transform=axes.transAxes, rotation=90, va="center",
-                          ha="center", fontweight="bold", color=LEVEL_COLORS.get(level, "black"))  # fmt: skip
+                axes.text(
+                    -0.02, 0.5, level, transform=axes.transAxes, rotation=90, va="center",
+                    ha="center", fontweight="bold", color=LEVEL_COLORS.get(level, "black"),
+                )  # fmt: skip
     color_bar(figure, grid, (0.0, 1.0), "share of the map's largest value")
     return material.save_figure(
         figure, "attribution-topographies",

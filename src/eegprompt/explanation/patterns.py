@@ -25,18 +25,18 @@ from eegprompt.interpret.patterns import peak
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["analysis", "front_to_back", "partners_of", "short_verdict"]
+__all__ = ["analyze", "front_to_back", "partners_of", "short_verdict"]
 
 WINDOWS = ((0.05, 0.13), (0.13, 0.24), (0.24, 0.33), (0.33, 0.45))  # seconds
 
 
-def analysis(material: Material) -> Finding:
+def analyze(material: Material) -> Finding:
     """Activation patterns by head, level and moment, each with its verdict."""
     known = patterns_of(material)
     shared = partners_of(material, known)
     cap = Cap(material.ch_names, material.positions)
     z = {head: pattern.z for head, pattern in known.found.items()}
-    factor, unit = units_of(material)
+    _, unit = units_of(material)
     good = [head for head in material.heads if known.verdicts[head].good]
     by_level = level_maps(z, good)
     pictures: list[Picture] = []
@@ -219,12 +219,12 @@ def _by_level(material: Material, cap: Cap, by_level: dict[str, np.ndarray]) -> 
         for w in windows
     }
     limit = max(1.0, *(float(v.max()) for v in maps.values()))
-    for row, level in zip(grid, by_level):
+    for place, (row, level) in enumerate(zip(grid, by_level)):
         for axes, w in zip(row, windows):
             cap.draw(axes, maps[level, w], (0.0, limit))
-            if row is grid[0]:
+            if place == 0:
                 axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
-        row[0].text(-0.12, 0.5, level, transform=row[0].transAxes, rotation=90, va="center",
+        row[0].text(0.0, 0.5, level, transform=row[0].transAxes, rotation=90, va="center",
                     ha="center", fontweight="bold", fontsize=8.5,
                     color=LEVEL_COLORS.get(level, "black"))  # fmt: skip
     color_bar(figure, grid, (0.0, limit), "z against permuted outputs")

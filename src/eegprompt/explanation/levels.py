@@ -1,0 +1,230 @@
+"""Where and when the three levels differ: cluster-permutation tests across pictures or subjects."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from eegprompt.explanation._cap import Cap, color_bar
+from eegprompt.explanation._figures import DIVERGING, TWO_COLUMNS, style
+from eegprompt.explanation._finding import Finding, Omitted, Picture
+from eegprompt.explanation._maps import levels_of, patterns_of
+from eegprompt.explanation._material import Material
+from eegprompt.explanation._trials import view
+from eegprompt.explanation.patterns import front_to_back
+from eegprompt.interpret.clusters import (
+    ClusterTest,
+    cluster_test,
+    contributions,
+    electrode_info,
+    time_bins,
+)
+
+__all__ = ["analyze"]
+
+BIN = 0.024  # seconds
+FLIPS = 200
+SUBJECTS = 8  # from so many on, subjects are the units
+
+
+def analyze(material: Material) -> Finding:
+    """Differences between levels in how far heads' outputs explain the EEG."""
+    known = patterns_of(material)
+    levels = levels_of(known.speaking)
+    if len(levels) < 2:
+        raise Omitted(
+            f"levels are compared where at least two have a head above chance; here {len(levels)} has"
+        )
+    width = max(round(BIN * material.sfreq), 1)
+    width = min(width, len(material.times))
+    centers, binned = time_bins(view(material, known.ids), width)
+    moments = material.times[0] + centers / material.sfreq
+    by_subject = len(np.unique(known.subjects)) >= SUBJECTS
+    units = known.subjects if by_subject else known.units
+    # Leaving a picture out leaves all its trials out; a subject's own pattern needs its own trials.
+    shares = {
+        level: np.mean(
+            [contributions(binned, known.outputs[h], known.units, known.subjects) for h in names], 0
+        )
+        for level, names in levels.items()
+    }
+    if by_subject:
+        shares = {
+            level: np.mean([_by_subject(binned, known, h) for h in names], 0)
+            for level, names in levels.items()
+        }
+    adjacency, placed = _adjacency(material)
+    tests: dict[tuple[str, str], ClusterTest] = {}
+    for place, (one, other) in enumerate(combinations(levels, 2)):
+        tests[one, other] = cluster_test(
+            shares[one] - shares[other], adjacency, n_permutations=FLIPS, seed=material.seed
+        )
+        material.progress(place + 1, 3, "cluster permutation")
+    n_units = len(np.unique(units))
+    rows = [_row(material, pair, test, moments) for pair, test in tests.items()]
+    cap = Cap(material.ch_names, material.positions)
+    with style():
+        pictures = [_images(material, tests, moments)]
+        if cap.placed:
+            pictures.insert(0, _maps(material, cap, tests, moments))
+    differ = [f"{a} and {b}" for (a, b), t in tests.items() if t.p < 0.05]
+    what = (
+        "subjects"
+        if by_subject
+        else "pictures"
+        if material.study.image_identity == "known"
+        else "trials"
+    )
+    seen = (
+        f"Maps differ, with p < .05 across {n_units} {what}, between {', '.join(differ)}. "
+        if differ
+        else f"No two levels' maps differ with p < .05 across {n_units} {what}. "
+    ) + " ".join(
+        f"{r['levels'].split(' − ')[0]} explains more than {r['levels'].split(' − ')[1]} mostly at "
+        f"{r['first more at (ms)']} ms, less at {r['first less at (ms)']} ms."
+        for r in rows
+        if r["first more at (ms)"] is not None and r["first less at (ms)"] is not None
+    )
+    return Finding(
+        name="levels",
+        title="Where and when the levels differ",
+        seen=seen.strip(),
+        not_concluded=(
+            f"The test is across {what}: it licenses a statement about this model on these subjects, "
+            "and none about people at large. A cluster says that the maps differ, not where or when "
+            "the difference begins or ends (Sassenhagen and Draschkow 2019)."
+        ),
+        table=rows,
+        figures=pictures,
+        arrays={
+            "bin_times": moments.astype(np.float32),
+            **{f"explained/{lv}": s.mean(axis=0).astype(np.float32) for lv, s in shares.items()},
+            **{f"t/{a}-{b}": t.t.astype(np.float32) for (a, b), t in tests.items()},
+            **{f"mask/{a}-{b}": t.mask for (a, b), t in tests.items()},
+        },
+        verdict=f"{len(differ)} of {len(tests)} pairs differ",
+        good=None,
+        notes=[
+            "Unit of the test: one picture's (or subject's) EEG times what the pattern of all others "
+            "predicts from the head's output, over the EEG's variance; mean over the level's heads "
+            f"above chance. Clusters over neighboring electrodes and bins of "
+            f"{1e3 * width / material.sfreq:.0f} ms, formed at p < .001, {FLIPS} sign flips, seed "
+            f"{material.seed}.",
+            *([] if placed else ["Without positions clusters extend over time only."]),
+        ],
+    )
+
+
+def _by_subject(binned: np.ndarray, known: Any, head: str) -> np.ndarray:
+    names = np.unique(known.subjects)
+    return np.stack(
+        [
+            contributions(
+                binned[known.subjects == s], known.outputs[head][known.subjects == s],
+                known.units[known.subjects == s],
+            ).mean(axis=0)
+            for s in names
+        ]
+    )  # fmt: skip
+
+
+def _adjacency(material: Material) -> tuple[Any, bool]:
+    """Neighbors among the channels that have a position; others have none."""
+    import mne
+    from scipy import sparse
+
+    placed = np.flatnonzero(np.isfinite(material.positions).all(axis=1))
+    n = len(material.ch_names)
+    whole = sparse.lil_array((n, n))
+    whole.setdiag(1)
+    if len(placed) >= 4:
+        info = electrode_info([material.ch_names[i] for i in placed], material.positions[placed])
+        some, _ = mne.channels.find_ch_adjacency(info, "eeg", verbose="error")
+        for a, b in zip(*some.nonzero()):
+            whole[placed[a], placed[b]] = 1
+    return whole.tocoo(), len(placed) >= 4
+
+
+def _row(
+    material: Material, pair: tuple[str, str], test: ClusterTest, moments: np.ndarray
+) -> dict[str, Any]:
+    def strongest(sign: int) -> tuple[int | None, str]:
+        inside = test.mask & (sign * test.t > 0)
+        if not inside.any():
+            return None, ""
+        energy = np.where(inside, np.abs(test.t), 0.0)
+        when = int(energy.sum(axis=0).argmax())
+        first = np.argsort(-energy[:, when])[:3]
+        names = [material.ch_names[i] for i in first if energy[i, when] > 0]
+        return round(1e3 * moments[when]), ", ".join(names)
+
+    (more, there), (less, elsewhere) = strongest(1), strongest(-1)
+    return {
+        "levels": f"{pair[0]} − {pair[1]}",
+        "p (strongest cluster)": round(test.p, 3) if np.isfinite(test.p) else None,
+        "units": test.n_units,
+        "first more at (ms)": more,
+        "at electrodes": there,
+        "first less at (ms)": less,
+        "at electrodes ": elsewhere,
+    }
+
+
+def _maps(
+    material: Material, cap: Cap, tests: dict[tuple[str, str], ClusterTest], moments: np.ndarray
+) -> Picture:
+    from matplotlib.figure import Figure
+
+    from eegprompt.explanation.patterns import WINDOWS, _inside
+
+    windows = [w for w in WINDOWS if w[0] < moments[-1] and w[1] > moments[0]]
+    windows = windows or [(float(moments[0]), float(moments[-1]))]
+    figure = Figure(figsize=(TWO_COLUMNS, 1.6 * len(tests)), layout="constrained")
+    grid = figure.subplots(len(tests), len(windows), squeeze=False)
+    limit = max(1.0, max(float(np.quantile(np.abs(t.t), 0.99)) for t in tests.values()))
+    for place, (row, ((one, other), test)) in enumerate(zip(grid, tests.items())):
+        for axes, w in zip(row, windows):
+            inside = _inside(moments, w)
+            cap.draw(axes, test.t[:, inside].mean(axis=1), (-limit, limit), cmap=DIVERGING,
+                     mask=test.mask[:, inside].any(axis=1))  # fmt: skip
+            if place == 0:
+                axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
+        row[0].text(0.0, 0.5, f"{one} − {other}", transform=row[0].transAxes, rotation=90,
+                    va="center", ha="center", fontweight="bold", fontsize=8)  # fmt: skip
+    color_bar(figure, grid, (-limit, limit), "t across units", DIVERGING)
+    return material.save_figure(
+        figure, "levels-maps",
+        "Differences between levels in how much of the EEG their heads' outputs explain: t value, "
+        "mean over the window; marked electrodes are in a cluster with p < .05 somewhere in it.",
+    )  # fmt: skip
+
+
+def _images(
+    material: Material, tests: dict[tuple[str, str], ClusterTest], moments: np.ndarray
+) -> Picture:
+    from matplotlib.figure import Figure
+
+    order = front_to_back(material)
+    figure = Figure(figsize=(TWO_COLUMNS, 2.6), layout="constrained")
+    panels = figure.subplots(1, len(tests), sharey=True, squeeze=False)[0]
+    limit = max(1.0, max(float(np.abs(t.t).max()) for t in tests.values()))
+    half = 1e3 * (moments[1] - moments[0]) / 2 if len(moments) > 1 else 1.0
+    extent = (1e3 * moments[0] - half, 1e3 * moments[-1] + half, len(order) - 0.5, -0.5)
+    for axes, ((one, other), test) in zip(panels, tests.items()):
+        shown = axes.imshow(
+            np.where(test.mask, test.t, np.nan)[order], aspect="auto", cmap=DIVERGING, vmin=-limit,
+            vmax=limit, extent=extent, interpolation="nearest",
+        )  # fmt: skip
+        axes.set_facecolor("0.93")
+        axes.set_title(f"{one} − {other}")
+        axes.set_xlabel("time from onset (ms)")
+    ticks = np.unique(np.linspace(0, len(order) - 1, min(len(order), 9)).round().astype(int))
+    panels[0].set_yticks(ticks, [material.ch_names[order[i]] for i in ticks])
+    panels[0].set_ylabel("channel, front to back")
+    figure.colorbar(shown, ax=panels, aspect=18, pad=0.02).set_label("t across units")
+    return material.save_figure(
+        figure, "levels-images",
+        "The same at every channel and moment; gray is in no cluster with p < .05.",
+    )  # fmt: skip
