@@ -148,6 +148,8 @@ def test_a_bids_dataset(dataset, tmp_path):
 def test_bids_choices_and_what_is_missing(dataset, tmp_path):
     one = BidsReader().read(dataset, tmp_path / "one", subjects="02", resample=128)
     assert one.subjects == ["02"] and one.sfreq == 128
+    numbered = BidsReader().read(dataset, tmp_path / "numbered", subjects=2)  # as typed with -o
+    assert numbered.subjects == ["02"]
     for options, kind, words in (
         ({"subjects": "07"}, InputError, "unknown subject"),
         ({"tasks": "rest"}, InputError, "unknown task"),
@@ -179,6 +181,24 @@ def test_bids_choices_and_what_is_missing(dataset, tmp_path):
     with pytest.raises(RecordingError, match="not beside it"):
         BidsReader().read(bare, tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_damaged_datasets_raise_only_our_errors(tmp_path):
+    root, rng = tiny_datasets.write_bids(tmp_path / "ds", ("01",), n_runs=1), random.Random(0)
+    files = sorted(p for p in root.rglob("*") if p.is_file() and p.suffix not in (".png", ".eeg"))
+    for n in range(24):
+        file = files[n % len(files)]
+        whole = file.read_bytes()
+        broken = bytearray(whole[: rng.randrange(len(whole))] if rng.random() < 0.3 else whole)
+        for _ in range(rng.randrange(1, 12)):
+            if broken:
+                broken[rng.randrange(len(broken))] = rng.randrange(256)
+        file.write_bytes(broken)
+        try:
+            BidsReader().read(root, tmp_path / "study", overwrite=True)
+        except EegpromptError as problem:
+            assert "\n" not in str(problem)
+        file.write_bytes(whole)
 
 
 def test_without_mne_bids_the_extra_is_named(dataset, tmp_path, monkeypatch):

@@ -164,18 +164,18 @@ def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
         raise MissingDependencyError("mne_bids", "bids") from None
 
     notes: list[str] = []
-    wanted = {"subject": opts.subjects, "session": opts.sessions, "task": opts.tasks}
+    wanted = {"subjects": opts.subjects, "sessions": opts.sessions, "tasks": opts.tasks}
+    chosen: dict[str, list[str] | None] = {}
     with mne_errors(root, notes, "a BIDS dataset"):
-        for entity, asked in wanted.items():
-            there = get_entity_vals(root, entity)
-            for name in asked or ():
-                if name not in there:
-                    raise UnknownNameError(f"{entity} in {root}", name, there)
+        for entities, asked in wanted.items():
+            there = get_entity_vals(root, entities[:-1])
+            chosen[entities] = None if asked is None else [_named(n, there) for n in asked]
+            for name, match in zip(asked or (), chosen[entities] or ()):
+                if match not in there:
+                    raise UnknownNameError(f"{entities[:-1]} in {root}", name, there)
         found = find_matching_paths(
             root,
-            subjects=opts.subjects,
-            sessions=opts.sessions,
-            tasks=opts.tasks,
+            **chosen,
             datatypes="eeg",
             suffixes="eeg",
             extensions=list(FORMATS),
@@ -186,6 +186,13 @@ def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
             "asked for; check 'subjects', 'sessions' and 'tasks'"
         )
     return sorted(found, key=lambda p: str(p.fpath))
+
+
+def _named(name: str, there: list[str]) -> str:
+    """The entity's own spelling: a command line reads 01 as the number 1."""
+    if name not in there and name.isdigit():
+        return next((t for t in there if t.isdigit() and int(t) == int(name)), name)
+    return name
 
 
 def _run_of(path: Any, paths: list[Any]) -> str:
