@@ -74,6 +74,8 @@ def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: 
             raise error or torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return real(self, *args, prompt=prompt, **more)
 
+    # There is nothing to be freed here, and looking for it takes seconds.
+    monkeypatch.setattr("eegprompt.generators.diffusion._free_memory", lambda: None)
     # The settings that a call takes are read from its signature.
     call.__wrapped__ = real  # type: ignore[attr-defined]
     monkeypatch.setattr(kind, "__call__", call)
@@ -89,6 +91,8 @@ def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: 
             "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"
         ),
         RuntimeError("MPS backend out of memory (MPS allocated: 1 GiB)"),
+        # Where Sana's decoder runs out of memory, its pipeline warns and trips over that.
+        UnboundLocalError("cannot access local variable 'image' where it is not associated"),
     ],
 )
 def test_too_large_a_batch_gives_smaller_ones_and_the_same_pictures(plain, monkeypatch, error):
