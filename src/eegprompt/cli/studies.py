@@ -129,6 +129,9 @@ def import_(
     stimuli: Annotated[
         Path | None, typer.Option(help="Folder of the pictures that were shown.")
     ] = None,
+    allow_missing_images: Annotated[
+        bool, typer.Option("--allow-missing-images", help="Go on without pictures not found.")
+    ] = False,
     design: Annotated[
         str | None, typer.Option(help="Order of showing: 'randomised', 'block' or 'unknown'.")
     ] = None,
@@ -179,6 +182,7 @@ def import_(
         baseline=numbers(baseline, "--baseline", 2) if baseline else None,
         reject=reject,
         stimuli=stimuli,
+        allow_missing_images=allow_missing_images or None,
         design=design,
         overwrite=overwrite or None,
     )
@@ -302,6 +306,7 @@ def _list_options(reader: Any) -> None:
 _FLAGS = (
     *("name", "marker", "events", "events_table", "windows", "category_from", "unit", "exclude"),
     *("bandpass", "tmin", "tmax", "baseline", "reject", "stimuli", "design", "overwrite"),
+    "allow_missing_images",
 )
 
 
@@ -315,16 +320,21 @@ def _as_typed(message: str, reader: Any) -> str:
     ...         model_fields = {"events_table": None, "sfreq": None}
     >>> _as_typed("give 'events_table' or 'sfreq', not 'Oz'", Reader)
     "give --events-table or -o sfreq=..., not 'Oz'"
+    >>> _as_typed("pass 'sfreq=250'", Reader)
+    'pass -o sfreq=250'
     """
     fields = getattr(getattr(reader, "options", None), "model_fields", {})
 
     def typed(found: re.Match[str]) -> str:
-        name = found.group(1)
+        name, value = found.groups()
         if name not in fields:
             return found.group(0)
-        return f"--{name.replace('_', '-')}" if name in _FLAGS else f"-o {name}=..."
+        if name in _FLAGS:
+            return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
+        return f"-o {name}={value or '...'}"
 
-    return re.sub(r"'(\w+)'", typed, message)
+    # A suggestion repeats a name in the place of the one that was typed.
+    return re.sub(r"(?<!did you mean )'(\w+)(?:=(\w+))?'", typed, message)
 
 
 def _events(words: list[str]) -> dict[str, str]:

@@ -176,7 +176,8 @@ class EegcvprReader:
         """
         opts = EegcvprOptions.parse(options)
         file, variant = _signal_file(one_source(source, self.name), opts.variant)
-        content = _Content.of(file, raw=variant == "raw")
+        scaled = variant == "raw" and opts.standardize == "file"
+        content = _Content.of(file, scaled=scaled)
         content.check_subjects(opts)
         beside = file.parent
         notes = content.notes()
@@ -252,14 +253,14 @@ class _Content:
     stddevs: np.ndarray | None
 
     @classmethod
-    def of(cls, file: Path, raw: bool) -> _Content:
+    def of(cls, file: Path, scaled: bool) -> _Content:
         content = open_torch(file)
-        keys = ("dataset", "labels", "images", *(("means", "stddevs") if raw else ()))
+        keys = ("dataset", "labels", "images", *(("means", "stddevs") if scaled else ()))
         if not isinstance(content, dict) or any(k not in content for k in keys):
             there = (
                 sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
             )
-            hint = " (without them give another 'variant')" if raw else ""
+            hint = " (or pass 'standardize=none')" if scaled else ""
             raise RecordingError(
                 f"{file} should hold a dictionary with the keys {', '.join(keys)}{hint}, and holds "
                 f"{there}; name one of the signal files of EEGCVPR"
@@ -286,7 +287,7 @@ class _Content:
                     "another class; one of both is wrong: get the file from its source again"
                 )
         means, stddevs = (
-            _per_channel(content[k], k, file) if raw else None for k in ("means", "stddevs")
+            _per_channel(content[k], k, file) if scaled else None for k in ("means", "stddevs")
         )
         eeg = [item["eeg"] for item in dataset]
         return cls(file, eeg, subject, label, image, labels, images, means, stddevs)
@@ -356,13 +357,13 @@ def _per_channel(value: Any, key: str, file: Path) -> np.ndarray:
     if array.dtype.kind not in "fiu" or array.size not in (1, N_CHANS):
         raise RecordingError(
             f"{file}: '{key}' should hold {N_CHANS} numbers, one a channel, got {_shown(value)}; "
-            "pass 'standardize' none to do without"
+            "pass 'standardize=none' to do without"
         )
     array = array.astype(np.float32).reshape(-1, 1)
     if not np.isfinite(array).all() or (key == "stddevs" and (array <= 0).any()):
         raise RecordingError(
             f"{file}: '{key}' holds values that cannot be used to standardize (not finite, or not "
-            "positive); pass 'standardize' none to do without"
+            "positive); pass 'standardize=none' to do without"
         )
     return array
 

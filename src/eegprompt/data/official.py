@@ -198,13 +198,13 @@ def write_sides(study: Study, side: Sequence[str], source: str) -> Split:
         if len(shown):
             raise SplitError(
                 f"{source}: {len(shown)} images are shown on both the {a} and the {b} side (first: "
-                f"{shown[0]}); pass 'official' false to import without this split, and make one with "
+                f"{shown[0]}); pass 'official=false' to import without this split, and make one with "
                 "'eegprompt split'"
             )
     for name, ids in found.items():
         if not len(ids):
             raise SplitError(
-                f"{source}: the {name} side has no trial; pass 'official' false to import without "
+                f"{source}: the {name} side has no trial; pass 'official=false' to import without "
                 "this split"
             )
     how: dict[str, Any] = {

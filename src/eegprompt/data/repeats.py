@@ -69,11 +69,11 @@ class Repeats:
                 continue
             what = f"{self.where(trial)} repeats {self.where(other)} byte for byte"
             if self.policy == "refuse":
-                raise RecordingError(f"{what}; pass 'duplicates' drop to leave it out")
+                raise RecordingError(f"{what}; pass 'duplicates=drop' to leave it out")
             if self.policy == "drop" and image != shown:
                 raise RecordingError(
                     f"{what}, under another image ({image}, {shown}); one of both is wrong: pass "
-                    "'duplicates' keep to keep both"
+                    "'duplicates=keep' to keep both"
                 )
             self.found.append((trial, other))
             return self.policy == "drop"
