@@ -133,22 +133,20 @@ def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
 
 
 def _check_models(config: ExperimentConfig) -> None:
-    """Names that need an argument have one; the encoder's options are its own."""
+    """Names that need an argument have one; the generator takes its options."""
     for spec in (config.text_encoder, config.drawing.generator):
-        name, _, argument = spec.partition(":")
-        if name in _NEEDS_ARGUMENT and not argument:
+        name, _, model = spec.partition(":")
+        if name in _NEEDS_ARGUMENT and not model:
             raise InputError(
                 f"'{spec}' needs the name of a model: {_NEEDS_ARGUMENT[name]}, e.g. "
                 "clip:openai/clip-vit-large-patch14"
             )
-    target, argument = resolve("generator", config.drawing.generator)
+    target, _ = resolve("generator", config.drawing.generator)
     given = dict(config.drawing.options)
-    _check_options(target, given, f"the generator '{config.drawing.generator}'", skip=argument)
+    _check_options(target, given, f"the generator '{config.drawing.generator}'")
 
 
-def _check_options(
-    function: Any, options: dict[str, Any], what: str, *, skip: str | None = None
-) -> None:
+def _check_options(function: Any, options: dict[str, Any], what: str) -> None:
     """Name an option that `function` does not take."""
     parameters = inspect.signature(function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
