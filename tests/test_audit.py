@@ -238,6 +238,9 @@ def test_a_planted_study_gets_its_verdict(planted: dict[str, Study], name: str) 
         rows = {r["decoder"]: r for r in found["checks"]["decoders"]["rows"]}
         assert rows["full"]["accuracy"] > 0.4  # naive accuracy is high
         assert "block" in found["checks"]["design"]["found_in"]
+        assert found["checks"]["decoders"]["slow_share"] > 0.5
+        for reason in ("tells time", "before the stimulus", "slow activity alone"):
+            assert reason in found["summary"]
     page = write_audit_page(planted[name], found).read_text("utf-8")
     assert f"Design: {word}" in page and page.count("<svg") >= 8
 
@@ -478,3 +481,27 @@ def test_what_would_have_been_noticed_is_the_edge_of_the_test() -> None:
             # The edge depends a little on how often each class is predicted.
             p = score_predictions(predicted, labels, n=999).p
             assert (p < 0.012) == below or abs(p - 0.01) < 0.01
+
+
+def test_a_recipe_audits_once_and_a_read_only_study_is_no_obstacle(
+    tmp_path: Path, monkeypatch
+) -> None:
+    from eegprompt import auditing
+    from eegprompt.errors import StorageError
+    from eegprompt.pipeline import _audit_once, _silent
+
+    study = toy(tmp_path / "s", run=np.repeat(["1", "2", "3", "4"], 30))
+    make_split(study, "by-run")
+
+    def refuse(*_args, **_options):
+        raise StorageError("may not be written")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(auditing, "write_json", refuse)
+        with pytest.warns(UserWarning, match="could not be kept"):
+            _audit_once(study, "by-run", _silent(None))
+    _audit_once(study, "by-run", _silent(None))
+    written = (study.path / "audit.json").stat().st_mtime_ns
+    _audit_once(study, "by-run", _silent(None))
+    assert (study.path / "audit.json").stat().st_mtime_ns == written
+    assert read_audit(study, "by-run")["verdict"] == "clean"
