@@ -407,7 +407,8 @@ def _draw_probes(
     axes.set_ylabel("attribute (chance, %)")
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, label="share of the way from chance to 1", shrink=0.9)
+    if len(names) >= 6:  # a shorter one has no room for its label, and the numbers are in the cells
+        figure.colorbar(image, ax=axes, label="share of the way from chance to 1", shrink=0.9)
     frames = " Frames: the kind’s captions name the attribute." if any(named.values()) else ""
     return [
         material.save_figure(
@@ -555,6 +556,9 @@ def _name_heads(axes: Axes, laid: Map, of_head: np.ndarray, heads: list[str]) ->
 
     places = np.array([np.median(laid.points[of_head == i], axis=0) for i in range(len(heads))])
     height = np.ptp(laid.points[:, 1]) * 0.06
+    places[:, 1] += (
+        0.6 * height
+    )  # above the points, which a tight cluster would hide under its name
     width = np.ptp(laid.points[:, 0]) * 0.24
     order = np.argsort(places[:, 1])
     for _ in range(50):

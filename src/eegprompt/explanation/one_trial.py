@@ -26,7 +26,7 @@ __all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
 
 STEPS = 64  # of integrated gradients
 BASELINE_TRIALS = 200  # whose mean is where the path begins
-MARKED = 0.98  # share of the EEG that is not marked
+MARKED, MARKED_OF_FEW = 0.02, 0.1  # share of the EEG that is colored: of many and of few channels
 LEAST_FOR_MAP = 8  # electrodes; fewer are drawn as dots
 
 
@@ -276,17 +276,22 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
     figure = Figure(figsize=(look.TWO_COLUMNS, 2.5 + 0.17 * len(said)), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.17 * len(said) + 0.1))
     lines = np.stack([np.broadcast_to(times, eeg.shape), eeg], axis=2)
-    top.add_collection(LineCollection(list(lines), colors="0.75", lw=0.5, rasterized=True))
+    few = len(eeg) <= LEAST_FOR_MAP
+    gray, width = ("0.55", 0.9) if few else ("0.75", 0.5)
+    top.add_collection(LineCollection(list(lines), colors=gray, lw=width, rasterized=True))
     segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)
     weight = (total[:, :-1] + total[:, 1:]) / 2
-    limit = np.quantile(np.abs(weight), MARKED)
+    share = MARKED_OF_FEW if few else MARKED
+    limit = np.quantile(np.abs(weight), 1 - share)
     for sign, color, name in (
         (1, look.FOR, "speaks for what was retrieved"),
         (-1, look.AGAINST, "speaks against it"),
     ):
         marked = (sign * weight >= limit) & (weight != 0)
         top.add_collection(
-            LineCollection(list(segments[marked]), colors=color, lw=1.4, rasterized=True)
+            LineCollection(
+                list(segments[marked]), colors=color, lw=2 if few else 1.4, rasterized=True
+            )
         )
         top.plot([], [], color=color, lw=2, label=name)
     span = np.quantile(np.abs(eeg), 0.999) * 1.15 or 1.0
@@ -310,7 +315,7 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
         figure,
         f"trial-{trial_id:06d}-eeg",
         f"Trial {trial_id}. Above: the EEG of all {len(eeg)} channels, each less its median; colored "
-        f"is the {100 * (1 - MARKED):.0f} % that weighs most by integrated gradients, summed over "
+        f"is the {100 * share:.0f} % that weighs most by integrated gradients, summed over "
         "heads. Below: when each head’s attribution lies, magnitudes summed over channels.",
     )
 

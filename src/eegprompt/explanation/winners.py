@@ -272,7 +272,8 @@ def _draw_by_group(material: Material, said: _Said, wins: np.ndarray) -> list[Pi
     axes.set_xticks(
         range(len(said.heads)), said.heads, rotation=45, ha="right", rotation_mode="anchor"
     )
-    figure.colorbar(image, ax=panels, label="trials on which the head wins (%)", shrink=0.6)
+    if sum(len(names) for _, names, _ in groups) >= 12:  # else its label has no room
+        figure.colorbar(image, ax=panels, label="trials on which the head wins (%)", shrink=0.6)
     return [
         material.save_figure(
             figure,
