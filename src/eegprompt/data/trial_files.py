@@ -348,8 +348,9 @@ def trial_blocks(
     for first in range(0, n_images, step):
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             block = np.asarray(eeg[first : first + step]).astype(np.float32)
-        # The sum of finite numbers is finite, unless they are beyond all reason.
-        if not np.isfinite(block.sum(dtype=np.float64)):
+            # The sum of finite numbers is finite, unless they are beyond all reason.
+            total = block.sum(dtype=np.float64)
+        if not np.isfinite(total):
             at = np.argwhere(~np.isfinite(block))
             if len(at):
                 image, rep, channel, sample = at[0].tolist()
