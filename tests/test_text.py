@@ -171,7 +171,7 @@ def test_models_that_are_not_there_are_named_with_a_remedy(tmp_path):
         ClipTextEncoder("open ai")
     with pytest.raises(InputError, match="needs a name or a folder"):
         load("clip")
-    with pytest.raises(UnknownNameError, match="did you mean 'clip'"):
+    with pytest.raises(UnknownNameError, match="did you mean 'clip:MODEL'"):
         load("klip:x")
     with pytest.raises(InputError, match="takes no argument"):
         load("builtin:x")
