@@ -211,12 +211,14 @@ def measure_import(name: str, kind: Kind, folder: Path, trials: int, repeats: in
         processor.append(cpu)
         largest = max(largest, memory)
         copies.append(copy_rate(source, folder))
-    share = statistics.median(paces) / statistics.median(copies)
+    # Each import beside the copies just before and after it: the pace of a disk changes by the minute.
+    shares = [2 * pace / (a + b) for pace, a, b in zip(paces, copies, copies[1:])]
     print(
         f"{name:<20} {size / 1e9:5.2f} GB  RssAnon at most {largest / 1e9:4.2f} GB  "
         f"import {statistics.median(paces) / 1e6:5.0f} MB/s (processor "
         f"{statistics.median(processor):.1f} s)  copy {statistics.median(copies) / 1e6:5.0f} MB/s  "
-        f"= {share:.0%} of the copy   load {os.getloadavg()[0]:.1f}",
+        f"= {statistics.median(shares):.0%} of the copy ({min(shares):.0%} to {max(shares):.0%} in "
+        f"{repeats})   load {os.getloadavg()[0]:.1f}",
         flush=True,
     )
     shutil.rmtree(source_folder)
