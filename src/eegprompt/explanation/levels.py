@@ -141,7 +141,8 @@ def _adjacency(material: Material) -> tuple[Any, bool]:
     whole.setdiag(1)
     if len(placed) >= 4:
         info = electrode_info([material.ch_names[i] for i in placed], material.positions[placed])
-        some, _ = mne.channels.find_ch_adjacency(info, "eeg", verbose="error")
+        with mne.utils.use_log_level("error"):
+            some, _ = mne.channels.find_ch_adjacency(info, "eeg")
         for a, b in zip(*some.nonzero()):
             whole[placed[a], placed[b]] = 1
     return whole.tocoo(), len(placed) >= 4

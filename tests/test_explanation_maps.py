@@ -1,0 +1,205 @@
+"""The maps of a run: found where they were planted, judged, and left out where they cannot be had."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import tiny_models
+from eegprompt.builtin_study import simulate
+from eegprompt.data.montage import positions_of
+from eegprompt.decoder import decode
+from eegprompt.experiment import load_config
+from eegprompt.explanation import (
+    Finding,
+    Material,
+    Omitted,
+    attribution,
+    explain,
+    levels,
+    patterns,
+    trust,
+    when,
+)
+from eegprompt.explanation import _maps as maps
+from eegprompt.explanation._cap import Cap
+from eegprompt.explanation.localization import planted_maps
+from eegprompt.run import Run
+from eegprompt.training import train
+
+MINE = ["patterns", "attribution", "when", "levels", "trust", "localization"]
+KINDS = ("ObjectSnap", "ClarityCue", "SpatialLink", "ThemeTag")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _smaller():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(maps, "HALF", 10)
+        patch.setattr(maps, "PERMUTATIONS", 20)
+        patch.setattr(maps, "INTEGRATION_STEPS", 6)
+        patch.setattr("eegprompt.explanation.attribution.HALF", 10)
+        patch.setattr("eegprompt.explanation.trust.HALF", 10)
+        patch.setattr("eegprompt.explanation.levels.FLIPS", 60)
+        patch.setattr("eegprompt.explanation._figures.save_figure.__kwdefaults__", {"dpi": 60})
+        yield
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory) -> Run:
+    """A small simulated study with a strong signal, trained; ThemeTag's captions are of others."""
+    place = tmp_path_factory.mktemp("scenes")
+    study = simulate(place / "study", subjects=1, images=128, test_images=48, sfreq=64, signal=1.0)
+    table = study.captions("builtin")
+    theme = table["kind"] == "ThemeTag"
+    order = np.random.default_rng(0).permutation(int(theme.sum()))
+    for column in ("text", "meaning"):
+        table.loc[theme, column] = table.loc[theme, column].to_numpy()[order]
+    study.write_captions("planted-null", table)
+    config = load_config(
+        {
+            "study": str(study.path), "captions": "planted-null", "kinds": list(KINDS),
+            "training": {"epochs": 12, "batch_size": 64},
+        }
+    )  # fmt: skip
+    return decode(train(study, place / "run", config))
+
+
+@pytest.fixture(scope="module")
+def found(scenes) -> dict[str, Finding]:
+    return {f.name: f for f in explain(scenes, what=MINE)}
+
+
+def arrays(run: Run, name: str) -> dict[str, np.ndarray]:
+    return load_file(run.path / "explain" / f"{name}.safetensors")
+
+
+def test_every_analysis_says_what_is_seen_and_what_not(found):
+    assert list(found) == MINE
+    for name, finding in found.items():
+        assert len(finding.seen) > 40 and len(finding.not_concluded) > 80, name
+        assert finding.table and finding.figures and finding.notes
+        for picture in finding.figures:
+            assert picture.path.exists() and picture.png.exists() and len(picture.caption) > 40
+        keys = [set(row) for row in finding.table]
+        assert all(k == keys[0] for k in keys), name
+
+
+def test_a_planted_null_head_is_named_and_its_maps_are_refused(found):
+    verdicts = {row["head"]: row["verdict"] for row in found["patterns"].table}
+    assert verdicts["ThemeTag"].startswith("null head")
+    assert all(verdicts[h] == "passed" for h in KINDS if h != "ThemeTag")
+    assert "ThemeTag" in found["patterns"].seen and "null" in found["patterns"].seen
+    assert "Null heads, no better than chance on held-out trials: ThemeTag" in found["trust"].seen
+    assert "ThemeTag" in found["attribution"].seen
+    assert "high" not in {p for r in found["levels"].table for p in r["levels"].split(" − ")}
+
+
+def test_patterns_localize_and_beat_gradients_and_the_untrained(found, scenes):
+    by_method = {row["method"]: row for row in found["localization"].table}
+    own = by_method["activation patterns"]["mean AUC at its peak"]
+    planted = Material(scenes).truth
+    assert planted is not None and own > 0.7
+    assert own > by_method["|gradient|, as in the paper"]["mean AUC at its peak"]
+    table = {row["head"]: row for row in found["patterns"].table}
+    assert 60 <= table["ClarityCue"]["peak (ms)"] <= 110
+    assert 150 <= table["SpatialLink"]["peak (ms)"] <= 240
+    z = arrays(scenes, "patterns")["z/SpatialLink"]
+    assert z.shape == (128, Material(scenes).study.n_times)
+
+
+def test_planted_maps_are_the_sums_of_their_sources(scenes):
+    material = Material(scenes)
+    total, own = planted_maps(material)
+    assert set(total) == set(KINDS)
+    clarity = np.sqrt((own["ClarityCue"] ** 2).mean(axis=0))
+    assert abs(material.times[clarity.argmax()] - 0.085) < 0.02
+    assert np.corrcoef(total["ClarityCue"].ravel(), own["ClarityCue"].ravel())[0, 1] > 0.8
+
+
+def test_levels_come_in_their_order(found, scenes):
+    rows = {row["head or level"]: row for row in found["when"].table}
+    assert rows["level low"]["onset (ms)"] < rows["level mid"]["onset (ms)"]
+    assert rows["ThemeTag"]["onset (ms)"] is None
+    assert "ThemeTag" in found["when"].seen
+    square = arrays(scenes, "when")["generalization/ClarityCue"]
+    assert square.shape[0] == square.shape[1] and np.diag(square).max() > 0.65
+    assert [row["levels"] for row in found["levels"].table] == ["low − mid"]
+    assert found["levels"].table[0]["p (strongest cluster)"] < 0.05
+
+
+def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):
+    """What --deep does, without its second training."""
+    from eegprompt.explanation._retrained import retrained
+
+    run = Run(shutil.copytree(scenes.path, tmp_path / "run"))
+    other = maps.patterns_of(retrained(Material(run), "shuffled-labels", shuffle=True))
+    assert not any(v.good for v in other.verdicts.values())
+    study = run.path / "explain" / "retrained" / "shuffled-labels" / "study"
+    assert (study / "eeg.npy").is_symlink()
+
+
+# -- what is not an ordinary study -----------------------------------------------------------------
+@pytest.fixture(scope="module")
+def four(tmp_path_factory) -> Path:
+    """Four electrodes, twelve samples, three heads, another encoder than ours."""
+    place = tmp_path_factory.mktemp("four")
+    clip = tiny_models.save_clip(place / "clip")
+    study = tiny_models.save_study(place / "study", clip, n_images=48, noise=0.04)
+    pipeline = tiny_models.save_pipeline(place / "pipeline")
+    return decode(tiny_models.save_run(place / "run", study, clip, pipeline)).path
+
+
+def test_four_electrodes_are_dots_and_recordings_have_no_truth(four):
+    (left_out,) = explain(Run(four), what="localization")
+    assert left_out.verdict == "left out" and "recording" in left_out.seen
+    material = Material(Run(four))
+    places = positions_of(material.ch_names)
+    material.positions = np.array([places[n] for n in material.ch_names], np.float32)
+    for module in (patterns, attribution, levels):
+        finding = module.analyze(material)
+        assert "nothing is interpolated" in " ".join(finding.notes) or module is levels
+        assert len(finding.figures) >= 2
+
+
+def test_channels_without_a_place_are_left_out_and_said(four):
+    material = Material(four)
+    positions = np.full_like(material.positions, np.nan)
+    material.positions = positions
+    finding = maps and __import__("eegprompt.explanation.patterns", fromlist=["a"]).analyze(
+        material
+    )
+    assert "No channel has a position" in " ".join(finding.notes)
+    assert len(finding.figures) == 2, "time courses and images need no place"
+    half = Cap(material.ch_names, np.array([[0, 0.09, 0.05], [0, -0.09, 0.05], *positions[:2]]))
+    assert "2 channels without a position" in half.notes[0]
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_very_few_test_trials(four, n):
+    material = Material(Run(four))
+    ids = material.ids("test")[:n]
+    stored = {k: v[:n] for k, v in material.embeddings("test").items()}
+    material.ids = lambda side, real=material.ids: ids if side == "test" else real(side)
+    material.embeddings = lambda side: stored
+    for module in (patterns, attribution, when, trust):
+        finding = module.analyze(material)
+        assert finding.good is False, (module.__name__, finding.verdict)
+    with pytest.raises(Omitted, match="at least two"):
+        levels.analyze(material)
+
+
+def test_constant_heads_are_named(four, tmp_path):
+    run = Run(shutil.copytree(four, tmp_path / "run"))
+    stored = load_file(run.embeddings_path)
+    stored["test/ObjectSnap"] = np.ascontiguousarray(
+        np.broadcast_to(stored["test/ObjectSnap"][:1], stored["test/ObjectSnap"].shape)
+    )
+    save_file(stored, run.embeddings_path)
+    finding = patterns.analyze(Material(run))
+    row = next(r for r in finding.table if r["head"] == "ObjectSnap")
+    assert row["verdict"].startswith("null head") and row["largest z"] == 0
+    assert not finding.arrays["amplitude/ObjectSnap"].any()
