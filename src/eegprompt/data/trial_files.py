@@ -392,10 +392,10 @@ def picture_rows(
     pandas.DataFrame
         With `path`, `sha256`, `width` and `height`.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     names = images["image_id"].tolist()
     for n, name in enumerate(names):
-        empty = {"path": "", "sha256": "", "width": 0, "height": 0}
+        empty: dict[str, Any] = {"path": "", "sha256": "", "width": 0, "height": 0}
         rows.append(add_picture(pictures[name], writer.folder, name) if name in pictures else empty)
         if progress is not None and (n % 100 == 99 or n + 1 == len(names)):
             progress(n + 1, len(names), "pictures")
