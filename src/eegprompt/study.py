@@ -525,7 +525,10 @@ class StudyWriter:
                 f"trials must all have {self._shape[0]} channels and {self._shape[1]} samples, got "
                 f"{eeg.shape[1]} and {eeg.shape[2]}"
             )
-        finite = np.isfinite(eeg).all(axis=(1, 2))
+        # The square sum of finite values is finite, unless they are huge; it takes one quick pass.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspect = not np.isfinite(np.dot(eeg.reshape(-1), eeg.reshape(-1)))
+        finite = np.isfinite(eeg).all(axis=(1, 2)) if suspect else np.ones(len(eeg), bool)
         if not finite.all():
             bad = int(np.flatnonzero(~finite)[0])
             channel = int(np.flatnonzero(~np.isfinite(eeg[bad]).all(axis=1))[0])
