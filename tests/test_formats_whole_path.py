@@ -16,6 +16,7 @@ from eegprompt.data.splits import make_split
 from eegprompt.decoder import decode
 from eegprompt.evaluation import evaluate
 from eegprompt.experiment import load_config
+from eegprompt.pipeline import complete_settings
 from eegprompt.registry import resolve
 from eegprompt.study import Study
 from eegprompt.training import train
@@ -144,3 +145,7 @@ def test_what_the_source_whitened_is_not_whitened_again(tmp_path: Path) -> None:
     config = load_config({"study": str(study.path), "captions": "rules"})
     with pytest.raises(ValueError, match=r"was applied already.*fitted_steps=\[\]"):
         train(study, tmp_path / "run", config)
+    settled = complete_settings(study, {"study": str(study.path)})
+    assert settled["captions"] == "rules" and settled["training"] == {"fitted_steps": []}
+    own = {"study": str(study.path), "training": {"fitted_steps": ["standardize"]}}
+    assert complete_settings(study, own)["training"] == own["training"]  # what was said is kept

@@ -34,7 +34,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from eegprompt.artifacts import read_json, write_json
 from eegprompt.errors import InputError, RunError, StorageError, StudyError, UnknownNameError
-from eegprompt.experiment import ExperimentConfig, apply_overrides, load_config
+from eegprompt.experiment import (
+    ExperimentConfig,
+    TrainingConfig,
+    apply_overrides,
+    load_config,
+)
 from eegprompt.registry import resolve
 
 if TYPE_CHECKING:
@@ -442,7 +447,10 @@ def _explain(run: Run, recipe: Recipe, step: Step) -> None:
 
 
 def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
-    """Name the split and the captions where a study has just one of them and none was named.
+    """Settle what follows from the study where the settings say nothing.
+
+    The split and the captions, where there is just one of them; and the fitted steps, of which none
+    is left where the source whitened the EEG already.
 
     Parameters
     ----------
@@ -454,9 +462,17 @@ def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        `settings`, with `split` and `captions` where they follow from the study.
+        `settings`, with what follows from the study.
     """
+    from eegprompt.encoders.fitted import refuse_twice
+
     completed = dict(settings)
+    training = completed.get("training") or {}
+    if "fitted_steps" not in training:
+        try:
+            refuse_twice(TrainingConfig().fitted_steps, study.info.get("steps", []))
+        except InputError:
+            completed["training"] = {**training, "fitted_steps": []}
     for key, default, existing in (
         ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
         ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
