@@ -17,10 +17,14 @@ def ablate(
     study: StudyPath,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the table.")],
     settings: Settings = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file of the base's settings; KEY=VALUE words go before it."),
+    ] = None,
     what: Annotated[
         str,
         typer.Option(
-            help="Axes, separated by commas: loss, positives, captions, levels, per-head, heads, "
+            help="Axes, separated by commas: loss, positives, captions, target, levels, per-head, heads, "
             "pool, encoder."
         ),
     ] = "loss,captions,heads,levels,encoder,pool",
@@ -42,16 +46,17 @@ def ablate(
     from eegprompt.ablation import MEASURES
     from eegprompt.ablation import ablate as compare
     from eegprompt.experiment import apply_overrides, load_config
-    from eegprompt.pipeline import complete_settings
+    from eegprompt.pipeline import complete_settings, read_settings
     from eegprompt.study import Study
 
     opened = Study(study)
-    base = apply_overrides({"study": str(study.resolve())}, settings or [])
-    config = load_config(complete_settings(opened, base))
+    given = read_settings(config) if config else {}
+    base = apply_overrides({**given, "study": str(study.resolve())}, settings or [])
+    resolved = load_config(complete_settings(opened, base))
     axes = [name.strip() for name in what.split(",") if name.strip()]
     with console.step("ablate") as progress:
         rows = compare(
-            opened, out, config, what=axes, seeds=seeds, draw=draw, jobs=jobs, progress=progress
+            opened, out, resolved, what=axes, seeds=seeds, draw=draw, jobs=jobs, progress=progress
         )
     if json:
         console.print_json({"rows": rows, "table": str(out / "ablation.md")})
