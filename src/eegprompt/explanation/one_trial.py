@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from eegprompt.errors import InputError
 from eegprompt.explanation import _figures as look
+from eegprompt.explanation._cap import Cap, color_bar
 from eegprompt.explanation._finding import Picture
 from eegprompt.explanation._material import Material
+from eegprompt.explanation._trials import FromElectrodes, channel_scale
 from eegprompt.interpret.gradients import Attribution, integrated_gradients
 from eegprompt.retrieval import evidence
 from eegprompt.run import Run
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from eegprompt.retrieval import CandidatePool
 
 __all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
@@ -27,7 +26,7 @@ __all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
 STEPS = 64  # of integrated gradients
 BASELINE_TRIALS = 200  # whose mean is where the path begins
 MARKED, MARKED_OF_FEW = 0.02, 0.1  # share of the EEG that is colored: of many and of few channels
-LEAST_FOR_MAP = 8  # electrodes; fewer are drawn as dots
+FEW = 8  # channels, whose curves are told apart
 
 
 @dataclass(frozen=True)
@@ -109,23 +108,6 @@ class TrialExplanation:
     eeg: np.ndarray
     heads: list[HeadSaid]
     figures: list[Picture]
-
-
-class _FromRecording(torch.nn.Module):
-    """The encoder behind its fitted steps: what is attributed is attributed to the electrodes."""
-
-    def __init__(self, material: Material, scale: float):
-        super().__init__()
-        self.encoder, self.steps, self.scale = material.encoder, material.steps, scale
-
-    def forward(
-        self, eeg: torch.Tensor, positions: torch.Tensor, subject: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Embed trials that were divided by the scale, so that volts do not vanish in float32."""
-        said: dict[str, torch.Tensor] = self.encoder(
-            self.steps.apply(eeg * self.scale), positions, subject
-        )
-        return said
 
 
 def explain_trial(run: Run | str | Path, trial_id: int) -> TrialExplanation:
@@ -247,9 +229,9 @@ def _attributions(
     some = material.sample(material.ids("val"), BASELINE_TRIALS)
     baseline = np.asarray(material.study.eeg[some], dtype=np.float64).mean(axis=0)
     trial = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
-    scale = float(trial.std()) or 1.0
+    scale = channel_scale(material)
     return integrated_gradients(
-        _FromRecording(material, scale),
+        FromElectrodes(material.encoder, material.steps, scale),
         (trial / scale)[None].astype(np.float32),
         {head: material.pools[head].embeddings[place][None] for head, place in first.items()},
         positions=material.positions,
@@ -276,7 +258,7 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
     figure = Figure(figsize=(look.TWO_COLUMNS, 2.5 + 0.17 * len(said)), layout="constrained")
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.17 * len(said) + 0.1))
     lines = np.stack([np.broadcast_to(times, eeg.shape), eeg], axis=2)
-    few = len(eeg) <= LEAST_FOR_MAP
+    few = len(eeg) <= FEW
     gray, width = ("0.55", 0.9) if few else ("0.75", 0.5)
     top.add_collection(LineCollection(list(lines), colors=gray, lw=width, rasterized=True))
     segments = np.stack([lines[:, :-1], lines[:, 1:]], axis=2)
@@ -321,62 +303,30 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
 
 
 def _draw_electrodes(material: Material, trial_id: int, said: list[HeadSaid]) -> Picture:
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     columns = min(len(said), 5)
     rows = -(-len(said) // columns)
     figure = Figure(figsize=(look.TWO_COLUMNS, 0.2 + 1.5 * rows), layout="constrained")
     panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
+    cap = Cap(material.ch_names, material.positions)
     for axes, h in zip(panels, said):
         value = h.attribution.sum(axis=1)
         reach = float(np.abs(value).max()) or 1.0
-        _scalp(axes, material, value / reach)
+        cap.draw(axes, value / reach, (-1, 1), cmap=look.DIVERGING)
         axes.set_title(h.head, fontsize=8, loc="center")
     for axes in panels[len(said) :]:
         axes.set_visible(False)
-    figure.colorbar(
-        ScalarMappable(Normalize(-1, 1), look.DIVERGING), ax=panels.tolist(), shrink=0.6,
-        label="attribution over the head’s largest\n(no unit; red speaks for)",
-    )  # fmt: skip
+    color_bar(
+        figure,
+        panels.tolist(),
+        (-1, 1),
+        "attribution over the head’s largest\n(no unit; red speaks for)",
+        look.DIVERGING,
+    )
     return material.save_figure(
         figure,
         f"trial-{trial_id:06d}-electrodes",
         f"Trial {trial_id}. Integrated gradients of each head’s retrieved caption, summed over time, "
         "each over its own largest electrode.",
     )
-
-
-def _scalp(axes: Axes, material: Material, value: np.ndarray) -> None:
-    """Values in [-1, 1] on the head: interpolated by MNE, or as dots where electrodes are few."""
-    known = np.isfinite(material.positions).all(axis=1)
-    if known.sum() >= LEAST_FOR_MAP:
-        import mne
-
-        names = [n for n, there in zip(material.ch_names, known) if there]
-        info: Any = mne.create_info(names, material.sfreq, "eeg")
-        places = dict(zip(names, material.positions[known].astype(float)))
-        montage = mne.channels.make_dig_montage(places, coord_frame="head")
-        info.set_montage(montage, verbose="error")
-        mne.viz.plot_topomap(
-            value[known], info, axes=axes, show=False, cmap=look.DIVERGING, vlim=(-1, 1),
-            contours=0, sensors=False,
-        )  # fmt: skip
-        return
-    from eegprompt.study_info import cap_coordinates
-
-    place = cap_coordinates(material.positions)[known]
-    around = np.linspace(0, 2 * np.pi, 100)
-    axes.plot(np.cos(around), np.sin(around), color="0.5", lw=0.8)
-    axes.plot([-0.1, 0, 0.1], [0.99, 1.14, 0.99], color="0.5", lw=0.8)
-    axes.scatter(
-        place[:, 0], place[:, 1], c=value[known], cmap=look.DIVERGING, vmin=-1, vmax=1, s=70,
-        edgecolors="0.4", linewidths=0.6,
-    )  # fmt: skip
-    for name, (x, y) in zip(np.array(material.ch_names)[known], place):
-        axes.annotate(
-            str(name), (x, y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=7
-        )
-    axes.set(xlim=(-1.3, 1.3), ylim=(-1.3, 1.3), aspect="equal")
-    axes.axis("off")
