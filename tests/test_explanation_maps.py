@@ -91,7 +91,8 @@ def test_every_analysis_says_what_is_seen_and_what_not(found):
 def test_a_planted_null_head_is_named_and_its_maps_are_refused(found):
     verdicts = {row["head"]: row["verdict"] for row in found["patterns"].table}
     assert verdicts["ThemeTag"].startswith("null head")
-    assert all(verdicts[h] == "passed" for h in KINDS if h != "ThemeTag")
+    assert not any("null" in verdicts[h] for h in KINDS if h != "ThemeTag")
+    assert verdicts["ClarityCue"] == "passed"
     assert "ThemeTag" in found["patterns"].seen and "null" in found["patterns"].seen
     assert "Null heads, no better than chance on held-out trials: ThemeTag" in found["trust"].seen
     assert "ThemeTag" in found["attribution"].seen

@@ -95,7 +95,7 @@ class Cap:
                 extrapolate="head",
                 mask=marked if marked is not None and marked.any() else None,
                 mask_params={"marker": "o", "markersize": 1.6, "markerfacecolor": "white",
-                             "markeredgecolor": INK, "markeredgewidth": 0.4},
+                             "markeredgecolor": INK, "markeredgewidth": 0.4, "linewidth": 0},
             )  # fmt: skip
             for line in axes.lines[:4]:
                 line.set_linewidth(0.7)

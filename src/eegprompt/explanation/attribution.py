@@ -138,7 +138,7 @@ def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
     from matplotlib.figure import Figure
 
     levels = levels_of(material.heads)
-    figure = Figure(figsize=(TWO_COLUMNS, 1.45 * len(levels) + 0.3), layout="constrained")
+    figure = Figure(figsize=(TWO_COLUMNS, 1.05 * len(levels) + 0.35), layout="constrained")
     grid = figure.subplots(len(levels), len(found.magnitude), squeeze=False)
     for column, (method, maps) in enumerate(found.magnitude.items()):
         for row, (level, names) in enumerate(levels.items()):
