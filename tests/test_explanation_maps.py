@@ -52,7 +52,7 @@ def _smaller():
 def scenes(tmp_path_factory) -> Run:
     """A small simulated study with a strong signal, trained; ThemeTag's captions are of others."""
     place = tmp_path_factory.mktemp("scenes")
-    study = simulate(place / "study", subjects=1, images=128, test_images=48, sfreq=64, signal=1.0)
+    study = simulate(place / "study", subjects=1, images=96, repetitions=4, sfreq=64, signal=2.0)
     table = study.captions("builtin")
     theme = table["kind"] == "ThemeTag"
     order = np.random.default_rng(2).permutation(int(theme.sum()))
@@ -103,8 +103,10 @@ def test_patterns_localize_and_beat_gradients_and_the_untrained(found, scenes):
     by_method = {row["method"]: row for row in found["localization"].table}
     own = by_method["activation patterns"]["mean AUC at its peak"]
     planted = Material(scenes).truth
-    assert planted is not None and own > 0.7
-    assert own > by_method["|gradient|, as in the paper"]["mean AUC at its peak"]
+    assert planted is not None and own > 0.65
+    assert arrays(scenes, "localization")["auc/patterns"].shape == (len(KINDS),)
+    for other in ("|gradient|, as in the paper", "untrained (weights shuffled)"):
+        assert own > by_method[other]["mean AUC at its peak"]
     table = {row["head"]: row for row in found["patterns"].table}
     assert 60 <= table["ClarityCue"]["peak (ms)"] <= 110
     assert 150 <= table["SpatialLink"]["peak (ms)"] <= 240

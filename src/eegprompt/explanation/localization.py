@@ -43,11 +43,14 @@ def analyze(material: Material) -> Finding:
         raise Omitted("the study is a recording, so nobody knows what should be found")
     known = patterns_of(material)
     total, own = planted_maps(material)
-    rows = localize(material, total)
-    elsewhere = _elsewhere(material, known, own)
+    everything = localize(material, total)
+    # A null head has no map to speak of; where none speaks, all are shown as they are.
+    heads = [h for h in total if h in known.speaking] or list(total)
+    rows = [row for row in everything if row["head"] in heads]
+    elsewhere = _elsewhere(material, known, {h: own[h] for h in heads})
     separation = level_separation(
-        level_maps({h: known.found[h].z for h in material.heads}, list(total)),
-        level_maps(total, list(total)),
+        level_maps({h: known.found[h].z for h in material.heads}, heads),
+        level_maps(total, heads),
     )
     by_method = _by_method(rows)
     table = [
@@ -92,14 +95,25 @@ def analyze(material: Material) -> Finding:
         ),
         table=table,
         figures=pictures,
-        arrays={f"planted/{h}": m.astype(np.float32) for h, m in total.items()},
+        arrays={
+            **{f"planted/{h}": m.astype(np.float32) for h, m in total.items()},
+            **{
+                f"auc/{method}": np.float32([row["auc"] for row in chosen])
+                for method, chosen in _by_method(everything).items()
+            },
+        },
         verdict="the patterns localize" if ok else "the patterns do not localize well",
         good=bool(ok),
         notes=[
             "Truth: covariance of the noise-free sensors of all kinds with a kind's caption "
             "embeddings, over all pictures. An electrode counts as planted from half of the largest "
             "value on, within ± 24 ms of the map's own peak; maps without time are compared at the "
-            "planted peak."
+            "planted peak. "
+            + (
+                f"Means are over the {len(heads)} heads that speak."
+                if known.speaking
+                else "No head speaks."
+            )
         ],
     )
 
