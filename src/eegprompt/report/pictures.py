@@ -73,8 +73,8 @@ def figure_uri(path: str | Path) -> tuple[str, int] | None:
         return None
     versions: list[tuple[int, bytes, str]] = []
     for kind, options in (
-        ("WEBP", {"lossless": True, "method": 4}),
-        ("WEBP", {"quality": 86, "method": 4}),
+        ("WEBP", {"lossless": True, "method": 1, "quality": 40}),
+        ("WEBP", {"quality": 86, "method": 2}),
         ("PNG", {"optimize": True}),
     ):
         if kind == "WEBP" and not features.check("webp"):
