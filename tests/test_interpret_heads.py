@@ -18,6 +18,7 @@ from eegprompt.interpret.geometry import (
     silhouette,
 )
 from eegprompt.interpret.linear_probe import LinearProbe, balanced_accuracy
+from eegprompt.interpret.max_statistic import max_statistic_p
 from eegprompt.interpret.winners import dependence_on, reliability, shares_by, winner_shares
 
 
@@ -247,6 +248,26 @@ def test_probe_of_rare_classes_constant_heads_and_too_few_groups():
         LinearProbe(points, np.zeros(100))
     with pytest.raises(InputError, match="not finite"):
         LinearProbe(np.full((4, 2), np.nan), np.arange(4))
+
+
+def test_correction_by_the_largest_keeps_its_level_and_finds_what_was_planted():
+    rng = np.random.default_rng(0)
+    scale = np.arange(1, 21)  # tests on different scales count the same
+    false = 0
+    for _ in range(100):
+        draws = rng.normal(size=(200, 20)) * scale
+        false += bool((max_statistic_p(draws[0], draws[1:]) < 0.05).any())
+    assert 1 <= false <= 11  # 5 of 100 are due; without a correction it would be 64
+    null = rng.normal(size=(199, 20)) * scale
+    planted = np.where(np.arange(20) == 3, 6.0, 0.0) * scale
+    p = max_statistic_p(planted, null)
+    assert p[3] == 1 / 200 and (np.delete(p, 3) > 0.5).all()
+    planted[4] = np.nan
+    p = max_statistic_p(planted, null)
+    assert np.isnan(p[4]) and p[3] == 1 / 200
+    assert (max_statistic_p(np.zeros(2), np.zeros((9, 2))) == 1).all()
+    with pytest.raises(InputError, match="n_permutations, 3"):
+        max_statistic_p(np.zeros(3), np.zeros((9, 2)))
 
 
 # -- winners -------------------------------------------------------------------------------------
