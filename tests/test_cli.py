@@ -109,6 +109,14 @@ def test_each_command_explains_itself_with_an_example(cli, words):
     assert "[bold]" not in text
 
 
+def test_help_is_folded_once_and_names_the_readers():
+    answer = CliRunner().invoke(app, ["import", "--help"], env={"COLUMNS": "80"})
+    assert "--marker\n Marker0 --event 1=house" in re.sub(r" +\n", "\n", answer.stdout)
+    words = answer.stdout.replace("│", " ").split()
+    assert "things-eeg2," in words and "thoughtviz." in words
+    assert "(seconds)." in words  # not taken for markup
+
+
 def test_help_is_quick():
     """Half a second of the processor: the clock on the wall says more of a busy machine's load."""
     pytest.importorskip("resource")
@@ -273,6 +281,16 @@ def test_import_turns_flags_and_pairs_into_options_of_the_reader(cli, reader, tm
         "notch": 60,
     }
     assert "32 trials of 8 images" in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "arrives"),
+    [("1=house,2=face", {"1": "house", "2": "face"}), ("codes.csv", Path("codes.csv"))],
+)
+def test_events_are_a_table_or_a_list(cli, reader, tmp_path, text, arrives):
+    answer = cli("import", "fake", "a.csv", "--out", tmp_path / "s", "--events", text)
+    assert answer.exit_code == 0, answer.stderr
+    assert reader.calls[0][2]["events"] == arrives
 
 
 @pytest.mark.parametrize(

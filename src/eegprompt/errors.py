@@ -77,7 +77,10 @@ class UnknownNameError(InputError):
         lowered = {(name.partition(":")[0] or name).lower(): name for name in names}
         close = difflib.get_close_matches(str(got).lower(), list(lowered), n=1)
         hint = f"; did you mean '{lowered[close[0]]}'?" if close else "."
-        super().__init__(f"unknown {what} '{got}'{hint} Allowed: {', '.join(names) or '(none)'}")
+        listing = ", ".join(names) or "(none)"
+        if len(names) > 60:
+            listing = f"{', '.join(names[:12])}, … ({len(names)} in all)"
+        super().__init__(f"unknown {what} '{got}'{hint} Allowed: {listing}")
         self.got = got
         self.allowed = tuple(names)
 

@@ -120,7 +120,8 @@ def _split_in_words(study: Study, name: str) -> str:
     apart = split.how.get("kept_apart")
     kept = f", kept apart: {' and '.join(apart)}" if apart else ""
     folds = f"{len(split.folds)} fold{'s' * (len(split.folds) > 1)}"
-    return f"{folds}, the first {sizes[0]} train/validation/test trials{kept}"
+    which = ", the first" if len(split.folds) > 1 else ""
+    return f"{folds}{which} of {sizes[0]} train/validation/test trials{kept}"
 
 
 def _captions_in_words(study: Study, name: str) -> str:

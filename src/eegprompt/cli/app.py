@@ -8,6 +8,7 @@ is missing; 4 the disk refused; 5 training cannot go on; 130 interrupted.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 import traceback
@@ -34,6 +35,10 @@ class _Commands(TyperGroup):
 
     ``--debug`` may stand anywhere on the line, since one adds it to a line that has just failed.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        _unfold(self)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -83,6 +88,15 @@ class _Commands(TyperGroup):
                 debug,
             )
             raise typer.Exit(1) from None
+
+
+def _unfold(group: Any) -> None:
+    """Join the lines of each paragraph of the commands' help, which the screen folds by itself."""
+    for command in group.commands.values():
+        paragraphs = inspect.cleandoc(command.help or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(p.split()) for p in paragraphs)
+        if hasattr(command, "commands"):
+            _unfold(command)
 
 
 def _report(error: Exception, debug: bool) -> None:

@@ -207,7 +207,7 @@ def show(
     asked = [*(images or ()), *(image or ())]
     for image_id in asked:
         if image_id not in known:
-            raise UnknownNameError("image", image_id, known[:8])
+            raise UnknownNameError("image", image_id, known)
     chosen = asked or known[:limit]
     kinds = parse_kinds(kind)
     rows = table[table["image_id"].isin(chosen) & table["kind"].isin(kinds)]

@@ -17,6 +17,7 @@ from eegprompt.cli.options import (
     pairs,
 )
 from eegprompt.errors import EegpromptError, InputError
+from eegprompt.registry import names
 
 __all__ = ["register"]
 
@@ -74,13 +75,18 @@ def simulate(
 
 
 def import_(
-    kind: Annotated[str, typer.Argument(metavar="KIND", help="The reader, e.g. 'continuous'.")],
+    kind: Annotated[
+        str,
+        typer.Argument(metavar="KIND", help=f"What the files are: {', '.join(names('reader'))}."),
+    ],
     sources: Annotated[
         list[Path] | None,
         typer.Argument(metavar="SOURCE...", help="Files or folders to read."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The study's folder, to be made.")] = None,
-    name: Annotated[str | None, typer.Option(help="The study's name; default: OUT's.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The study's name; default: the source's.")
+    ] = None,
     marker: Annotated[
         str | None, typer.Option(help="Column or channel that holds the markers.")
     ] = None,
@@ -89,8 +95,11 @@ def import_(
         typer.Option(metavar="CODE=CATEGORY", help="What a marker means; once for each code."),
     ] = None,
     events: Annotated[
-        Path | None,
-        typer.Option(help="Table of what markers mean: event, and category or image."),
+        str | None,
+        typer.Option(
+            metavar="TABLE",
+            help="Table of what markers mean (event, and category or image), or 1=house,2=face.",
+        ),
     ] = None,
     events_table: Annotated[
         str | None,
@@ -121,7 +130,8 @@ def import_(
         float | None, typer.Option(help="End of a trial relative to onset, in seconds.")
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="START,END", help="Subtract the mean of this stretch [s].")
+        str | None,
+        typer.Option(metavar="START,END", help="Subtract the mean of this stretch (seconds)."),
     ] = None,
     reject: Annotated[
         float | None, typer.Option(help="Leave out trials beyond this many microvolts.")
@@ -162,15 +172,15 @@ def import_(
         return
     if not sources or out is None:
         raise InputError(
-            f"import needs what to read and where to write, e.g. eegprompt import {kind} "
-            "recordings/*.csv --out studies/NAME"
+            "import needs what to read and where to write: "
+            f"eegprompt import {kind} SOURCE --out studies/NAME"
         )
     if event and events:
         raise InputError("--event and --events exclude one another; give one of them")
     given = _given(
         name=name,
         marker=marker,
-        events=_events(event) if event else events,
+        events=_events(event) if event else _table_or_events(events),
         events_table=events_table,
         windows=numbers(windows, "--windows", 2) if windows else None,
         category_from=category_from,
@@ -193,7 +203,7 @@ def import_(
         except EegpromptError as problem:
             problem.args = (_as_typed(str(problem), reader),)
             raise
-    _made(study, json)
+    _made(study, json, reader)
 
 
 def info(
@@ -349,7 +359,15 @@ def _events(words: list[str]) -> dict[str, str]:
     return meaning
 
 
-def _made(study: Any, json: bool) -> None:
+def _table_or_events(text: str | None) -> Path | dict[str, str] | None:
+    if text is None:
+        return None
+    if "=" in text and not Path(text).exists():
+        return _events(text.split(","))
+    return Path(text)
+
+
+def _made(study: Any, json: bool, reader: Any = None) -> None:
     facts = {
         "path": str(study.path),
         "trials": study.n_trials,
@@ -369,7 +387,7 @@ def _made(study: Any, json: bool) -> None:
             markup=False,
         )
     for text in study.info.get("notes", []):
-        console.note(f"Note: {text}")
+        console.note(f"Note: {_as_typed(text, reader)}")
 
 
 def _words(value: Any) -> str:

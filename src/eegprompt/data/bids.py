@@ -47,7 +47,7 @@ class BidsOptions(ContinuousOptions):
     tasks: tuple[str, ...] | None = Field(None, description="tasks to read; default all")
     events_table: str | None = Field("events.tsv", description="BIDS's own; cannot be changed")
     stimuli: Path | None = Field(
-        None, description="folder of the pictures; default 'stimuli' in the dataset, if there"
+        None, description="folder of the pictures; default the dataset's own 'stimuli'"
     )
 
     @field_validator("subjects", "sessions", "tasks", mode="before")

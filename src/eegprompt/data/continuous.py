@@ -96,7 +96,8 @@ class ContinuousOptions(ReaderOptions):
         None, description="marker -> category, or a table with event, category, image"
     )
     events_table: str | None = Field(
-        None, description="table with onset or sample, and category or image; {stem} = each file's"
+        None,
+        description="table with onset or sample, and category or image; {stem}: the file's name",
     )
     category_column: str | None = Field(None, description="column of the events table")
     image_column: str | None = Field(None, description="column of the events table")
@@ -855,7 +856,7 @@ class RecordingsImport:
             raise RecordingError(
                 f"{first.path}: the montage {opts.montage} has no channel {', '.join(unknown[:8])}"
                 f"{' …' if len(unknown) > 8 else ''}; correct the names with 'rename', leave such "
-                "channels out with 'exclude', or pass montage 'none' to go without positions"
+                "channels out with 'exclude', or pass 'montage=none' to go without positions"
             )
         return {c: list(where) for c in first.ch_names if (where := found[c]) is not None}
 

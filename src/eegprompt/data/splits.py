@@ -138,10 +138,12 @@ def _check_classes(study: Study, split: Split) -> None:
         missing = sorted(set(category[fold.test]) - set(category[fold.train]))
         if missing:
             listing = ", ".join(missing[:5])
+            what = f"{len(missing)} class{'es' * (len(missing) > 1)}"
+            other = "by image" if study.image_identity == "known" else "'forward-in-block'"
             raise SplitError(
-                f"the fold '{label}' would test {len(missing)} classes that it never trains "
-                f"({listing}): in this study a class belongs to one run, session or subject; split "
-                "by image, or leave classes out on purpose with 'leave-classes-out'"
+                f"the fold '{label}' would test {what} never trained in it ({listing}): in this "
+                f"study a class belongs to one run, session or subject; split {other}, or leave "
+                "classes out on purpose with 'leave-classes-out'"
             )
 
 

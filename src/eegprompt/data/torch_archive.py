@@ -97,7 +97,12 @@ def open_torch(path: str | Path) -> Any:
     if not path.is_file():
         raise RecordingError(f"{path} is a folder, not a PyTorch file; name the file in it")
     try:
-        content = _open_zip(path) if zipfile.is_zipfile(path) else _open_legacy(path)
+        if zipfile.is_zipfile(path):
+            content = _open_zip(path)
+        elif _begins_as_zip(path):  # its table of contents, at the end, is missing
+            raise RecordingError(f"{path} breaks off in the middle; it is truncated: {_REMEDY}")
+        else:
+            content = _open_legacy(path)
         return _plain(content, path, 0, {})
     except EegpromptError:
         raise
@@ -112,6 +117,14 @@ def open_torch(path: str | Path) -> Any:
             f"{path} cannot be read as a PyTorch file ({type(problem).__name__}: "
             f"{_first_line(problem)}); it may be truncated or damaged: {_REMEDY}"
         ) from None
+
+
+def _begins_as_zip(path: Path) -> bool:
+    with path.open("rb") as stream:
+        start = stream.read(4)
+    if not start:
+        raise RecordingError(f"{path} is empty: {_REMEDY}")
+    return start == b"PK\x03\x04"
 
 
 def _first_line(problem: Exception) -> str:
