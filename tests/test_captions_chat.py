@@ -318,6 +318,10 @@ def test_the_command_names_what_failed_and_retries_just_that(study: Study) -> No
         # A 400 before the first answer is tried in other forms too, then left until asked for.
         assert 2 <= s.counts.pop(2) <= 4 and s.counts == dict.fromkeys((0, 1, 3, 4, 6, 7), 1)
         told = CliRunner().invoke(app, [*line, "--base-url", s.url, "--dry-run", "--json"])
+        budget = ["--base-url", s.url, "--name", "few", "--max-images", "3"]
+        few = CliRunner().invoke(app, [*line, *budget])
+    # What a limit left undone is said, and what was spent.
+    assert "5 of 8 images have no captions yet" in few.stderr and "3 requests" in few.stderr
     assert json.loads(told.stdout)["requests"] == 0
     assert "2 images failed; --retry-failed asks for just these" in said and "[red]no" in said
     # The key stands in no line and no file, though the server repeated it.
@@ -406,6 +410,7 @@ def test_bad_options_are_refused(monkeypatch: pytest.MonkeyPatch, study: Study) 
         ({"concurrency": 0}, "concurrency must be"),
         ({"timeout": 0}, "timeout must be"),
         ({"base_url": "http://me:secret@host/v1"}, "OPENAI_API_KEY"),
+        ({"base_url": "localhost:8000/v1"}, "begins with http://"),
     ):
         with pytest.raises(InputError, match=said):
             chat.ChatCaptioner("m", **options)  # type: ignore[arg-type]

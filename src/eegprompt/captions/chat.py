@@ -178,6 +178,11 @@ class ChatCaptioner:
                 "million tokens, e.g. -o price_in=0.15 -o price_out=0.60"
             )
         self.base_url = (base_url or os.environ.get("OPENAI_BASE_URL") or "").strip() or None
+        if self.base_url and not self.base_url.startswith(("http://", "https://")):
+            raise InputError(
+                f"base_url begins with http:// or https://, e.g. http://localhost:11434/v1; got "
+                f"'{self.base_url}'"
+            )
         if self.base_url and "@" in self.base_url.split("://")[-1].split("/")[0]:
             raise InputError(
                 "base_url must hold no user or password; a key belongs into OPENAI_API_KEY"
@@ -292,7 +297,8 @@ class ChatCaptioner:
                                 exhausted = True
                                 self.notes.append(
                                     f"the budget of {self.max_cost:g} is reached: {n_asked} of "
-                                    f"{len(image_ids)} images were asked for; run again to go on"
+                                    f"{len(image_ids)} images were asked for; "
+                                    + ("run again to go on" if n_asked else "give more")
                                 )
                             break
                         image_id = next(waiting, None)

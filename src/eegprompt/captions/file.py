@@ -158,7 +158,7 @@ class FileCaptioner:
                 f"{', '.join(missing[:5])})"
             )
             if not self.allow_missing:
-                raise CaptionError(f"{sentence}; add them, or pass --allow-missing")
+                raise CaptionError(f"{sentence}; add them, or pass -o allow_missing=true")
             notes.append(sentence)
         for image_id in ids:
             lacking = set(self.kinds) - {row.kind for row in by_image[image_id]}
@@ -270,9 +270,13 @@ def _table_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
         raise
     except Exception as problem:  # pandas raises many kinds; each means the file is no table
         reason = " ".join(str(problem).split())[:150] or type(problem).__name__
+        remedy = (
+            "get or write it again"
+            if path.suffix.lower() == ".parquet"
+            else "write it as UTF-8 with a header line, and put texts that hold commas in double quotes"
+        )
         raise CaptionError(
-            f"{path} cannot be read as {path.suffix[1:].upper()} ({reason}); write it as UTF-8 with a "
-            "header line, and put texts that hold commas in double quotes"
+            f"{path} cannot be read as {path.suffix[1:].upper()} ({reason}); {remedy}"
         ) from None
     records = table.astype(object).where(table.notna(), None).to_dict("records")
     return [

@@ -63,6 +63,7 @@ def write(
     file:recipes/n170-captions.csv[/bold]
     """
     from eegprompt.captioning import estimate_captions, failed_captions, write_captions
+    from eegprompt.captions.store import facts_of
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -89,15 +90,26 @@ def write(
             console.print_json(example)
         return
     with console.step("captions") as progress:
+        asked = [-1]  # the first report comes before the first image
+
+        def counted(done: int, total: int, label: str) -> None:
+            asked[0] += 1
+            progress(done, total, label)
+
         path = write_captions(
-            opened, captioner, name, progress, overwrite=overwrite, max_images=max_images,
+            opened, captioner, name, counted, overwrite=overwrite, max_images=max_images,
             retry_failed=retry_failed, **options,
         )  # fmt: skip
     table = opened.captions(Path(path).stem)
     failed = failed_captions(opened, Path(path).stem)
+    missing = set(opened.images["image_id"]) - set(table["image_id"])
+    told = asked[0] > 0 or missing  # else nothing was to be done, and the notes are of another call
+    notes = facts_of(opened.path, Path(path).stem).get("notes", []) if told else []
     facts = {
         "path": str(path), "captions": len(table), "images": table["image_id"].nunique(),
+        "missing": len(missing),
         "failed": [{"image_id": f["image_id"], "error": f["error"]} for f in failed],
+        "notes": notes,
     }  # fmt: skip
     if json:
         console.print_json(facts)
@@ -105,11 +117,19 @@ def write(
     console.out().print(
         f"{path}: {facts['captions']} captions of {facts['images']} images", markup=False
     )
+    for text in notes:
+        console.note(f"Note: {text}")
     for failure in failed[:20]:
         console.note(f"failed: {failure['image_id']}: {failure['error']}")
     if failed:
         more = f" ({len(failed) - 20} not shown)" if len(failed) > 20 else ""
-        console.note(f"{len(failed)} images failed{more}; --retry-failed asks for just these")
+        what = "image" if len(failed) == 1 else "images"
+        console.note(f"{len(failed)} {what} failed{more}; --retry-failed asks for just these")
+    left = facts["missing"] - len(failed)
+    if left > 0 and captioner.partition(":")[0] != "file":
+        console.note(
+            f"{left} of {len(opened.images)} images have no captions yet; the same command goes on"
+        )
 
 
 def check(
@@ -171,7 +191,8 @@ def check(
         for problem in review.problems:
             console.out().print(problem, markup=False)
     if review.problems:
-        raise CaptionError(f"{len(review.problems)} problems in caption set '{chosen}'")
+        n = len(review.problems)
+        raise CaptionError(f"{n} problem{'s' * (n > 1)} in caption set '{chosen}'")
     if not json:
         console.out().print(f"caption set '{chosen}' is in order", markup=False)
 
