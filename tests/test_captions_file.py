@@ -140,7 +140,7 @@ def test_notes_on_what_is_odd_but_usable(study: Study, tmp_path: Path) -> None:
         ("category,kind,text\nother,MoodFeel,x\n", "none of the study's categories"),
         (
             "image_id,kind,text\nimg-0,MoodFeel,x\n",
-            r"7 of 8 images have no captions .*--allow-miss",
+            r"7 of 8 images have no captions .*allow_miss",
         ),
     ],
 )
