@@ -400,6 +400,17 @@ def test_one_class_and_tiny_classes(tmp_path: Path, classes, expected: str) -> N
     write_audit_page(Study(tmp_path / "s"), found)
 
 
+def test_eeg_without_variance_and_values_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    found = audit(toy(tmp_path / "flat", eeg=np.zeros((120, 4, 32))), permutations=199)
+    assert found["decodable"] is None and "the same in all trials" in found["summary"]
+    assert "the same in all trials" in found["checks"]["time"]["words"][0]
+    study = toy(tmp_path / "holes")
+    values = np.load(study.path / "eeg.npy")
+    values[3, 1, 20] = np.nan
+    np.save(study.path / "eeg.npy", values)
+    assert any("not finite" in text for text in audit(study, permutations=199)["limits"])
+
+
 def test_onsets_that_are_not_known_and_trials_that_begin_late(tmp_path: Path) -> None:
     found = audit(toy(tmp_path / "nan", onset=np.full(120, np.nan)), permutations=199)
     assert found["verdict"] == "clean"  # the order is known

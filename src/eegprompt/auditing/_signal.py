@@ -47,7 +47,12 @@ def features_of(work: Material, ids: np.ndarray, extract: dict[str, Extract], la
     for start in range(0, len(ids), CHUNK):
         work.progress(done, total, f"{label}: reading trial {start:,} of {len(ids):,}")
         block = np.asarray(work.study.eeg[ids[start : start + CHUNK]], dtype=np.float32) * scale
-        block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
+        if not np.isfinite(block).all():
+            work.limit(
+                "some values are not finite, and were taken as 0 here; training refuses such trials "
+                "(import the study again without them)"
+            )
+            block = np.nan_to_num(block, nan=0.0, posinf=0.0, neginf=0.0)
         for name, function in extract.items():
             parts[name].append(function(block).astype(np.float32))
     return {name: np.concatenate(found) for name, found in parts.items()}
@@ -131,6 +136,7 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
         return {"rows": [], "words": ["No trial could be decoded: the split's sides are too small."],
                 "decodable": None, "slow_share": None, "distance": []}  # fmt: skip
     features = features_of(work, ids, extract, "decoders", done, total)
+    flat = bool(np.ptp(features["full"], axis=0).max(initial=0) == 0)
     rows: list[dict[str, Any]] = []
     distance: list[dict[str, Any]] = []
     for name in DECODERS:
@@ -144,8 +150,7 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
     full = by_name.get("full")
     if full is None:
         return {"rows": rows, "decodable": None, "slow_share": None, "distance": [],
-                "words": ["No trial could be decoded: no class has two training trials and a test "
-                          "trial."]}  # fmt: skip
+                "words": [f"No trial could be decoded: {_why_none(flat)}."]}  # fmt: skip
     gained = full["accuracy"] - full["chance"]
     for row in rows:
         row["share"] = (row["accuracy"] - row["chance"]) / gained if full["above_chance"] else None
@@ -175,6 +180,12 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
         "distance": distance,
         "words": words,
     }
+
+
+def _why_none(flat: bool) -> str:
+    if flat:
+        return "the EEG is the same in all trials"
+    return "no class has two training trials and a test trial"
 
 
 def _distance(work: Material, trials: np.ndarray, right: np.ndarray) -> list[dict[str, Any]]:
@@ -270,7 +281,11 @@ def check_time(work: Material, design_found: bool, done: int, total: int) -> dic
     work.progress(done, total, "decoding time within classes")
     rows, predicted = decode_pseudo_classes(features, pseudo, groups, rng)
     if not len(rows):
-        return {**nothing, "words": ["Not looked at: no class has enough trials in a recording."]}
+        why = (
+            "the EEG is the same in all trials" if np.ptp(features, axis=0).max(initial=0) == 0
+            else "no class has enough trials in a recording"
+        )  # fmt: skip
+        return {**nothing, "words": [f"Not looked at: {why}."]}
     found = _decoding(
         score_predictions(
             predicted, pseudo[rows], strata=groups[rows], n=work.permutations, seed=work.seed

@@ -245,7 +245,7 @@ def _steps(audit: dict[str, Any]) -> list[tuple[str, str, str]]:
             "bad" if checks["prestimulus"]["found"] else "plain",
         ),
         (
-            "How much of the accuracy does slow activity reach alone?",
+            "How much of the full decoder's gain do slow activity or the mean reach alone?",
             f"{max(share, 0):.0%}" if share is not None else "nothing is decodable",
             "plain",
         ),
