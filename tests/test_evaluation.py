@@ -491,6 +491,19 @@ def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
     assert any("2 of 13 trials have no picture of rung 'eeg'" in m for m in said)
 
 
+def test_rungs_drawn_with_other_settings_are_not_compared(study, tmp_path):
+    run = make_run(tmp_path / "run", study)
+    for rung in ("eeg", "floor", "ceiling"):
+        for path in sorted(run.images_dir("builtin", rung).glob("*.png")):
+            facts = PngImagePlugin.PngInfo()
+            facts.add_text("look", "4 steps" if rung == "floor" else "12 steps")
+            Image.open(path).save(path, pnginfo=facts)
+    row = find(evaluate(run), "ssim", rung="eeg")
+    assert row["floor"] is None and row["ceiling"] is not None
+    said = json.loads(run.scores_path.read_text())["missing"]
+    assert any("rung 'floor'" in m and "other settings" in m for m in said)
+
+
 def test_blanked_pictures_are_counted_and_not_scored(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     files = sorted(run.images_dir("builtin", "eeg").glob("*.png"))

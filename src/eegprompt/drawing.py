@@ -10,7 +10,8 @@ from __future__ import annotations
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,14 @@ from eegprompt.decoder import image_seed
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError, RunError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import load_generator
-from eegprompt.ladder import PICTURE_RUNGS, PROMPT_RUNGS, check_rungs, prompt_table, prompts_of_run
+from eegprompt.ladder import (
+    PICTURE_RUNGS,
+    PROMPT_RUNGS,
+    RUNGS,
+    check_rungs,
+    prompt_table,
+    prompts_of_run,
+)
 from eegprompt.picture_requests import (
     PictureRequest,
     check_generator,
@@ -171,10 +179,12 @@ def draw(
     settings = getattr(loaded, "settings", {"model": loaded.name, "revision": loaded.revision})
     if negative:
         settings = {**settings, "negative_prompt": negative}
+    look = content_key({k: v for k, v in settings.items() if k not in _NOT_LOOK})
     record = {
         "name": loaded.name,
         "revision": loaded.revision,
         "settings": settings,
+        "look": look,
         "seed": config.seed,
         "samples": n_samples,
         "trials_per_image": per_image,
@@ -182,13 +192,19 @@ def draw(
     }
     _note(run, folder, wanted_rungs, record, complete=False)
     _remove_outdated(run, folder, prompts, spoken)
-    look = content_key({k: v for k, v in settings.items() if k not in _NOT_LOOK})
     _draw_missing(tasks, loaded, look, negative, config.drawing.batch_size, progress)
     for rung in wanted_rungs:
         if rung in PICTURE_RUNGS:
             _show_references(run, loaded, folder, rung, trials, look, progress)
     _note(run, folder, wanted_rungs, record, complete=True)
     notes = list(getattr(loaded, "notes", ()))  # e.g. that it needed more memory than there is
+    others = [r for r in RUNGS if r not in wanted_rungs and _differs(run, folder, r, look)]
+    if others:
+        notes.append(
+            f"the pictures of {', '.join(others)} were drawn with other settings than those drawn now "
+            "and are not compared with them; 'eegprompt generate --rungs "
+            f"{','.join(others)}' draws them anew"
+        )
     for said in notes:
         warnings.warn(said, stacklevel=2)
     run.record("generate", generator=settings, rungs=wanted_rungs, seed=config.seed, notes=notes)
@@ -587,6 +603,19 @@ def picture_facts(path: str | Path) -> dict[str, str] | None:
             return {str(name): str(text) for name, text in picture.text.items()}
     except (OSError, SyntaxError, ValueError, AssertionError, EOFError):
         return None
+
+
+def look_of(paths: Iterable[Path]) -> str | None:
+    """The key of the settings that most of some pictures were drawn with; None if none says."""
+    looks = Counter(facts.get("look") for path in paths if (facts := picture_facts(path)))
+    looks.pop(None, None)
+    return looks.most_common(1)[0][0] if looks else None
+
+
+def _differs(run: Run, folder: str, rung: str, look: str) -> bool:
+    """Whether a rung was drawn with other settings, by the first of its pictures."""
+    first = next(iter(sorted(run.images_dir(folder, rung).glob("*_*.png"))), None)
+    return first is not None and look_of([first]) not in (None, look)
 
 
 def _pixels(path: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 
 from eegprompt.artifacts import read_table
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
-from eegprompt.drawing import drawn, picture_facts
+from eegprompt.drawing import drawn, look_of, picture_facts
 from eegprompt.errors import RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
@@ -33,11 +33,15 @@ def picture_scores(work: Material) -> list[Score]:
     named = work.config.drawing.generator
     folders = sorted(p.name for p in (work.run.path / "images").glob("*") if p.is_dir())
     others = [f for f in folders if f != slug(named)]
-    asked = {name: set(entry.get("trial_ids", ())) for name, entry in drawn(work.run)}
+    entries = dict(drawn(work.run))
+    asked = {name: set(entry.get("trial_ids", ())) for name, entry in entries.items()}
     scores: list[Score] = []
     for generator in (named, *others):
         prompts = _prompts(work, generator)
-        found = {rung: _pictures(work, generator, rung, prompts) for rung in RUNGS}
+        look = entries.get(slug(generator), {}).get("look")
+        found = {"eeg": _pictures(work, generator, "eeg", prompts, look)}
+        look = look_of(f for files in found["eeg"][0].values() for f in files) or look
+        found |= {r: _pictures(work, generator, r, prompts, look) for r in RUNGS if r != "eeg"}
         pictures = {rung: files for rung, (files, _) in found.items()}
         if not pictures["eeg"]:
             if generator == named or any(pictures.values()):
@@ -84,16 +88,24 @@ def _prompts(work: Material, generator: str) -> dict[tuple[int, str], str]:
 
 
 def _pictures(
-    work: Material, generator: str, rung: str, prompts: dict[tuple[int, str], str]
+    work: Material,
+    generator: str,
+    rung: str,
+    prompts: dict[tuple[int, str], str],
+    look: str | None,
 ) -> tuple[dict[int, list[Path]], set[int]]:
     """Files of one rung, by test trial, and the trials that have a blanked picture.
 
-    Blanked pictures are left out, as are those of other prompts than the run's.
+    Blanked pictures are left out, as are those of other prompts than the run's, and those drawn
+    with other settings (steps, guidance, …) than `look`, the key of rung ``eeg``'s: rungs are
+    compared, and differ in their prompts alone. Where all of rung ``eeg`` is of an earlier key,
+    that counts.
     """
     test = set(work.fold.test.tolist())
     found: dict[int, list[Path]] = {}
     outdated = 0
     blanked: list[int] = []
+    other_look: dict[int, list[Path]] = {}
     for path in sorted(work.run.images_dir(generator, rung).glob("*_*.png")):
         name, _, sample = path.stem.partition("_")
         if not (name.isdigit() and sample.isdigit() and int(name) in test):
@@ -111,11 +123,20 @@ def _pictures(
         if unknown or (prompt is not None and facts.get("prompt", prompt) != prompt):
             outdated += 1
             continue
-        found.setdefault(int(name), []).append(path)
+        mine = look is None or facts.get("look", look) == look
+        (found if mine else other_look).setdefault(int(name), []).append(path)
+    if rung == "eeg" and not found:
+        found, other_look = other_look, {}
     if blanked:
         work.missing.append(
             f"picture scores: {len(blanked)} pictures of rung '{rung}' are left out, for the safety "
             f"checker of generator '{generator}' blanked them"
+        )
+    if other_look:
+        work.missing.append(
+            f"picture scores: {sum(map(len, other_look.values()))} pictures of rung '{rung}' by "
+            f"generator '{generator}' were drawn with other settings (steps, guidance, negative "
+            f"prompt, …) than those of rung 'eeg' now; run 'eegprompt generate --rungs {rung}'"
         )
     if outdated:
         work.missing.append(
