@@ -107,7 +107,7 @@ class Cap:
         axes.scatter(
             where[:, 0], where[:, 1], c=np.asarray(values, dtype=float)[self.known], s=70, cmap=cmap,
             vmin=limits[0], vmax=limits[1], edgecolors=INK,
-            linewidths=0.5 if marked is None else np.where(marked, 1.6, 0.5),
+            linewidths=[0.5] * len(where) if marked is None else np.where(marked, 1.6, 0.5).tolist(),
         )  # fmt: skip
         for name, (x, y) in zip(np.array(self.names)[self.known], where):
             axes.annotate(

@@ -205,7 +205,7 @@ def attributions_of(material: Material) -> Attributions:
         magnitude[method] = {h: np.mean([m[method][h][0] for m in maps], 0) for h in material.heads}
         if maps[0][method][material.heads[0]][1] is not None:
             signed[method] = {
-                h: np.mean([m[method][h][1] for m in maps], 0) for h in material.heads
+                h: np.mean([np.asarray(m[method][h][1]) for m in maps], 0) for h in material.heads
             }
         reliability[method] = {
             h: trust.reliability(maps[0][method][h][0], maps[1][method][h][0])

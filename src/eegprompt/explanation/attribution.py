@@ -79,17 +79,17 @@ def analyze(material: Material) -> Finding:
         figures=pictures,
         arrays={
             **{
-                f"{m}/{h}": np.float32(v)
+                f"{m}/{h}": _single(v)
                 for m, maps in found.magnitude.items()
                 for h, v in maps.items()
             },
             **{
-                f"signed/{m}/{h}": np.float32(v)
+                f"signed/{m}/{h}": _single(v)
                 for m, maps in found.signed.items()
                 for h, v in maps.items()
             },
-            **{f"window_occlusion/{h}": np.float32(v) for h, v in rises.items()},
-            "window_occlusion_times": np.float32(moments),
+            **{f"window_occlusion/{h}": _single(v) for h, v in rises.items()},
+            "window_occlusion_times": _single(moments),
         },
         verdict=f"{passed} of {total} maps pass",
         good=passed > 0,
@@ -252,6 +252,10 @@ def _images(material: Material, found: Attributions) -> Picture:
         "The paper's saliency before it is averaged over time: |gradient| of each level's heads at "
         "every channel and moment, each head's divided by its largest value.",
     )  # fmt: skip
+
+
+def _single(values: Any) -> np.ndarray:
+    return np.asarray(values, dtype=np.float32)
 
 
 def _share(values: np.ndarray) -> np.ndarray:

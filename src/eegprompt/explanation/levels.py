@@ -189,7 +189,7 @@ def _maps(
         for axes, w in zip(row, windows):
             inside = _inside(moments, w)
             cap.draw(axes, test.t[:, inside].mean(axis=1), (-limit, limit), cmap=DIVERGING,
-                     mask=test.mask[:, inside].any(axis=1))  # fmt: skip
+                     mask=np.asarray(test.mask[:, inside].any(axis=1)))  # fmt: skip
             if place == 0:
                 axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
         row[0].text(0.0, 0.5, f"{one} − {other}", transform=row[0].transAxes, rotation=90,

@@ -98,7 +98,7 @@ def analyze(material: Material) -> Finding:
         arrays={
             **{f"planted/{h}": m.astype(np.float32) for h, m in total.items()},
             **{
-                f"auc/{method}": np.float32([row["auc"] for row in chosen])
+                f"auc/{method}": np.asarray([row["auc"] for row in chosen], dtype=np.float32)
                 for method, chosen in _by_method(everything).items()
             },
         },
@@ -131,7 +131,7 @@ def planted_maps(material: Material) -> tuple[dict[str, np.ndarray], dict[str, n
             texts = first[first["kind"] == head].set_index("image_id")["text"]
             captions[head] = material.embed_texts(texts.loc[shown].tolist())
     squares: dict[str, Any] = dict.fromkeys(captions, 0.0)
-    own = {}
+    own: dict[str, Any] = {}
     for (
         subject
     ) in subjects:  # one at a time: noise-free responses are as large as the pictures are many

@@ -48,7 +48,7 @@ def analyze(material: Material) -> Finding:
         )
     sentences, verdict_deep = [], None
     arrays = {
-        f"{way}/{method}/{head}": np.float32(getattr(c, way))
+        f"{way}/{method}/{head}": np.asarray(getattr(c, way), dtype=np.float32)
         for method, by_head in curves.items()
         for head, c in by_head.items()
         for way in ("deletion", "insertion", "deletion_random", "insertion_random")
