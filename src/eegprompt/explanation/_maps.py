@@ -53,7 +53,7 @@ METHODS: dict[str, str] = {
     "gradient_times_input": "gradient × input",
     "integrated_gradients": "integrated gradients",
     "smoothgrad": "SmoothGrad",
-    "occlusion": f"occlusion of {NEIGHBORS} neighbors",
+    "occlusion": "occlusion of neighbors",
     "rollout": "attention rollout",
 }
 """Attributions through the encoder, and what they are called in figures."""
@@ -271,7 +271,9 @@ def _attributions(
             )
             for head, a in compute().items()
         }
-    groups = channel_groups(material.positions, len(material.ch_names), NEIGHBORS)
+    # A group that spans a small cap would tell nothing of where.
+    neighbors = max(1, min(NEIGHBORS, len(material.ch_names) // 4))
+    groups = channel_groups(material.positions, len(material.ch_names), neighbors)
     occluded = channel_occlusion(module, **asked, groups=groups, baseline=mean)
     found["occlusion"] = {head: (np.maximum(v, 0), None, 0.0) for head, v in occluded.items()}
     if module.spatial_attention is not None and module.stem is not None:

@@ -37,6 +37,17 @@ def analyze(material: Material) -> Finding:
         raise Omitted(
             f"levels are compared where at least two have a head above chance; here {len(levels)} has"
         )
+    parts = {
+        tuple(
+            np.unique(known.captions[h].round(4), axis=0, return_inverse=True)[1].ravel().tolist()
+        )
+        for h in known.speaking
+    }
+    if len(parts) < 2 or _one_partition(parts):
+        raise Omitted(
+            "the captions of every kind sort the test pictures in the same way, so heads differ in "
+            "words and not in what they tell apart, and a difference between levels would mean nothing"
+        )
     width = max(round(BIN * material.sfreq), 1)
     width = min(width, len(material.times))
     centers, binned = time_bins(view(material, known.ids), width)
@@ -115,6 +126,15 @@ def analyze(material: Material) -> Finding:
             *([] if placed else ["Without positions clusters extend over time only."]),
         ],
     )
+
+
+def _one_partition(parts: set[tuple[int, ...]]) -> bool:
+    """Whether labelings differ in the names of their groups only."""
+    canonical = set()
+    for labels in parts:
+        names: dict[int, int] = {}
+        canonical.add(tuple(names.setdefault(label, len(names)) for label in labels))
+    return len(canonical) == 1
 
 
 def _by_subject(binned: np.ndarray, known: Any, head: str) -> np.ndarray:
