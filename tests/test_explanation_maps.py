@@ -168,6 +168,57 @@ def test_four_electrodes_are_dots_and_recordings_have_no_truth(four):
         assert len(finding.figures) >= 2
 
 
+def test_marked_electrodes_are_dots_that_no_line_connects():
+    from matplotlib.figure import Figure
+
+    names = [
+        "Fp1",
+        "Fp2",
+        "F7",
+        "F3",
+        "Fz",
+        "F4",
+        "F8",
+        "T7",
+        "C3",
+        "Cz",
+        "C4",
+        "T8",
+        "P7",
+        "P3",
+        "Pz",
+        "P4",
+        "P8",
+        "O1",
+        "Oz",
+        "O2",
+    ]
+    cap = Cap(names, np.array([positions_of(names)[n] for n in names], np.float32))
+    axes = Figure().subplots()
+    cap.draw(axes, np.arange(len(names)), (0, 9), mask=np.arange(len(names)) % 3 == 0)
+    marks = [line for line in axes.lines if line.get_marker() == "o"]
+    assert marks and all(line.get_linewidth() == 0 for line in marks)
+
+
+def test_maps_that_are_the_same_for_all_levels_are_said_to_be():
+    from types import SimpleNamespace
+
+    from eegprompt.explanation.attribution import _same_for_levels
+
+    heads = ("ObjectSnap", "SceneSetting", "MoodFeel")
+    material = SimpleNamespace(heads=heads, ch_names=["a", "b", "c", "d"])
+    alike = np.array([4.0, 1.0, 2.0, 3.0])
+    apart = [alike, alike[::-1], np.array([1.0, 4.0, 1.0, 1.0])]
+    found = SimpleNamespace(
+        magnitude={
+            "saliency": {h: alike * (i + 1) for i, h in enumerate(heads)},
+            "rollout": dict(zip(heads, apart)),
+            "occlusion": {h: np.zeros(4) for h in heads},
+        }
+    )
+    assert set(_same_for_levels(material, found)) == {"saliency"}
+
+
 def test_channels_without_a_place_are_left_out_and_said(four):
     material = Material(four)
     positions = np.full_like(material.positions, np.nan)

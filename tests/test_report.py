@@ -417,6 +417,14 @@ def test_within_class_comes_first_and_floor_and_ceiling_are_taken_from_their_row
     assert {b.group for b in found if b.rows[0].score.within_class} == {"within"}
 
 
+def test_fid_and_kid_have_an_axis_each() -> None:
+    (late,) = [s for s in map(Score.from_row, build_scores("known")["rows"])
+               if s.metric == "two_way_late" and not s.within_class]  # fmt: skip
+    sets = [replace(late, metric=m, scope="set", unit="distance", value=v)
+            for m, v in (("fid", 15.7), ("kid", 0.3))]  # fmt: skip
+    assert len(blocks(sets)) == 2
+
+
 def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
     within = [r for r in run.scores() if r["scope"] == "within-class" and r["head"]
               and r["metric"].endswith("top1")]  # fmt: skip

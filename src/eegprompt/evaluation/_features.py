@@ -354,8 +354,12 @@ class _FeatureScores:
                 len(sets[rung]),
                 floor=scores.get("floor", (None,))[0] if rung == "eeg" else None,
                 ceiling=scores.get("ceiling", (None,))[0] if rung == "eeg" else None,
-                note=f"± {scores[rung][1]:.3g} over {scores[rung][2]} splits; at most "
-                f"{sets[rung].shape[1]}",
+                note=(
+                    f"± {scores[rung][1]:.3g} over {scores[rung][2]} splits; "
+                    if scores[rung][2] > 1
+                    else ""
+                )
+                + f"at most {sets[rung].shape[1]}",
             )
             for rung in self._rows_of_sets(sets)
         ]
@@ -375,7 +379,9 @@ class _FeatureScores:
                         values[rung] = (frechet_distance(features, references), "")
                     else:
                         mean, sd = kernel_distance(features, references)
-                        values[rung] = (mean, f"± {sd:.2g} over 100 subsets; raw scale")
+                        # Up to 1000 pictures, every subset is the whole set.
+                        spread = f"± {sd:.2g} over 100 subsets; " if sd > 1e-12 else ""
+                        values[rung] = (mean, f"{spread}raw scale")
                 except InputError as problem:
                     self.work.missing.append(f"{metric} of rung '{rung}': {problem}")
             scores += [

@@ -47,7 +47,7 @@ def picture_scores(work: Material) -> list[Score]:
             if generator == named or any(pictures.values()):
                 work.missing.append(
                     f"picture scores: no pictures of rung 'eeg' by generator '{generator}'; run "
-                    "'eegprompt generate'"
+                    "'eegprompt generate RUN'"
                 )
             continue
         wanted = {
@@ -58,7 +58,7 @@ def picture_scores(work: Material) -> list[Score]:
         if absent:
             work.missing.append(
                 f"picture scores: rungs that generator '{generator}' has not drawn: "
-                f"{', '.join(absent)}; run 'eegprompt generate --rungs {','.join(absent)}'"
+                f"{', '.join(absent)}; run 'eegprompt generate RUN --rungs {','.join(absent)}'"
             )
         for rung, trials in wanted.items():
             lacking = len(trials - set(pictures[rung]) - found[rung][1])

@@ -97,8 +97,9 @@ class Cap:
                 mask_params={"marker": "o", "markersize": 1.6, "markerfacecolor": "white",
                              "markeredgecolor": INK, "markeredgewidth": 0.4, "linewidth": 0},
             )  # fmt: skip
-            for line in axes.lines[:4]:
-                line.set_linewidth(0.7)
+            for line in axes.lines:
+                if line.get_linewidth() > 0:  # the head; marks of electrodes have no line
+                    line.set_linewidth(0.7)
             return
         around = np.linspace(0, 2 * np.pi, 120)
         axes.plot(np.cos(around), np.sin(around), color=GRAY, lw=0.8)

@@ -25,6 +25,7 @@ from eegprompt.interpret.occlusion import window_occlusion
 
 __all__ = ["analyze"]
 
+SAME = 0.9  # correlation above which maps of two levels are called nearly the same
 WINDOW = 0.047  # seconds that are hidden at a time
 
 
@@ -52,6 +53,13 @@ def analyze(material: Material) -> Finding:
     said = "What the loss of each head depends on, in six ways; " + (
         f"{passed} of {total} maps (a method and a head each) pass the tests of trust. "
     )
+    same = _same_for_levels(material, found)
+    if same:
+        said += (
+            f"Maps of {', '.join(METHODS[m] for m in same)} are nearly the same for all levels "
+            f"(r at least {min(same.values()):.2f}): they show which electrodes the encoder uses at "
+            "all, not which carry a level. "
+        )
     best = max(levels_of(material.heads))
     if rises and best:
         late = {
@@ -134,6 +142,24 @@ def _channels(values: np.ndarray) -> np.ndarray:
     return values if values.ndim == 1 else values.mean(axis=1)
 
 
+def _same_for_levels(material: Material, found: Attributions) -> dict[str, float]:
+    """Methods whose maps do not tell levels apart, with the least correlation between levels."""
+    levels = levels_of(material.heads)
+    alike: dict[str, float] = {}
+    if len(levels) < 2 or len(material.ch_names) < 3:
+        return alike
+    for method, maps in found.magnitude.items():
+        drawn = [
+            np.mean([_share(_channels(maps[h])) for h in hs], axis=0) for hs in levels.values()
+        ]
+        if min(float(np.ptp(values)) for values in drawn) <= 0:
+            continue
+        least = float(np.corrcoef(drawn).min())
+        if least > SAME:
+            alike[method] = least
+    return alike
+
+
 def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
     from matplotlib.figure import Figure
 
@@ -152,7 +178,7 @@ def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
                 axes.set_title(_wrapped(METHODS[method]), fontsize=7.5, loc="center")
             if column == 0:
                 axes.text(
-                    -0.02, 0.5, level, transform=axes.transAxes, rotation=90, va="center",
+                    -0.14, 0.5, level, transform=axes.transAxes, rotation=90, va="center",
                     ha="center", fontweight="bold", color=LEVEL_COLORS.get(level, "black"),
                 )  # fmt: skip
     color_bar(figure, grid, (0.0, 1.0), "share of the map's largest value")

@@ -628,7 +628,7 @@ def _seen(
             + (
                 ": embeddings keep who was recorded."
                 if who.p < ALPHA
-                else ": embeddings do not tell who was recorded."
+                else ": that embeddings tell who was recorded was not found."
             )
         )
     off = likeness[~np.eye(len(likeness), dtype=bool)]

@@ -212,7 +212,7 @@ def _maps(
                      mask=np.asarray(test.mask[:, inside].any(axis=1)))  # fmt: skip
             if place == 0:
                 axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
-        row[0].text(0.0, 0.5, f"{one} − {other}", transform=row[0].transAxes, rotation=90,
+        row[0].text(-0.1, 0.5, f"{one} − {other}", transform=row[0].transAxes, rotation=90,
                     va="center", ha="center", fontweight="bold", fontsize=8)  # fmt: skip
     color_bar(figure, grid, (-limit, limit), "t across units", DIVERGING)
     return material.save_figure(

@@ -224,7 +224,7 @@ def _by_level(material: Material, cap: Cap, by_level: dict[str, np.ndarray]) -> 
             cap.draw(axes, maps[level, w], (0.0, limit))
             if place == 0:
                 axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
-        row[0].text(0.0, 0.5, level, transform=row[0].transAxes, rotation=90, va="center",
+        row[0].text(-0.1, 0.5, level, transform=row[0].transAxes, rotation=90, va="center",
                     ha="center", fontweight="bold", fontsize=8.5,
                     color=LEVEL_COLORS.get(level, "black"))  # fmt: skip
     color_bar(figure, grid, (0.0, limit), "z against permuted outputs")

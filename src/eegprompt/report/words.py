@@ -408,6 +408,7 @@ RUNGS = {
     "shuffled": "decoded from another trial's EEG",
     "predicted-class": "drawn from the decoded category's name",
     "true-class": "drawn from the true category's name",
+    "real": "training pictures in place of drawn ones",
     "reference": "the picture that was shown, itself",
     "reference-vae": "the picture that was shown, through the generator's own coding and back",
     "wrong-class": "drawn from the captions of a picture of another category",

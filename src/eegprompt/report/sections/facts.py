@@ -113,8 +113,8 @@ def _warnings(material: Material) -> list[str]:
     study = material.study
     if material.simulated:
         warnings.append(
-            "The EEG of this study is simulated: the scores show that the method finds what was "
-            "planted, and say nothing about brains."
+            "The EEG of this study is simulated: the scores tell whether the method finds what was "
+            "planted, and nothing about brains."
         )
     if material.builtin_features:
         warnings.append(
@@ -133,6 +133,15 @@ def _warnings(material: Material) -> list[str]:
             "picture, and no score here can tell the two apart."
         )
     warnings.extend(_too_few_permutations(material))
+    if material.audit is None:
+        warnings.append(
+            "The design was not audited: whether the category could be told from time, drift or leaks "
+            "is not known. 'eegprompt audit' looks."
+        )
+    elif material.audit["stale"]:
+        warnings.append(
+            "The study or its split changed since it was audited; 'eegprompt audit' looks again."
+        )
     audit = _audit_words(material)
     if audit["verdict"] in ("confounded", "suspect"):
         warnings.append(audit["summary"])

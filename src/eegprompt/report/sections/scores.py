@@ -191,7 +191,9 @@ def _block_key(score: Score) -> tuple[Any, ...]:
     several = _several(score)
     if several:
         return (several, score.metric, score.scope, score.unit, score.pool, score.generator)
-    return (several, score.within_class, score.what.group, score.what.symbol, score.unit)
+    # FID and KID are both distances, of quite different size.
+    alone = score.metric if score.scope == "set" else None
+    return (several, score.within_class, score.what.group, score.what.symbol, score.unit, alone)
 
 
 def _several(score: Score) -> str:
