@@ -557,5 +557,5 @@ def test_a_broken_picture_is_named(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     broken = sorted(run.images_dir("builtin", "eeg").glob("*.png"))[0]
     broken.write_bytes(b"no picture")
-    with pytest.raises(RunError, match="delete it"):
+    with pytest.raises(RunError, match="draws it anew"):
         evaluate(run)

@@ -167,9 +167,12 @@ def test_values_that_are_not_finite_are_an_error_not_a_black_picture(plain):
 def test_settings_that_do_not_fit_are_refused(plain):
     with pytest.raises(UnknownNameError, match="did you mean 'float16'"):
         DiffusersGenerator(str(plain), dtype="flaot16")
-    with pytest.raises(InputError, match="steps must be at least 1"):
-        DiffusersGenerator(str(plain), steps=0)
-    with pytest.raises(InputError, match="does not take these options"):
+    for wrong in (0, "abc"):
+        with pytest.raises(InputError, match="steps must be a whole number of at least 1"):
+            DiffusersGenerator(str(plain), steps=wrong)
+    with pytest.raises(InputError, match="guidance must be a number"):
+        DiffusersGenerator(str(plain), guidance="abc")
+    with pytest.raises(InputError, match=r"does not take these options: .* did you mean 'steps'"):
         load_generator(f"diffusers:{plain}", stepps=2)
     with pytest.raises(InputError, match="refuses to draw"):
         DiffusersGenerator(str(plain), height=17, width=17, steps=1).generate(["a"], [0])

@@ -57,3 +57,9 @@ def test_the_command_lists_them():
     assert run(app, ["settings", "--markdown"]).stdout == settings_page()
     answer = run(app, ["settings", "decodin.order"])
     assert answer.exit_code == 2 and "did you mean 'decoding.order'" in answer.stderr
+
+
+def test_a_setting_given_as_nothing_is_an_empty_text():
+    base = {"study": "s", "drawing": {"negative_prompt": "fog"}}
+    assert load_config(base, ["drawing.negative_prompt="]).drawing.negative_prompt == ""
+    assert load_config(base, ["decoding.abstain=null"]).decoding.abstain is None

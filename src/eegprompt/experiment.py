@@ -237,7 +237,7 @@ def apply_overrides(settings: dict[str, Any], overrides: list[str]) -> dict[str,
                 raise InputError(f"'{group}' in override '{pair}' is a single value, not a group")
             place[group] = {**inner}
             place = place[group]
-        place[last] = yaml.safe_load(text)
+        place[last] = yaml.safe_load(text) if text else ""  # "null" is written out
     return result
 
 

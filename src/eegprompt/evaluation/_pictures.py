@@ -113,7 +113,7 @@ def _pictures(
         facts = picture_facts(path)
         if facts is None:
             raise RunError(
-                f"{path} cannot be read as a picture; delete it and run 'eegprompt generate' again"
+                f"{path} cannot be read as a picture; run 'eegprompt generate' again, which draws it anew"
             )
         if facts.get("blanked"):
             blanked.append(int(name))

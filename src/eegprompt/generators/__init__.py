@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.errors import InputError
+from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.registry import resolve
 
 if TYPE_CHECKING:
@@ -41,5 +41,18 @@ def load_generator(spec: str, **options: Any) -> Generator:
         if "unexpected keyword" not in str(problem):
             raise
         raise InputError(
-            f"the generator '{spec}' does not take these options ({problem}); see its help"
+            f"the generator '{spec}' does not take these options: {_unknown(problem, target)}"
         ) from None
+
+
+def _unknown(problem: TypeError, target: object) -> str:
+    """What a constructor did not take, in words, with what it takes."""
+    from inspect import signature
+
+    def options(made: object) -> list[str]:
+        every = signature(made).parameters.values()  # type: ignore[arg-type]
+        return [p.name for p in every if p.kind is p.KEYWORD_ONLY]
+
+    # The built-in one hands its options on to diffusers'.
+    allowed = options(target) or options(resolve("generator", "diffusers")[0])
+    return str(UnknownNameError("option", str(problem).split("'")[-2], allowed))

@@ -711,8 +711,11 @@ def builtin_generator(argument: str | None = None, **options: Any) -> DiffusersG
 def _check_settings(given: dict[str, Any]) -> None:
     for field in ("steps", "height", "width", "batch_size"):
         value = given[field]
-        if value is not None and value < 1:
-            raise InputError(f"{field} must be at least 1, got {value}")
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{field} must be a whole number of at least 1, got {value!r}")
+    guidance = given["guidance"]
+    if guidance is not None and not isinstance(guidance, int | float):
+        raise InputError(f"guidance must be a number, got {guidance!r}")
 
 
 def _checked_seeds(seeds: Sequence[int]) -> list[int]:
