@@ -627,6 +627,12 @@ def test_run_whose_study_has_gone(run: Run, tmp_path: Path) -> None:
     lost = cut(run, tmp_path / "lost", settings={"study": str(tmp_path / "nowhere")})
     read = Reader(write_report(lost).read_text("utf-8"))
     assert "The study:" in read.text and "nowhere" in read.text and "Two-way" in read.text
+    assert "Design: not known" in read.text and "Design: not audited" not in read.text
+    path = lost / "scores.json"
+    stamp = {"verdict": "confounded", "summary": "Design confounded: as stamped.", "waived": []}
+    path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "audit": stamp}), "utf-8")
+    read = Reader(write_report(lost).read_text("utf-8"))
+    assert "Design: confounded" in read.text and "as stamped" in read.text
 
 
 def test_no_run_is_an_error(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def chosen(what: str | Iterable[str] | None, deep: bool) -> list[str]:
     """
     if what is None or what == "all":
         return [name for name, analysis in ANALYSES.items() if deep or not analysis.only_deep]
-    words = what.split(",") if isinstance(what, str) else what
+    words = [w for item in ([what] if isinstance(what, str) else what) for w in item.split(",")]
     asked = [word.strip() for word in words if word.strip()]
     for name in asked:
         if name not in ANALYSES:

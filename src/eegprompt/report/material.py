@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 
     from eegprompt.explanation import Finding
 
-__all__ = ["Material", "Missing", "RunMaterial"]
+__all__ = ["VERDICTS", "Material", "Missing", "RunMaterial"]
+
+VERDICTS = ("clean", "suspect", "confounded", "unknown")
+"""What an audit can say of a design."""
 
 
 @dataclass(frozen=True)
@@ -297,9 +300,16 @@ class Material:
 
     @cached_property
     def audit(self) -> dict[str, Any] | None:
-        """The audit of the run's study and split, if one was made; it may be stale."""
+        """The audit of the run's study and split, if one was made; it may be stale.
+
+        Where the study has gone, what was stamped on the scores.
+        """
         if self.study is None:
-            return None
+            path = self.path / "scores.json"
+            stamp = read_json(path, error=RunError).get("audit") if path.exists() else None
+            if not stamp or stamp.get("verdict") not in VERDICTS:
+                return None
+            return {**stamp, "evidence": [], "limits": [], "stale": False}
         return read_audit(self.study, str(self.first.config.get("split")))
 
     @cached_property

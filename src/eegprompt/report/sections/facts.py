@@ -88,7 +88,9 @@ def header(material: Material) -> dict[str, Any]:
 def _badges(material: Material) -> list[tuple[str, str, str]]:
     """Badges as (css, text, explanation)."""
     badges = []
-    if material.audit is None:
+    if material.audit is None and material.study is None:
+        badges.append(("plain", "Design: not known", "The study cannot be opened."))
+    elif material.audit is None:
         badges.append(("plain", "Design: not audited", "No audit of the design was made."))
     elif material.audit["stale"]:
         why = "The study or its split changed since it was audited."
@@ -133,7 +135,12 @@ def _warnings(material: Material) -> list[str]:
             "picture, and no score here can tell the two apart."
         )
     warnings.extend(_too_few_permutations(material))
-    if material.audit is None:
+    if material.audit is None and study is None:
+        warnings.append(
+            "The study cannot be opened: how it was recorded and whether its design was audited is "
+            "not known here."
+        )
+    elif material.audit is None:
         warnings.append(
             "The design was not audited: whether the category could be told from time, drift or leaks "
             "is not known. 'eegprompt audit' looks."
