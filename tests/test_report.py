@@ -628,7 +628,7 @@ def test_run_whose_study_has_gone(run: Run, tmp_path: Path) -> None:
     read = Reader(write_report(lost).read_text("utf-8"))
     assert "The study:" in read.text and "nowhere" in read.text and "Two-way" in read.text
     assert "Design: not known" in read.text and "Design: not audited" not in read.text
-    path = lost / "scores.json"
+    path = lost.path / "scores.json"
     stamp = {"verdict": "confounded", "summary": "Design confounded: as stamped.", "waived": []}
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "audit": stamp}), "utf-8")
     read = Reader(write_report(lost).read_text("utf-8"))
