@@ -37,10 +37,11 @@ def configurations(method: str) -> Iterator[dict[str, Any]]:
         for width, own in itertools.product((0.02, 0.04, 0.06, 0.08), (True, False)):
             yield {"encoder": {"name": method, "options": {"bin_width": width, "per_subject": own}}}
     elif method == "transformer":
-        for rate, dropout, epochs in itertools.product((1e-3, 2e-3), (0.3, 0.5), (15, 30)):
+        for width, dropout, epochs in itertools.product((32, 64), (0.5, 0.7), (15, 30)):
+            options = {"n_filters": width, "width": width, "dropout": dropout}
             yield {
-                "encoder": {"name": method, "options": {"dropout": dropout}},
-                "training": {"learning_rate": rate, "epochs": epochs},
+                "encoder": {"name": method, "options": options},
+                "training": {"learning_rate": 2e-3, "epochs": epochs},
             }
     else:
         for rate, dropout, epochs in itertools.product((5e-4, 2e-3), (0.25, 0.5), (10, 20)):
@@ -81,6 +82,8 @@ def measured(run: Any) -> dict[str, float]:
     for metric in MEASURES:
         scope = "within-class" if metric == "caption_retrieval_top1" else "all"
         mine = [r for r in rows if r["metric"] == metric and r["scope"] == scope]
+        if metric == "class_accuracy":
+            mine = [r for r in mine if r["head"] == "ensemble"]
         found[metric] = float(np.mean([r["value"] for r in mine]))
         found[f"{metric}_half"] = float(np.mean([(r["hi"] - r["lo"]) / 2 for r in mine]))
     return found

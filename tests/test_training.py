@@ -174,7 +174,7 @@ def test_the_best_pass_is_kept(run):
 
 def planted_accuracy(tmp_path, signal):
     study = write_study(tmp_path / f"study{signal}", signal)
-    config = settings(study, training={"epochs": 12})
+    config = settings(study, training={"epochs": 30})
     run = go(study, tmp_path / f"run{signal}", config=config)
     encoder, steps, facts = load_encoder(run.encoder_dir, device="cpu")
     test = run.fold().test

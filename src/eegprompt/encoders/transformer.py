@@ -210,17 +210,17 @@ class EEGTransformer(nn.Module):
         n_times: int,
         sfreq: float,
         n_subjects: int = 0,
-        n_filters: int = 32,
+        n_filters: int = 64,
         window: float = 0.02,
         stem: str = "conv",
         patch: int = 2,
-        width: int = 32,
+        width: int = 64,
         depth: int = 1,
         attention_heads: int = 2,
         readout: str = "flatten",
         hidden: int = 64,
-        dropout: float = 0.5,
-        attention_dropout: float = 0.1,
+        dropout: float = 0.7,
+        attention_dropout: float = 0.3,
     ):
         super().__init__()
         self.config: dict[str, Any] = {
