@@ -107,7 +107,10 @@ def test_differences_are_paired_by_hand() -> None:
     assert _row("loss", "b", "a", "retrieval", worse, base)["p"] is None
     same = _row("loss", "b", "a", "retrieval", base, base)
     assert same["p"] == 1.0
-    assert "0.750 ± 0.071" in ablation_table([row], [0, 1])
+    assert "0.750 ± 0.071" in ablation_table([row], [0, 1]) and row["chance"] is None
+    known = _row("loss", "b", "a", "retrieval", [{**e, "chance": 0.25} for e in better], base)
+    table = ablation_table([known], [0, 1], stamp="Design confounded.")
+    assert "(chance 0.250)" in table and "Design confounded." in table
 
 
 def test_what_cannot_be_compared_is_refused(small_study: Path, base, tmp_path: Path) -> None:

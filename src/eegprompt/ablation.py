@@ -207,8 +207,8 @@ def ablate(
     Returns
     -------
     list of dict
-        One row a variant and measure: ``axis variant measure n mean sd values difference lo hi p
-        compared_with``; differences are to the axis's first variant.
+        One row a variant and measure: ``axis variant measure n mean sd chance values difference lo hi
+        p compared_with``; differences are to the axis's first variant.
 
     Raises
     ------
@@ -242,7 +242,7 @@ def ablate(
             progress(done, len(work), f"{finished[-1].axis}: {finished[-1].variant.name}")
     rows = _rows(out, config, what, chosen, work)
     write_json(out / "ablation.json", {"seeds": chosen, "rows": rows})
-    write_text(out / "ablation.md", ablation_table(rows, chosen))
+    write_text(out / "ablation.md", ablation_table(rows, chosen, stamp=design_of(study, config)))
     return rows
 
 
@@ -396,6 +396,8 @@ def _measure(job: _Job) -> dict[str, Any]:
         if not values or any(v is None for v in values):
             continue
         entry: dict[str, Any] = {"value": float(np.mean(values)), "n": members[0].row["n"]}
+        chance = [m.row["chance"] for m in members]
+        entry["chance"] = None if any(c is None for c in chance) else float(np.mean(chance))
         replicates = [m.replicates for m in members]
         if all(r is not None for r in replicates):
             entry["replicates"] = np.mean(np.array(replicates, dtype=float), axis=0).tolist()
@@ -486,6 +488,8 @@ def _row(
     base: list[dict[str, Any] | None],
 ) -> dict[str, Any]:
     values = np.array([m["value"] for m in mine])
+    # An older version measured no chance.
+    chance = [float(m["chance"]) for m in mine if m.get("chance") is not None]
     row: dict[str, Any] = {
         "axis": axis,
         "variant": variant,
@@ -495,6 +499,7 @@ def _row(
         "values": values.tolist(),
         "mean": float(values.mean()),
         "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "chance": float(np.mean(chance)) if len(chance) == len(mine) else None,
         **dict.fromkeys(("difference", "lo", "hi", "p")),
         "compared_with": None,
     }
@@ -519,7 +524,31 @@ def _row(
     return row
 
 
-def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
+def design_of(study: Study, config: ExperimentConfig) -> str:
+    """What the audit says of the study and split that were compared on, and what was waived.
+
+    Parameters
+    ----------
+    study : Study
+    config : ExperimentConfig
+
+    Returns
+    -------
+    str
+        A sentence or two, to stand wherever the numbers do.
+    """
+    from eegprompt.auditing import read_audit
+
+    found = read_audit(study, config.split)
+    if found is None or found["stale"]:
+        state = "not audited" if found is None else "changed since its audit"
+        said = f"Design {state}: 'eegprompt audit STUDY --split {config.split}' looks."
+    else:
+        said = f"Design {found['verdict']}: {found['summary']}"
+    return said + (f" Waived: {', '.join(config.waive)}." if config.waive else "")
+
+
+def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int], *, stamp: str = "") -> str:
     """The rows as a Markdown page, one table an axis.
 
     Parameters
@@ -528,6 +557,8 @@ def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
         From :func:`ablate`.
     seeds : sequence of int
         That they are means over.
+    stamp : str
+        What is said of the design, above the tables.
 
     Returns
     -------
@@ -536,9 +567,11 @@ def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int]) -> str:
     lines = [
         "# Ablations",
         "",
-        f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}). In "
-        "brackets: difference from the first row, 95 % interval and p by a bootstrap over images, the "
-        "same resamples for both, averaged over seeds; it does not count the spread between seeds.",
+        *([stamp, ""] if stamp else []),
+        f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
+        "and chance. In brackets: difference from the first row, 95 % interval and p by a bootstrap "
+        "over images, the same resamples for both, averaged over seeds; it does not count the "
+        "spread between seeds.",
     ]
     for axis in dict.fromkeys(row["axis"] for row in rows):
         mine = [row for row in rows if row["axis"] == axis]
@@ -560,6 +593,8 @@ def _cell(row: dict[str, Any]) -> str:
     text = f"{row['mean']:.3f}"
     if row["sd"] is not None:
         text += f" ± {row['sd']:.3f}"
+    if row.get("chance") is not None:
+        text += f" (chance {row['chance']:.3f})"
     if row["difference"] is not None:
         text += f" [{row['difference']:+.3f}"
         if row["p"] is not None:

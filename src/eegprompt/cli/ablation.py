@@ -43,7 +43,7 @@ def ablate(
 
     Example: [bold]eegprompt ablate studies/scenes --what loss,captions --out runs/ablation[/bold]
     """
-    from eegprompt.ablation import MEASURES
+    from eegprompt.ablation import MEASURES, design_of
     from eegprompt.ablation import ablate as compare
     from eegprompt.experiment import apply_overrides, load_config
     from eegprompt.pipeline import complete_settings, read_settings
@@ -61,7 +61,8 @@ def ablate(
     if json:
         console.print_json({"rows": rows, "table": str(out / "ablation.md")})
         return
-    columns = ["axis", "variant", "measure", "mean ± sd", "difference [95 %]", "p"]
+    console.out().print(design_of(opened, resolved), markup=False)
+    columns = ["axis", "variant", "measure", "mean ± sd", "chance", "difference [95 %]", "p"]
     table = []
     for row in rows:
         sd = "" if row["sd"] is None else f" ± {row['sd']:.3f}"
@@ -74,6 +75,7 @@ def ablate(
                 row["variant"],
                 MEASURES[row["measure"]][0],
                 f"{row['mean']:.3f}{sd}",
+                "–" if row["chance"] is None else f"{row['chance']:.3f}",
                 difference,
                 "" if row["p"] is None else f"{row['p']:.3f}",
             ]

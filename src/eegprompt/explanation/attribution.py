@@ -55,10 +55,11 @@ def analyze(material: Material) -> Finding:
     )
     same = _same_for_levels(material, found)
     if same:
+        named = ", ".join(METHODS[m].partition(",")[0] for m in same)
         said += (
-            f"Maps of {', '.join(METHODS[m] for m in same)} are nearly the same for all levels "
-            f"(r at least {min(same.values()):.2f}): they show which electrodes the encoder uses at "
-            "all, not which carry a level. "
+            f"Maps of {named} are nearly the same for all levels (r at least "
+            f"{min(same.values()):.2f}): they show which electrodes the encoder uses at all, "
+            "not which carry a level. "
         )
     best = max(levels_of(material.heads))
     if rises and best:
