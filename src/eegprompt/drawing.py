@@ -467,11 +467,13 @@ def _draw_missing(
         else:
             missing.setdefault(task.request, []).append(task)
     done = len(tasks) - sum(map(len, missing.values()))
+    blanked = 0
     if progress is not None:
         progress(done, len(tasks), label)
 
     def write(group: list[_Task], picture: np.ndarray, blank: bool) -> None:
-        nonlocal done
+        nonlocal done, blanked
+        blanked += len(group) if blank else 0
         mark = {"blanked": "by the safety checker"} if blank else {}
         for task in group:
             write_bytes(task.path, _png(picture, {**facts(task), **mark}))
@@ -496,6 +498,12 @@ def _draw_missing(
             write(group, picture, blank)
         if progress is not None:
             progress(done, len(tasks), label)
+    if blanked:
+        warnings.warn(
+            f"{label}: {blanked} of {len(tasks)} pictures were withheld by a filter and are blank; "
+            "they are kept, marked, and never scored",
+            stacklevel=2,
+        )
 
 
 def _show_references(

@@ -142,6 +142,8 @@ def generate(
 
     opened = _open(run)
     asked = [name.strip() for words in rungs or () for name in words.split(",") if name.strip()]
+    if rungs and not asked:
+        raise InputError("--rungs names no rung; leave it out to draw those of the settings")
     check_rungs(asked)
     for one in opened:
         one = change_settings(one, settings, groups=("drawing",))

@@ -49,6 +49,7 @@ def caption_scores(work: Material) -> list[Score]:
     )
     scores: list[Score] = []
     heads: list[_Head] = []
+    alike: list[str] = []
     for head in work.heads:
         one = _head(work, head, image_ids, units)
         if one is None:
@@ -58,9 +59,17 @@ def caption_scores(work: Material) -> list[Score]:
             continue
         heads.append(one)
         if work.known:
-            scores += _within_class(work, one)
+            inside = _within_class(work, one)
+            if inside is None:
+                alike.append(head)
+            scores += inside or []
             scores += _among_all(work, one)
         scores += _class_level(work, one)
+    if alike:
+        work.note(
+            f"No within-class score of {', '.join(alike)}: captions of these kinds do not vary within "
+            "a class of the test images."
+        )
     if work.known and heads:
         scores += _image_retrieval(work, heads)
     return scores
@@ -262,8 +271,8 @@ def _among_all(work: Material, one: _Head) -> list[Score]:
     return scores
 
 
-def _within_class(work: Material, one: _Head) -> list[Score]:
-    """Instance level, among the captions of images of the trial's class."""
+def _within_class(work: Material, one: _Head) -> list[Score] | None:
+    """Instance level, among the captions of images of the trial's class; None if all are alike."""
     n_images = len(one.right)
     hits = {k: np.zeros((len(one.similarity), n_images)) for k in _TOP}
     truth = {k: np.zeros((len(one.between), n_images)) for k in _TOP}
@@ -285,10 +294,7 @@ def _within_class(work: Material, one: _Head) -> list[Score]:
             hits[k][np.ix_(rows, members)] = topk_hits(ranks, among)
             truth[k][np.ix_(own, members)] = topk_hits(true_ranks, among)
     if not scored.any():
-        work.note(
-            f"{one.name} does not vary within a class of the test images: no within-class score."
-        )
-        return []
+        return None
     kept = scored[one.units.images][one.units.index]
     units = one.units.subset(kept)
     scores: list[Score] = []

@@ -112,9 +112,11 @@ def _pictures(
             continue
         facts = picture_facts(path)
         if facts is None:
-            raise RunError(
-                f"{path} cannot be read as a picture; run 'eegprompt generate' again, which draws it anew"
+            work.missing.append(
+                f"picture scores: {path} cannot be read as a picture; run 'eegprompt generate' again, "
+                "which draws it anew"
             )
+            continue
         if facts.get("blanked"):
             blanked.append(int(name))
             continue
