@@ -140,3 +140,13 @@ def test_the_default_settings_name_what_exists():
         ("features", config.evaluation.features),
     ):
         assert spec.partition(":")[0] in registry.names(group)
+
+
+def test_constraints_can_be_read_by_pip():
+    """A line that is no requirement would stop every installation."""
+    from packaging.requirements import Requirement
+
+    root = Path(__file__).parents[1]
+    for name in ("constraints.txt", "constraints-eval.txt"):
+        lines = [line for line in (root / name).read_text("utf-8").splitlines() if line.strip()]
+        assert all(Requirement(line).specifier for line in lines) and len(lines) > 10

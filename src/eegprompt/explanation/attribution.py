@@ -101,7 +101,7 @@ def analyze(material: Material) -> Finding:
             "window_occlusion_times": _single(moments),
         },
         verdict=f"{passed} of {total} maps pass",
-        good=passed > 0,
+        good=2 * passed > total,
         notes=[
             f"{len(found.ids)} test trials in two halves that share no picture; input in standard "
             "deviations of each recorded channel, through the fitted steps; loss of the right "

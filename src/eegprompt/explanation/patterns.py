@@ -70,7 +70,7 @@ def analyze(material: Material) -> Finding:
             **{f"level/{level}": m.astype(np.float32) for level, m in by_level.items()},
         },
         verdict=f"{len(good)} of {len(material.heads)} maps pass",
-        good=len(good) > 0,
+        good=2 * len(good) > len(material.heads),
         notes=[
             f"{len(known.ids)} test trials; regression within each subject on the 12 leading "
             f"components of a head's embeddings; z against {PERMUTATIONS} permutations of outputs "

@@ -88,7 +88,7 @@ def analyze(material: Material) -> Finding:
         figures=pictures,
         arrays=arrays,
         verdict=verdict_deep or f"{passed} of {len(material.heads)} patterns pass",
-        good=passed > 0,
+        good=2 * passed > len(material.heads),
         notes=[
             f"A map passes if its head's p < {ALPHA} (two-way identification on held-out trials, "
             f"permutation of pictures, Holm over heads), its reliability is at least {RELIABLE} and "

@@ -89,6 +89,11 @@ def analyze(material: Material) -> Finding:
             if np.isfinite(found[f"level {level}"].time)
         )
         parts.append(f"The peaks: {tops}.")
+    if len({tuple(np.round(by_unit[h].mean(axis=0), 6)) for h in material.heads}) == 1:
+        parts.append(
+            "All heads have one course here: the captions of every kind tell the same pictures apart, "
+            "so that kinds and levels differ in words alone."
+        )
     if never:
         parts.append(f"Never above chance at any moment: {', '.join(never)}.")
     return Finding(
@@ -111,7 +116,7 @@ def analyze(material: Material) -> Finding:
             **{f"generalization/{h}": s.astype(np.float32) for h, s in squares.items()},
         },
         verdict=f"{len(material.heads) - len(never)} of {len(material.heads)} heads above chance",
-        good=len(never) < len(material.heads),
+        good=2 * len(never) < len(material.heads),
         notes=[
             f"Ridge regression from the channels' means to caption embeddings, within subject, "
             f"learned on {len(train)} training trials, tried on {len(test)} test trials; two-way "
