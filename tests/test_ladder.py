@@ -356,7 +356,7 @@ def test_a_blanked_picture_is_recorded_and_never_scored(run):
     from eegprompt.evaluation._pictures import _pictures, _prompts
 
     work = Material(run)
-    found, blanked = _pictures(work, "painter", "eeg", _prompts(work, "painter"))
+    found, blanked = _pictures(work, "painter", "eeg", _prompts(work, "painter"), None)
     assert len(found) == 12 - len(blank) and len(blanked) == len(blank)
     assert any("safety checker of generator 'painter'" in m for m in work.missing)
 
