@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -344,8 +345,8 @@ def trial_blocks(
         If a value is not finite, with its place.
     """
     n_images, n_reps, n_chans, n_times = eeg.shape
-    step = max(1, int(megabytes * 1e6 / (4 * n_reps * n_chans * n_times)))
-    for first in range(0, n_images, step):
+
+    def checked(first: int) -> np.ndarray:
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is refused below
             block = np.ascontiguousarray(eeg[first : first + step], dtype=np.float32)
             # The sum of squares of finite numbers is finite, unless they are beyond all reason; the
@@ -359,12 +360,21 @@ def trial_blocks(
                     f"{path}: '{key}' holds a value that is not finite at [{first + image}, {rep}, "
                     f"{channel}, {sample}] (image, repetition, channel, sample); get the file again"
                 )
-        if average:
-            yield block.mean(axis=1)
-        else:
-            yield block.reshape(-1, n_chans, n_times)
-        if progress is not None:
-            progress(min(first + step, n_images), n_images, label)
+        return block.mean(axis=1) if average else block.reshape(-1, n_chans, n_times)
+
+    step = max(1, int(megabytes * 1e6 / (4 * n_reps * n_chans * n_times)))
+    firsts = range(0, n_images, step)
+    # The next block is read while the caller writes this one.
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(checked, 0) if n_images else None
+        for first in firsts:
+            assert coming is not None
+            block = coming.result()
+            if first + step < n_images:
+                coming = pool.submit(checked, first + step)
+            yield block
+            if progress is not None:
+                progress(min(first + step, n_images), n_images, label)
 
 
 # -- pictures ------------------------------------------------------------------------------------
