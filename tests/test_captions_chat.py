@@ -215,8 +215,8 @@ def test_servers_without_schemas_are_asked_otherwise(study: Study) -> None:
 
     with ChatServer(script) as server:
         assert_whole(write(study, server, concurrency=1), list(range(8)))
-    # The first image finds out; the others are asked as it was in the end.
-    assert server.counts[0] == 5 and sum(server.counts.values()) == 12
+    # Whichever image is asked first finds out; the others are asked as it was in the end.
+    assert sorted(server.counts.values()) == [1] * 7 + [5]
 
 
 def test_refusals_are_recorded(study: Study) -> None:
