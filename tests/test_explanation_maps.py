@@ -145,6 +145,87 @@ def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):
     assert (study / "eeg.npy").is_symlink()
 
 
+# -- levels across subjects ------------------------------------------------------------------------
+CAP = ["Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "Oz", "O2"]
+
+
+def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
+    """What `levels` looks at: eight subjects see 16 pictures; a low head's meaning is in occipital
+    channels at 100 ms, a high one's in frontal ones at 350 ms, in every subject with a sign of its
+    own. Unplanted, what heads say belongs to other pictures."""
+    from types import SimpleNamespace
+
+    from eegprompt.explanation._figures import save_figure
+    from eegprompt.explanation._finding import Picture
+
+    rng = np.random.default_rng(seed)
+    subject, picture = (a.ravel() for a in np.indices((8, 16)))
+    times = np.arange(-6, 42) / 64
+    said = {"ObjectSnap": rng.standard_normal((16, 3)), "MoodFeel": rng.standard_normal((16, 3))}
+    eeg = 1e-5 * rng.standard_normal((128, len(CAP), len(times)))
+    where = {"ObjectSnap": (slice(11, 14), 0.1), "MoodFeel": (slice(0, 5), 0.35)}
+    for head, (channels, at) in where.items():
+        sign = rng.choice([-1, 1], 8)[subject]
+        course = np.exp(-((times - at) ** 2) / 0.002)
+        eeg[:, channels] += 1e-5 * (sign * said[head][picture, 0])[:, None, None] * course
+    shown = picture if planted else rng.permutation(16)[picture]
+    known = SimpleNamespace(
+        ids=np.arange(128),
+        units=picture.astype(str),
+        subjects=subject.astype(str),
+        captions={h: v[picture] for h, v in said.items()},
+        # a head lets some of its own trial's noise through, at a moment of its own
+        outputs={
+            h: v[shown] + np.array([0, 0, 3e5]) * eeg[:, 6, 2 * i, None]
+            for i, (h, v) in enumerate(said.items())
+        },
+        speaking=list(said),
+    )
+    material = SimpleNamespace(
+        study=SimpleNamespace(eeg=eeg, unit="V", image_identity="known"),
+        sfreq=64.0, times=times, ch_names=CAP, seed=seed, progress=lambda *_: None,
+        positions=np.array([positions_of(CAP)[n] for n in CAP], np.float32),
+        save_figure=lambda f, name, text: Picture(save_figure(f, tmp_path / name), text),
+    )  # fmt: skip
+    return known, material
+
+
+def test_levels_across_eight_subjects(tmp_path, monkeypatch):
+    known, material = eight_subjects(tmp_path, planted=True)
+    monkeypatch.setattr(levels, "patterns_of", lambda _: known)
+    found = levels.analyze(material)
+    assert "across 8 subjects, between low and high" in found.seen
+    assert "one encoder" in found.not_concluded
+    (row,) = found.table
+    assert row["units"] == 8 and row["p (strongest cluster)"] < 0.05
+    assert 70 <= row["first more at (ms)"] <= 130 and 300 <= row["first less at (ms)"] <= 400
+    assert set(row["at electrodes"].split(", ")) == {"O1", "Oz", "O2"}
+    assert set(row["at electrodes "].split(", ")) <= set(CAP[:5])
+    mask = found.arrays["mask/low-high"]
+    assert not mask[:, found.arrays["bin_times"] < 0.04].any(), "what a head reads of noise"
+    assert [p.path.exists() for p in found.figures] == [True, True]
+    # Outputs of the trial itself would show where either head reads noise.
+    monkeypatch.setattr(material.study, "image_identity", "category")
+    own = levels.analyze(material)
+    assert "reading of noise counts too" in own.notes[0]
+    assert own.arrays["mask/low-high"][6, own.arrays["bin_times"] < 0.04].all()
+
+
+def test_levels_across_eight_subjects_differ_nowhere_where_nothing_was_planted(
+    tmp_path, monkeypatch
+):
+    alarms = 0
+    for figure in ("_images", "_maps"):
+        monkeypatch.setattr(levels, figure, lambda *_: None)
+    for seed in range(10):
+        known, material = eight_subjects(tmp_path, planted=False, seed=seed)
+        monkeypatch.setattr(levels, "patterns_of", lambda _, known=known: known)
+        found = levels.analyze(material)
+        alarms += "No two levels' maps differ" not in found.seen
+    # Each seed raises a false alarm with p < .05: four or more of ten happen once in a thousand.
+    assert alarms <= 3
+
+
 # -- what is not an ordinary study -----------------------------------------------------------------
 @pytest.fixture(scope="module")
 def four(tmp_path_factory) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 from eegprompt.explanation._cap import Cap, color_bar
 from eegprompt.explanation._figures import DIVERGING, TWO_COLUMNS, style
 from eegprompt.explanation._finding import Finding, Omitted, Picture
-from eegprompt.explanation._maps import levels_of, patterns_of
+from eegprompt.explanation._maps import Patterns, levels_of, patterns_of
 from eegprompt.explanation._material import Material
 from eegprompt.explanation._trials import view
 from eegprompt.explanation.patterns import front_to_back
@@ -21,9 +21,11 @@ from eegprompt.interpret.clusters import (
     electrode_info,
     time_bins,
 )
+from eegprompt.interpret.patterns import partner_outputs
 
 __all__ = ["analyze"]
 
+ALPHA = 0.05  # over all pairs of levels
 BIN = 0.024  # seconds
 FLIPS = 200
 SUBJECTS = 8  # from so many on, subjects are the units
@@ -43,44 +45,52 @@ def analyze(material: Material) -> Finding:
         )
         for h in known.speaking
     }
-    if len(parts) < 2 or _one_partition(parts):
+    # Where every picture has captions of its own, what matters is how alike they are to others'.
+    n_groups = max(len(set(labels)) for labels in parts)
+    if _one_partition(parts) and n_groups < len(np.unique(known.units)):
         raise Omitted(
             "the captions of every kind sort the test pictures in the same way, so heads differ in "
             "words and not in what they tell apart, and a difference between levels would mean nothing"
         )
     width = max(round(BIN * material.sfreq), 1)
     width = min(width, len(material.times))
-    centers, binned = time_bins(view(material, known.ids), width)
+    rows, outputs, partners = _outputs(material, known)
+    who, pictures = known.subjects[rows], known.units[rows]
+    centers, binned = time_bins(view(material, known.ids[rows]), width)
     moments = material.times[0] + centers / material.sfreq
-    by_subject = len(np.unique(known.subjects)) >= SUBJECTS
-    units = known.subjects if by_subject else known.units
-    # Leaving a picture out leaves all its trials out; a subject's own pattern needs its own trials.
+    by_subject = len(np.unique(who)) >= SUBJECTS
+    units = who if by_subject else pictures
     shares = {
         level: np.mean(
-            [contributions(binned, known.outputs[h], known.units, known.subjects) for h in names], 0
+            [
+                # Leaving a picture out leaves all its trials out; a subject's own pattern needs its
+                # own trials.
+                _by_subject(binned, outputs[h], pictures, who)
+                if by_subject
+                else contributions(binned, outputs[h], pictures, who)
+                for h in names
+            ],
+            axis=0,
         )
         for level, names in levels.items()
     }
-    if by_subject:
-        shares = {
-            level: np.mean([_by_subject(binned, known, h) for h in names], 0)
-            for level, names in levels.items()
-        }
     adjacency, placed = _adjacency(material)
+    pairs = list(combinations(levels, 2))
     tests: dict[tuple[str, str], ClusterTest] = {}
-    for place, (one, other) in enumerate(combinations(levels, 2)):
+    for place, (one, other) in enumerate(pairs):
         tests[one, other] = cluster_test(
-            shares[one] - shares[other], adjacency, n_permutations=FLIPS, seed=material.seed
-        )
-        material.progress(place + 1, 3, "cluster permutation")
+            shares[one] - shares[other], adjacency, n_permutations=FLIPS, seed=material.seed,
+            alpha=ALPHA / len(pairs), threshold_p=0.01 if by_subject else 0.001,
+        )  # fmt: skip
+        material.progress(place + 1, len(pairs), "cluster permutation")
     n_units = len(np.unique(units))
-    rows = [_row(material, pair, test, moments) for pair, test in tests.items()]
+    table = [_row(material, pair, test, moments, len(pairs)) for pair, test in tests.items()]
     cap = Cap(material.ch_names, material.positions)
     with style():
-        pictures = [_images(material, tests, moments)]
+        figures = [_images(material, tests, moments)]
         if cap.placed:
-            pictures.insert(0, _maps(material, cap, tests, moments))
-    differ = [f"{a} and {b}" for (a, b), t in tests.items() if t.p < 0.05]
+            figures.insert(0, _maps(material, cap, tests, moments))
+    differ = [f"{a} and {b}" for (a, b), t in tests.items() if t.mask.any()]
     what = (
         "subjects"
         if by_subject
@@ -89,13 +99,13 @@ def analyze(material: Material) -> Finding:
         else "trials"
     )
     seen = (
-        f"Maps differ, with p < .05 across {n_units} {what}, between {', '.join(differ)}. "
+        f"Maps differ, with p < {ALPHA} across {n_units} {what}, between {', '.join(differ)}. "
         if differ
-        else f"No two levels' maps differ with p < .05 across {n_units} {what}. "
+        else f"No two levels' maps differ with p < {ALPHA} across {n_units} {what}. "
     ) + " ".join(
         f"{r['levels'].split(' − ')[0]} explains more than {r['levels'].split(' − ')[1]} mostly at "
         f"{r['first more at (ms)']} ms, less at {r['first less at (ms)']} ms."
-        for r in rows
+        for r in table
         if r["first more at (ms)"] is not None and r["first less at (ms)"] is not None
     )
     return Finding(
@@ -103,12 +113,19 @@ def analyze(material: Material) -> Finding:
         title="Where and when the levels differ",
         seen=seen.strip(),
         not_concluded=(
-            f"The test is across {what}: it licenses a statement about this model on these subjects, "
-            "and none about people at large. A cluster says that the maps differ, not where or when "
+            (
+                f"The test is across {n_units} subjects, but of one encoder that was trained on all of "
+                "them: it says that the difference holds from subject to subject, not that it would "
+                "with another encoder. "
+                if by_subject
+                else f"The test is across {what}: it licenses a statement about this model on these "
+                "subjects, and none about people at large. "
+            )
+            + "A cluster says that the maps differ, not where or when "
             "the difference begins or ends (Sassenhagen and Draschkow 2019)."
         ),
-        table=rows,
-        figures=pictures,
+        table=table,
+        figures=figures,
         arrays={
             "bin_times": moments.astype(np.float32),
             **{f"explained/{lv}": s.mean(axis=0).astype(np.float32) for lv, s in shares.items()},
@@ -118,11 +135,19 @@ def analyze(material: Material) -> Finding:
         verdict=f"{len(differ)} of {len(tests)} pairs differ",
         good=None,
         notes=[
-            "Unit of the test: one picture's (or subject's) EEG times what the pattern of all others "
-            "predicts from the head's output, over the EEG's variance; mean over the level's heads "
-            f"above chance. Clusters over neighboring electrodes and bins of "
-            f"{1e3 * width / material.sfreq:.0f} ms, formed at p < .001, {FLIPS} sign flips, seed "
-            f"{material.seed}.",
+            f"Unit of the test: one {'subject' if by_subject else 'picture'}'s EEG times what the "
+            "pattern of all other pictures predicts from the head's output, over the EEG's variance; "
+            "mean over the level's heads above chance. "
+            + (
+                "The output is that of the other trials of the same picture, which share no noise with "
+                f"the EEG ({len(rows)} trials). "
+                if partners
+                else "The output is that of the same trial, so that a head's reading of noise counts "
+                "too: pictures were not shown often enough to tell the two apart. "
+            )
+            + f"Clusters over neighboring electrodes and bins of {1e3 * width / material.sfreq:.0f} "
+            f"ms, formed at p < {0.01 if by_subject else 0.001}, {FLIPS} sign flips at most, p times "
+            f"the {len(pairs)} pairs, seed {material.seed}.",
             *([] if placed else ["Without positions clusters extend over time only."]),
         ],
     )
@@ -137,17 +162,28 @@ def _one_partition(parts: set[tuple[int, ...]]) -> bool:
     return len(canonical) == 1
 
 
-def _by_subject(binned: np.ndarray, known: Any, head: str) -> np.ndarray:
-    names = np.unique(known.subjects)
+def _outputs(material: Material, known: Patterns) -> tuple[np.ndarray, dict[str, np.ndarray], bool]:
+    """Rows, what heads say of their pictures, and whether that is of other trials of the picture.
+
+    A head's output is a function of the trial's EEG, noise included, and so goes along with it even
+    before the picture is shown. What it said of other trials of the picture does not.
+    """
+    if material.study.image_identity == "known":
+        found = {h: partner_outputs(known.outputs[h], known.units) for h in known.speaking}
+        rows = next(iter(found.values()))[0]
+        if 2 * len(rows) >= len(known.ids) and len(np.unique(known.units[rows])) > 1:
+            return rows, {head: partners for head, (_, partners) in found.items()}, True
+    return np.arange(len(known.ids)), known.outputs, False
+
+
+def _by_subject(
+    binned: np.ndarray, output: np.ndarray, pictures: np.ndarray, subjects: np.ndarray
+) -> np.ndarray:
+    """Contributions of each subject, (n_subjects, n_chans, n_bins): mean over its pictures."""
+    own = [subjects == name for name in np.unique(subjects)]
     return np.stack(
-        [
-            contributions(
-                binned[known.subjects == s], known.outputs[head][known.subjects == s],
-                known.units[known.subjects == s],
-            ).mean(axis=0)
-            for s in names
-        ]
-    )  # fmt: skip
+        [contributions(binned[rows], output[rows], pictures[rows]).mean(axis=0) for rows in own]
+    )
 
 
 def _adjacency(material: Material) -> tuple[Any, bool]:
@@ -169,7 +205,11 @@ def _adjacency(material: Material) -> tuple[Any, bool]:
 
 
 def _row(
-    material: Material, pair: tuple[str, str], test: ClusterTest, moments: np.ndarray
+    material: Material,
+    pair: tuple[str, str],
+    test: ClusterTest,
+    moments: np.ndarray,
+    n_pairs: int,
 ) -> dict[str, Any]:
     def strongest(sign: int) -> tuple[int | None, str]:
         inside = test.mask & (sign * test.t > 0)
@@ -184,7 +224,9 @@ def _row(
     (more, there), (less, elsewhere) = strongest(1), strongest(-1)
     return {
         "levels": f"{pair[0]} − {pair[1]}",
-        "p (strongest cluster)": round(test.p, 3) if np.isfinite(test.p) else None,
+        "p (strongest cluster)": round(min(1.0, n_pairs * test.p), 3)
+        if np.isfinite(test.p)
+        else None,
         "units": test.n_units,
         "first more at (ms)": more,
         "at electrodes": there,
@@ -218,7 +260,8 @@ def _maps(
     return material.save_figure(
         figure, "levels-maps",
         "Differences between levels in how much of the EEG their heads' outputs explain: t value, "
-        "mean over the window; marked electrodes are in a cluster with p < .05 somewhere in it.",
+        "mean over the window; marked electrodes are in a cluster with p < .05 (all pairs together) "
+        "somewhere in it.",
     )  # fmt: skip
 
 
@@ -247,5 +290,5 @@ def _images(
     figure.colorbar(shown, ax=panels, aspect=18, pad=0.02).set_label("t across units")
     return material.save_figure(
         figure, "levels-images",
-        "The same at every channel and moment; gray is in no cluster with p < .05.",
+        "The same at every channel and moment; gray is in no cluster with p < .05 (all pairs together).",
     )  # fmt: skip

@@ -114,7 +114,7 @@ class ClusterTest:
     t : array (n_chans, n_bins)
         t value at each place.
     mask : bool array (n_chans, n_bins)
-        In clusters with p < .05.
+        In clusters with a p below `alpha`.
     p : float
         Of the strongest cluster; 1 where there is none; NaN where there are too few units to test.
     n_units : int
@@ -133,6 +133,7 @@ def cluster_test(
     *,
     n_permutations: int = 200,
     threshold_p: float = 0.001,
+    alpha: float = 0.05,
     seed: int = 0,
 ) -> ClusterTest:
     """Test whether differences of units are zero in the mean: spatio-temporal clusters, by MNE.
@@ -147,6 +148,8 @@ def cluster_test(
         Sign flips of units.
     threshold_p : float
         Two-sided p that forms clusters.
+    alpha : float
+        Clusters with a smaller p are marked; smaller where several differences are tested.
     seed : int
         Of the flips.
 
@@ -175,7 +178,7 @@ def cluster_test(
         )  # fmt: skip
     mask = np.zeros((n_bins, n_chans), dtype=bool)
     for cluster, value in zip(clusters, p):
-        if value < 0.05:
+        if value < alpha:
             mask |= cluster
     return ClusterTest(np.nan_to_num(t).T, mask.T, float(min(p, default=1.0)), n)
 

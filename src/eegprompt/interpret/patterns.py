@@ -23,7 +23,16 @@ import numpy as np
 
 from eegprompt.errors import InputError
 
-__all__ = ["Pattern", "activation_pattern", "class_means", "partner_outputs", "peak", "without"]
+__all__ = [
+    "Agreement",
+    "Pattern",
+    "activation_pattern",
+    "class_means",
+    "half_agreement",
+    "partner_outputs",
+    "peak",
+    "without",
+]
 
 Progress = Callable[[int, int, str], None]
 
@@ -55,6 +64,23 @@ class Pattern:
     threshold: float
     p: float
     n_trials: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far the patterns of two halves of the trials agree.
+
+    Parameters
+    ----------
+    reliability : float
+        Spearman and Brown's 2r / (1 + r) of the correlation r of the halves' energies, each over
+        what chance gives; at least -1.
+    p : float
+        Share of pairs of permuted patterns that agree as well, the true pair counted; in (0, 1].
+    """
+
+    reliability: float
+    p: float
 
 
 def activation_pattern(
@@ -104,46 +130,17 @@ def activation_pattern(
     InputError
         If shapes do not match or fewer than two trials were given.
     """
-    output = np.asarray(output, dtype=np.float64)
-    n, n_chans, n_times = np.shape(trials)
-    if output.ndim != 2 or len(output) != n:
-        raise InputError(
-            f"output must have shape ({n}, n_dims), one row a trial, got {output.shape}"
-        )
-    if n < 2:
-        raise InputError(f"a pattern is a regression over trials; it needs at least two, got {n}")
-    who = _codes(["all"] * n if groups is None else groups, n)
-    unit = _codes(units, n)
-    n_features = n_chans * n_times
-    rng = np.random.default_rng(seed)
-    squares = np.zeros(n_features)
-    by_chance = np.zeros(n_features)
-    null = np.zeros((n_permutations, n_features), dtype=np.float32)
-    n_groups = 0
-    for group in np.unique(who):
-        rows = np.flatnonzero(who == group)
-        said = _components(output[rows], n_components)
-        if len(rows) < 2 or not said.shape[1]:
-            continue
-        n_groups += 1
-        orders = [_permuted(unit[rows], rng) for _ in range(n_permutations)]
-        several = np.concatenate([said, *(said[order] for order in orders)], axis=1)
-        product, power = _products(trials, rows, several.astype(np.float32), batch_size)
-        product /= len(rows) - 1
-        energy = (product.reshape(n_features, -1, said.shape[1]) ** 2).sum(axis=2)
-        squares += energy[:, 0]
-        null += energy[:, 1:].T
-        # Over all permutations of trials, E(xᵀPu)² = |x|²|u|²/(n-1), with means subtracted.
-        by_chance += power * (said**2).sum() / (len(rows) - 1) ** 3
-        if progress is not None:
-            progress(n_groups, len(np.unique(who)), "activation patterns")
-    shape = (n_chans, n_times)
-    if not n_groups:
+    found = _energies(
+        trials, output, groups, units, n_permutations, n_components, seed, batch_size, progress
+    )
+    shape, n = np.shape(trials)[1:], len(trials)
+    if not found.n_groups:
         return Pattern(np.zeros(shape), np.zeros(shape), 0.0, 1.0, n)
-    amplitude = np.sqrt(np.maximum(squares - by_chance, 0) / n_groups).reshape(shape)
+    excess = np.maximum(found.own - found.by_chance, 0)
+    amplitude = np.sqrt(excess / found.n_groups).reshape(shape)
     if not n_permutations:
         return Pattern(amplitude, np.full(shape, np.nan), np.nan, np.nan, n)
-    size, null = np.sqrt(squares), np.sqrt(null)
+    size, null = np.sqrt(found.own), np.sqrt(found.null)
     mean, spread = null.mean(axis=0), null.std(axis=0)
     spread = np.where(spread > 0, spread, np.inf)
     z = (size - mean) / spread
@@ -154,6 +151,68 @@ def activation_pattern(
         float(np.quantile(largest, 0.95)),
         float((1 + (largest >= z.max()).sum()) / (1 + n_permutations)),
         n,
+    )
+
+
+def half_agreement(
+    trials: Any,
+    output: np.ndarray,
+    halves: tuple[np.ndarray, np.ndarray],
+    *,
+    groups: Sequence[Any] | np.ndarray | None = None,
+    units: Sequence[Any] | np.ndarray | None = None,
+    n_permutations: int = 20,
+    n_components: int = 12,
+    seed: int = 0,
+    batch_size: int = 256,
+) -> Agreement:
+    """Whether two halves of the trials give the same pattern, and more so than patterns of nothing.
+
+    Two smooth maps of nothing can agree, and how much depends on how smooth they are. So the
+    agreement of the halves is compared with that of patterns of the same EEG from outputs that
+    were permuted among pictures in either half, as smooth as the EEG makes them. Any permutation
+    of one half is put beside any of the other: if outputs say nothing of the EEG, the pair of the
+    true ones is as likely as any other of the (n + 1)² pairs to agree best, so that p is exact.
+
+    Parameters
+    ----------
+    trials, output, groups, units, n_components, batch_size
+        As in :func:`activation_pattern`.
+    halves : pair of array of int
+        Rows of either half (:func:`eegprompt.interpret.trust.halves`).
+    n_permutations : int
+        In either half; p is at least 1 / (n_permutations + 1)².
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    Agreement
+        Of NaN where a half has fewer than two trials or a constant output.
+    """
+    who = _codes(["all"] * len(output) if groups is None else groups, len(output))
+    unit = _codes(units, len(output))
+    ratios = []
+    for place, rows in enumerate(halves):
+        if len(rows) < 2:
+            return Agreement(float("nan"), float("nan"))
+        found = _energies(
+            _Rows(trials, rows), np.asarray(output, dtype=np.float64)[rows], who[rows], unit[rows],
+            n_permutations, n_components, seed + place, batch_size, None,
+        )  # fmt: skip
+        # What chance gives on average is the same for all permutations, so that none is favored.
+        scale = np.where(found.by_chance > 0, found.by_chance, np.inf)
+        ratio = np.concatenate([found.own[None], found.null]) / scale
+        ratio -= ratio.mean(axis=1, keepdims=True)
+        length = np.linalg.norm(ratio, axis=1)
+        if not (length > 1e-9).all():
+            return Agreement(float("nan"), float("nan"))
+        ratios.append(ratio / length[:, None])
+    agree = ratios[0] @ ratios[1].T
+    r = float(agree[0, 0])
+    return Agreement(
+        float(max(2 * r / (1 + r), -1.0)) if r > -0.9 else r,
+        float((agree >= r - 1e-12).mean()),
     )
 
 
@@ -262,6 +321,78 @@ def without(output: np.ndarray, other: np.ndarray, ridge: float = 1e-2) -> np.nd
     gram = x.T @ x
     gram[np.diag_indices_from(gram)] += ridge * np.trace(gram) / len(gram) + 1e-12
     return y - x @ np.linalg.solve(gram, x.T @ y)
+
+
+@dataclass(frozen=True)
+class _Energies:
+    """Squared size of the regression of each feature (channel and moment) on an output."""
+
+    own: np.ndarray  # (n_features,)
+    by_chance: np.ndarray  # (n_features,): mean over all permutations of trials
+    null: np.ndarray  # (n_permutations, n_features)
+    n_groups: int
+
+
+def _energies(
+    trials: Any,
+    output: np.ndarray,
+    groups: Any,
+    units: Any,
+    n_permutations: int,
+    n_components: int,
+    seed: int,
+    batch_size: int,
+    progress: Progress | None,
+) -> _Energies:
+    output = np.asarray(output, dtype=np.float64)
+    n, n_chans, n_times = np.shape(trials)
+    if output.ndim != 2 or len(output) != n:
+        raise InputError(
+            f"output must have shape ({n}, n_dims), one row a trial, got {output.shape}"
+        )
+    if n < 2:
+        raise InputError(f"a pattern is a regression over trials; it needs at least two, got {n}")
+    who = _codes(["all"] * n if groups is None else groups, n)
+    unit = _codes(units, n)
+    n_features = n_chans * n_times
+    rng = np.random.default_rng(seed)
+    squares = np.zeros(n_features)
+    by_chance = np.zeros(n_features)
+    null = np.zeros((n_permutations, n_features), dtype=np.float32)
+    n_groups = 0
+    for group in np.unique(who):
+        rows = np.flatnonzero(who == group)
+        said = _components(output[rows], n_components)
+        if len(rows) < 2 or not said.shape[1]:
+            continue
+        n_groups += 1
+        orders = [_permuted(unit[rows], rng) for _ in range(n_permutations)]
+        several = np.concatenate([said, *(said[order] for order in orders)], axis=1)
+        product, power = _products(trials, rows, several.astype(np.float32), batch_size)
+        product /= len(rows) - 1
+        product **= 2
+        energy = product.reshape(n_features, -1, said.shape[1]).sum(axis=2)
+        squares += energy[:, 0]
+        null += energy[:, 1:].T
+        # Over all permutations of trials, E(xᵀPu)² = |x|²|u|²/(n-1), with means subtracted.
+        by_chance += power * (said**2).sum() / (len(rows) - 1) ** 3
+        if progress is not None:
+            progress(n_groups, len(np.unique(who)), "activation patterns")
+    return _Energies(squares, by_chance, null, n_groups)
+
+
+class _Rows:
+    """Some of the trials, read when sliced."""
+
+    def __init__(self, trials: Any, rows: np.ndarray):
+        self.trials, self.rows = trials, np.asarray(rows)
+        self.shape = (len(self.rows), *np.shape(trials)[1:])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        return np.asarray(self.trials[self.rows[which]])
 
 
 def _codes(labels: Sequence[Any] | np.ndarray | None, n: int) -> np.ndarray:
