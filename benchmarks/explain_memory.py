@@ -91,7 +91,9 @@ def make_study(out: Path) -> Study:
             ),
         )
         side = np.digitize(rng.permutation(IMAGES), [IMAGES * 4 // 6, IMAGES * 5 // 6])[shown]
-        study.write_split(Split("official", (Fold(*(np.flatnonzero(side == s) for s in range(3))),)))
+        study.write_split(
+            Split("official", (Fold(*(np.flatnonzero(side == s) for s in range(3))),))
+        )
     return Study(out)
 
 

@@ -176,14 +176,16 @@ def half_agreement(
 
     Parameters
     ----------
-    trials, output, groups, units, n_components, batch_size
+    trials, output
         As in :func:`activation_pattern`.
     halves : pair of array of int
         Rows of either half (:func:`eegprompt.interpret.trust.halves`).
+    groups, units
+        As in :func:`activation_pattern`.
     n_permutations : int
         In either half; p is at least 1 / (n_permutations + 1)².
-    seed : int
-        Of the permutations.
+    n_components, seed, batch_size
+        As in :func:`activation_pattern`.
 
     Returns
     -------
