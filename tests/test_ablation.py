@@ -48,6 +48,10 @@ def test_variants_of_one_axis_share_a_training(small_study: Path, base, tmp_path
     assert all(r["p"] == 1.0 and r["lo"] == r["hi"] == 0.0 for r in pool[1:])
     joined = Study(small_study).captions(f"{base.captions}-joined")
     assert set(joined["kind"]) == {"ObjectSnap"} and joined["text"].str.count(", ").min() >= 2
+    # both axes have the base among their variants: it is carried out once
+    twin = json.loads((tmp_path / "a/captions/10-kinds/seed-0/measured.json").read_text())
+    assert twin["same_as"] == "pool/train"
+    assert not (tmp_path / "a/captions/10-kinds/seed-0/encoder").exists()
     page = (tmp_path / "a" / "ablation.md").read_text()
     assert "| one-joined |" in page and "±" in page
     # again: nothing is done anew, and more seeds only add

@@ -190,7 +190,8 @@ def ablate(
         With the split and the captions that `config` names.
     out : path-like
         Folder of ``AXIS/VARIANT/seed-N`` runs, ``ablation.json`` and ``ablation.md``. What is
-        finished there is kept.
+        finished there is kept. Where two axes ask for the same experiment (each has the base among
+        its variants) it is carried out for the first; the other's ``measured.json`` says whose it is.
     config : ExperimentConfig
         The base; a variant changes one thing of it.
     what : sequence of str
@@ -353,16 +354,20 @@ def _carried_out(groups: list[list[_Job]], jobs: int) -> Iterator[list[_Job]]:
 
 
 def _work(group: list[_Job], threads: int) -> None:
-    """Measure variants that share a training."""
+    """Measure variants that share a training; those that are the same experiment, once."""
     if threads:
         import torch
 
         torch.set_num_threads(threads)
+    known: dict[str, dict[str, Any]] = {}
     for job in group:
-        measured = job.folder / "measured.json"
-        if measured.exists() and read_json(measured, error=RunError).get("key") == job.key:
-            continue
-        write_json(measured, {"key": job.key, **_measure(job)})
+        path = job.folder / "measured.json"
+        there = read_json(path, error=RunError) if path.exists() else {}
+        if there.get("key") != job.key:
+            twin = known.get(job.key)
+            there = twin or {"key": job.key, **_measure(job)}
+            write_json(path, there)
+        known.setdefault(job.key, {"same_as": f"{job.axis}/{job.variant.name}", **there})
 
 
 def _measure(job: _Job) -> dict[str, Any]:
@@ -387,7 +392,7 @@ def _measure(job: _Job) -> dict[str, Any]:
     run = train(study, job.folder, job.config, progress=_silent)  # finished: only checked
     decode(run, progress=_silent)
     if job.draw:
-        draw(run, progress=_silent)
+        draw(run, rungs=("eeg",), progress=_silent)  # nothing of the other rungs is compared
     scores, missing = scores_of(run)
     log = _best_pass(run.training_log_path)
     found: dict[str, Any] = {"measures": {}, "missing": missing, "validation": log}
