@@ -93,6 +93,27 @@ def test_lda_stands_on_the_encoder_axis_by_class_accuracy_alone(
     assert lda[0]["sd"] is None and lda[0]["compared_with"] == "ridge"
 
 
+def test_a_variant_that_cannot_be_had_is_named_and_the_others_are_measured(
+    small_study: Path, base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from eegprompt.ablation import Variant
+
+    def axis(_: object) -> list[Variant]:
+        wide = {"encoder": {"name": "ridge", "options": {"bin_width": 99.0}}}
+        return [Variant("as-is"), Variant("too-wide", wide)]
+
+    monkeypatch.setitem(AXES, "width", axis)
+    study, out = Study(small_study), tmp_path / "a"
+    rows = ablate(study, out, base, what=["width"], seeds=1, draw=False)
+    assert {r["variant"] for r in rows} == {"as-is"}
+    page = (out / "ablation.md").read_text()
+    assert "## Not measured" in page and "width: too-wide: trials of" in page
+    assert json.loads((out / "ablation.json").read_text())["failed"][0] in page
+    monkeypatch.setitem(AXES, "width", lambda config: axis(config)[1:])
+    with pytest.raises(RunError, match="no variant could be measured"):
+        ablate(study, out, base, what=["width"], seeds=1, draw=False)
+
+
 def test_differences_are_paired_by_hand() -> None:
     rng = np.random.default_rng(0)
     common = rng.standard_normal(1000)

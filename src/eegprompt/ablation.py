@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.artifacts import content_key, read_json, write_json, write_text
-from eegprompt.errors import InputError, RunError, UnknownNameError
+from eegprompt.errors import EegpromptError, InputError, RunError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.image_targets import image_captions
 from eegprompt.kinds import LEVELS
@@ -218,7 +218,8 @@ def ablate(
     InputError
         If no seed or no process is asked for.
     RunError
-        If `out` holds an ablation of another base.
+        If `out` holds an ablation of another base, or if no variant can be measured. One that
+        cannot, where others can, is named with the reason in ``ablation.json`` and ``ablation.md``.
     """
     for axis in what:
         if axis not in AXES:
@@ -241,9 +242,12 @@ def ablate(
         done += len(finished)
         if progress:
             progress(done, len(work), f"{finished[-1].axis}: {finished[-1].variant.name}")
-    rows = _rows(out, config, what, chosen, work)
-    write_json(out / "ablation.json", {"seeds": chosen, "rows": rows})
-    write_text(out / "ablation.md", ablation_table(rows, chosen, stamp=design_of(study, config)))
+    rows, failed = _rows(out, config, what, chosen, work)
+    write_json(out / "ablation.json", {"seeds": chosen, "rows": rows, "failed": failed})
+    page = ablation_table(rows, chosen, stamp=design_of(study, config), failed=failed)
+    write_text(out / "ablation.md", page)
+    if not rows:
+        raise RunError(f"no variant could be measured; the first: {failed[0]}")
     return rows
 
 
@@ -365,9 +369,13 @@ def _work(group: list[_Job], threads: int) -> None:
         there = read_json(path, error=RunError) if path.exists() else {}
         if there.get("key") != job.key:
             twin = known.get(job.key)
-            there = twin or {"key": job.key, **_measure(job)}
+            try:
+                there = twin or {"key": job.key, **_measure(job)}
+            except EegpromptError as problem:  # this variant cannot be had here; others can
+                there = {"measures": {}, "failed": str(problem)}  # without a key: tried again
             write_json(path, there)
-        known.setdefault(job.key, {"same_as": f"{job.axis}/{job.variant.name}", **there})
+        if "failed" not in there:
+            known.setdefault(job.key, {"same_as": f"{job.axis}/{job.variant.name}", **there})
 
 
 def _measure(job: _Job) -> dict[str, Any]:
@@ -458,11 +466,19 @@ def _rows(
     what: Sequence[str],
     seeds: Sequence[int],
     work: Sequence[_Job],
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The table's rows, and which variants are not among them and why."""
     found = {
         (job.axis, job.variant.name, job.config.seed): read_json(job.folder / "measured.json")
         for job in work
     }
+    failed = list(
+        dict.fromkeys(
+            f"{axis}: {variant}: {entry['failed']}"
+            for (axis, variant, _), entry in found.items()
+            if "failed" in entry
+        )
+    )
     rows = []
     for axis in what:
         variants = AXES[axis](config)
@@ -481,7 +497,7 @@ def _rows(
                 if any(m is None for m in mine):
                     continue
                 rows.append(_row(axis, variant.name, first, measure, mine, base))
-    return rows
+    return rows, failed
 
 
 def _row(
@@ -553,7 +569,13 @@ def design_of(study: Study, config: ExperimentConfig) -> str:
     return said + (f" Waived: {', '.join(config.waive)}." if config.waive else "")
 
 
-def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int], *, stamp: str = "") -> str:
+def ablation_table(
+    rows: Sequence[dict[str, Any]],
+    seeds: Sequence[int],
+    *,
+    stamp: str = "",
+    failed: Sequence[str] = (),
+) -> str:
     """The rows as a Markdown page, one table an axis.
 
     Parameters
@@ -564,6 +586,8 @@ def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int], *, stam
         That they are means over.
     stamp : str
         What is said of the design, above the tables.
+    failed : sequence of str
+        Variants that could not be measured and why, below the tables.
 
     Returns
     -------
@@ -591,6 +615,8 @@ def ablation_table(rows: Sequence[dict[str, Any]], seeds: Sequence[int], *, stam
         for variant in dict.fromkeys(row["variant"] for row in mine):
             cells = {row["measure"]: _cell(row) for row in mine if row["variant"] == variant}
             lines.append(f"| {variant} | " + " | ".join(cells.get(m, "–") for m in measures) + " |")
+    if failed:
+        lines += ["", "## Not measured", "", *(f"- {each}" for each in failed)]
     return "\n".join(lines) + "\n"
 
 

@@ -45,6 +45,7 @@ def ablate(
     """
     from eegprompt.ablation import MEASURES, design_of
     from eegprompt.ablation import ablate as compare
+    from eegprompt.artifacts import read_json
     from eegprompt.experiment import apply_overrides, load_config
     from eegprompt.pipeline import complete_settings, read_settings
     from eegprompt.study import Study
@@ -58,8 +59,9 @@ def ablate(
         rows = compare(
             opened, out, resolved, what=axes, seeds=seeds, draw=draw, jobs=jobs, progress=progress
         )
+    failed = read_json(out / "ablation.json")["failed"]
     if json:
-        console.print_json({"rows": rows, "table": str(out / "ablation.md")})
+        console.print_json({"rows": rows, "failed": failed, "table": str(out / "ablation.md")})
         return
     console.out().print(design_of(opened, resolved), markup=False)
     columns = ["axis", "variant", "measure", "mean ± sd", "chance", "difference [95 %]", "p"]
@@ -81,6 +83,8 @@ def ablate(
             ]
         )
     console.print_table(columns, table)
+    for problem in failed:
+        console.note(f"not measured: {problem}")
     console.out().print(f"Table: {out / 'ablation.md'}", markup=False)
 
 
