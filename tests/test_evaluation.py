@@ -164,6 +164,7 @@ def make_run(
     signal=3.0,
     seed=0,
     fold=0,
+    split="official",
     heads=HEADS,
     rungs=("eeg", "floor", "ceiling"),
     **evaluation,
@@ -174,6 +175,7 @@ def make_run(
         {
             "study": str(study.path),
             "fold": fold,
+            "split": split,
             "kinds": list(heads),
             "text_encoder": "fake-evaluation",
             "evaluation": {

@@ -121,7 +121,7 @@ def test_bad_input_is_named():
         two_way(np.ones((2, 3)), np.ones((2, 4)))
     with pytest.raises(InputError, match=r"in \[0, 1\]"):
         two_way(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 2]))
-    with pytest.raises(InputError, match="needs one class"):
+    with pytest.raises(InputError, match="must be 3 values, one each"):
         two_way(np.eye(3), np.eye(3), classes=["a", "b"])
     with pytest.raises(InputError, match="one reference, got 2 and 3"):
         correlation_distance(np.eye(3), np.eye(3)[:2])

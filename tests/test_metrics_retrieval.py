@@ -147,7 +147,7 @@ def test_class_credit_shares_ambiguous_captions_and_ties():
 def test_bad_input_is_named():
     with pytest.raises(InputError, match=r"k must lie in \[1, 3\]"):
         topk_accuracy(np.zeros((2, 3)), np.array([0, 1]), 4)
-    with pytest.raises(InputError, match="as many targets"):
+    with pytest.raises(InputError, match="must be 2, one each"):
         topk_accuracy(np.zeros((2, 3)), np.array([0]))
     with pytest.raises(InputError, match=r"must lie in \[0, 2\]"):
         topk_accuracy(np.zeros((1, 3)), np.array([3]))

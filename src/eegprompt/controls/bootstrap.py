@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers
 from eegprompt.errors import InputError
 
 __all__ = ["BootstrapResult", "bootstrap", "cluster_weights", "interval", "ratio_statistic"]
@@ -63,11 +64,8 @@ def cluster_weights(
         Whole numbers; each row sums to `n_units`.
     """
     rng = np.random.default_rng(seed)
-    groups = (
-        [np.arange(n_units)]
-        if strata is None
-        else [np.flatnonzero(np.asarray(strata) == s) for s in np.unique(strata)]
-    )
+    layer = np.zeros(n_units) if strata is None else codes(strata, "strata", length=n_units)
+    groups = [np.flatnonzero(layer == one) for one in np.unique(layer)]
     block = max(1, min(n, _BLOCK_CELLS // max(1, n_units)))
     for start in range(0, n, block):
         size = min(block, n - start)
@@ -87,8 +85,12 @@ def ratio_statistic(totals: np.ndarray, counts: np.ndarray) -> WeightedStatistic
     totals, counts : array of shape (n_units,)
         Sum of the scores of the unit's trials, and their number.
     """
-    totals = np.asarray(totals, dtype=float)
-    counts = np.asarray(counts, dtype=float)
+    totals = numbers(totals, "totals", ("units",), empty=True)
+    counts = numbers(counts, "counts", ("units",), empty=True)
+    if totals.shape != counts.shape:
+        raise InputError(
+            f"each unit needs one total and one count, got shapes {totals.shape} and {counts.shape}"
+        )
 
     def statistic(weights: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -175,7 +177,7 @@ def interval(
     value : float
         The statistic on the sample itself.
     replicates : array of shape (n,)
-        The statistic on the resamples; those that are not defined (NaN) are left out.
+        The statistic on the resamples; those that are not finite are left out.
     level : float
         Coverage, in (0, 1).
     jackknife : array of shape (n_units,), optional
@@ -194,12 +196,14 @@ def interval(
 
     if not 0 < level < 1:
         raise InputError(f"the level of an interval must lie between 0 and 1, got {level}")
-    defined = replicates[~np.isnan(replicates)]
+    replicates = numbers(replicates, "replicates", ("resamples",), empty=True)
+    defined = replicates[np.isfinite(replicates)]
     if not len(defined) or np.isnan(value):
         return np.nan, np.nan
     probabilities = np.array([(1 - level) / 2, (1 + level) / 2])
     if jackknife is not None:
-        left = jackknife[~np.isnan(jackknife)]
+        jackknife = numbers(jackknife, "jackknife values", ("units",), empty=True)
+        left = jackknife[np.isfinite(jackknife)]
         deviation = left.mean() - left if len(left) else np.zeros(1)
         spread = (deviation**2).sum() ** 1.5
         # ties share evenly, as the statistic of few units takes few values

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eegprompt.arrays import numbers
 from eegprompt.errors import InputError
 
 __all__ = ["holm"]
@@ -39,9 +40,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     >>> holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]
     """
-    p = np.asarray(p, dtype=float)
-    if p.ndim != 1:
-        raise InputError(f"p values come in one dimension, got shape {p.shape}")
+    p = numbers(p, "p values", ("tests",), empty=True)
     made = np.flatnonzero(~np.isnan(p))
     if ((p[made] < 0) | (p[made] > 1)).any():
         raise InputError(f"a p value must lie in [0, 1], got {p[made].min()} to {p[made].max()}")

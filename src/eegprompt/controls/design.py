@@ -13,10 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers, whole_numbers
 from eegprompt.controls.permutation import permutation_p, permuted_labels
 from eegprompt.errors import InputError
 
 __all__ = ["GuessTest", "group_guess", "neighbor_guess", "time_neighbors"]
+
+
+_MANY = 1 << 20  # classes at most: cells of groups × classes are counted
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def time_neighbors(recording: np.ndarray, position: np.ndarray, k: int = 4) -> n
     array of int, shape (n_trials, k)
         Trials; -1 where the recording ends.
     """
-    recording, position = np.asarray(recording), np.asarray(position)
+    position = numbers(position, "positions", ("trials",), empty=True)
+    recording = codes(recording, "recordings", length=len(position))
     if k < 2 or k % 2:
         raise InputError(f"'k' is an even number of at least 2, got {k}")
     order = np.lexsort((position, recording))
@@ -159,7 +164,14 @@ def neighbor_guess(
     GuessTest
         `n_groups` counts the trials that have a neighbor.
     """
-    labels = np.asarray(labels, dtype=np.int64)
+    labels = whole_numbers(labels, "labels", below=_MANY)
+    neighbors = numbers(neighbors, "neighbors", ("trials", "neighbors"))
+    if len(neighbors) != len(labels) or not np.isin(neighbors, np.arange(-1, len(labels))).all():
+        raise InputError(
+            f"neighbors of each of {len(labels)} trials must be trials in [0, {len(labels) - 1}], or "
+            f"-1 for none, got an array of shape {neighbors.shape}"
+        )
+    neighbors = neighbors.astype(np.int64)
     there = neighbors >= 0
     count = there.sum(axis=1)
     usable = count > 0
@@ -175,12 +187,10 @@ def neighbor_guess(
 
 
 def _checked(labels: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    labels, groups = np.asarray(labels, dtype=np.int64), np.asarray(groups)
-    if labels.ndim != 1 or labels.shape != groups.shape or not len(labels):
-        raise InputError(
-            f"labels and groups name one value a trial, got shapes {labels.shape} and {groups.shape}"
-        )
-    return labels, np.unique(groups, return_inverse=True)[1]
+    labels = whole_numbers(labels, "labels", below=_MANY)
+    if not len(labels):
+        raise InputError("there are no trials to guess the class of; give at least one label")
+    return labels, codes(groups, "groups", length=len(labels))
 
 
 def _permuted(
@@ -193,9 +203,10 @@ def _permuted(
 ) -> tuple[float, float, float]:
     """Value, mean under permutation and p; a NaN p where no permutation changes anything."""
     value = statistic(labels)
-    of_unit = np.arange(len(labels)) if units is None else np.unique(units, return_inverse=True)[1]
+    n_trials = len(labels)
+    of_unit = np.arange(n_trials) if units is None else codes(units, "units", length=n_trials)
     first = np.unique(of_unit, return_index=True)[1]
-    inner = None if strata is None else np.asarray(strata)[first]
+    inner = None if strata is None else codes(strata, "strata", length=n_trials)[first]
     if len(np.unique(labels)) < 2:
         return value, value, np.nan
     null = np.array(

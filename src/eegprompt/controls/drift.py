@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers, whole_numbers
 from eegprompt.controls.linear import linear_predictions
 from eegprompt.errors import InputError
 
@@ -57,7 +58,8 @@ def pseudo_classes(
     >>> sorted(set(cut.tolist())), bool((np.diff(cut) >= 0).all())
     ([0, 1, 2], True)
     """
-    time, groups = np.asarray(time), np.asarray(groups)
+    time = numbers(time, "times", ("trials",), empty=True)
+    groups = codes(groups, "groups", length=len(time))
     if stretches < 2:
         raise InputError(f"'stretches' must be at least 2, got {stretches}")
     result = np.full(len(time), -1, dtype=np.int64)
@@ -98,6 +100,14 @@ def decode_pseudo_classes(
     rows, predicted : array of int, shape (n_decoded,)
         Trials and the stretch that was decoded for each.
     """
+    features = numbers(features, "features", ("trials", "values"), empty=True, single=True)
+    pseudo = numbers(pseudo, "stretches", ("trials",), empty=True)
+    groups = codes(groups, "groups", length=len(features))
+    if len(pseudo) != len(features) or not np.isin(pseudo, np.arange(-1, len(pseudo))).all():
+        raise InputError(
+            f"each of {len(features)} trials needs one stretch from 0, or -1 for none, got {len(pseudo)}"
+        )
+    pseudo = pseudo.astype(np.int64)
     rows: list[np.ndarray] = []
     found: list[np.ndarray] = []
     for group in np.unique(groups[pseudo >= 0]):
@@ -160,7 +170,8 @@ def accuracy_by_distance(
     list of DistanceBin
         From near to far; empty where no test trial shares a recording with training.
     """
-    right, distance = np.asarray(right, dtype=bool), np.asarray(distance, dtype=float)
+    distance = numbers(distance, "distances", ("trials",), empty=True)
+    right = whole_numbers(right, "marks (right or not)", length=len(distance), below=2) > 0
     finite = np.isfinite(distance)
     right, distance = right[finite], distance[finite]
     n_bins = min(bins, len(distance) // max(least, 1))

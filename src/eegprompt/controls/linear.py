@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers, whole_numbers
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
 from eegprompt.controls.permutation import permutation_p, permuted_labels
 from eegprompt.errors import InputError
@@ -74,10 +75,16 @@ def linear_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) 
     """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    labels = np.asarray(labels)
+    train, test = _features(train, "training features"), _features(test, "test features")
+    if train.shape[1] != test.shape[1]:
+        raise InputError(
+            f"training and test trials need equally many features, got {train.shape[1]} and "
+            f"{test.shape[1]}"
+        )
+    labels = whole_numbers(labels, "labels", length=len(train))
     names, count = np.unique(labels, return_counts=True)
     enough = np.isin(labels, names[count >= 2])
-    if len(np.unique(labels[enough])) < 2:
+    if len(np.unique(labels[enough])) < 2 or not len(test):
         return np.full(len(test), -1, dtype=np.int64)
     kept = np.asarray(train[enough], dtype=np.float64)
     center, spread = kept.mean(axis=0), kept.std(axis=0)
@@ -90,6 +97,15 @@ def linear_predictions(train: np.ndarray, labels: np.ndarray, test: np.ndarray) 
         warnings.simplefilter("ignore")  # of ill-conditioned covariances, which shrinkage mends
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
         return np.asarray(model.fit(kept, labels[enough]).predict(others), dtype=np.int64)
+
+
+def _features(values: np.ndarray, what: str) -> np.ndarray:
+    """Finite features of trials; single precision stays until a decoder is fitted."""
+    features = numbers(values, what, ("trials", "values"), empty=True, single=True)
+    if not np.isfinite(features).all():
+        bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
+        raise InputError(f"{what} of row {bad} are not finite; leave the trial out")
+    return features
 
 
 def decode_sides(
@@ -116,9 +132,14 @@ def decode_sides(
     rows, predicted : array of int, shape (n_predicted,)
         Rows of the predicted trials (of classes that could be fitted), and their predicted classes.
     """
+    features = _features(features, "features")
+    labels = whole_numbers(labels, "labels", length=len(features))
+    subject = codes(subject, "subjects", length=len(features))
     rows: list[np.ndarray] = []
     found: list[np.ndarray] = []
     for train, test in folds:
+        train = whole_numbers(train, "rows to fit on", below=len(features))
+        test = whole_numbers(test, "rows to predict", below=len(features))
         alone = np.intersect1d(subject[train], subject[test])
         parts = [(train[subject[train] == s], test[subject[test] == s]) for s in alone]
         rest = test[~np.isin(subject[test], alone)]
@@ -178,15 +199,14 @@ def score_predictions(
     >>> found.accuracy, found.p
     (1.0, 0.001)
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if not len(labels) or predicted.shape != labels.shape:
-        raise InputError(
-            f"predictions and labels name one class a trial, got shapes {predicted.shape} and "
-            f"{labels.shape}"
-        )
-    of_unit = np.arange(len(labels)) if units is None else np.unique(units, return_inverse=True)[1]
+    labels = whole_numbers(labels, "labels")
+    n_trials = len(labels)
+    predicted = whole_numbers(predicted, "predictions", length=n_trials)
+    if not n_trials:
+        raise InputError("there are no predictions to score; give at least one")
+    of_unit = np.arange(n_trials) if units is None else codes(units, "units", length=n_trials)
     first = np.unique(of_unit, return_index=True)[1]
-    inner = None if strata is None else np.asarray(strata)[first]
+    inner = None if strata is None else codes(strata, "strata", length=n_trials)[first]
     right = (predicted == labels).astype(float)
     value = float(right.mean())
     count = np.bincount(of_unit).astype(float)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eegprompt.arrays import numbers
 from eegprompt.errors import InputError
 
 __all__ = [
@@ -35,9 +36,11 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def _trials(eeg: np.ndarray) -> np.ndarray:
-    eeg = np.asarray(eeg)
-    if eeg.ndim != 3 or not eeg.shape[2]:
-        raise InputError(f"trials are (trials, channels, samples), got shape {eeg.shape}")
+    eeg = numbers(eeg, "trials", ("trials", "channels", "samples"), empty=True, single=True)
+    if not eeg.shape[1] or not eeg.shape[2]:
+        raise InputError(f"trials must have channels and samples, got shape {eeg.shape}")
+    if np.isinf(eeg).any():
+        raise InputError("a trial holds an infinite value; leave it out, or mark it as NaN")
     return eeg
 
 
@@ -104,7 +107,7 @@ def slow_part(eeg: np.ndarray, sfreq: float, below: float = 5.0) -> np.ndarray:
     keep = np.fft.rfftfreq(n_times, 1 / sfreq) < below
     spectrum = np.fft.rfft(eeg, axis=2)[:, :, keep] / n_times
     parts = np.concatenate([spectrum.real, spectrum.imag[:, :, 1:]], axis=2)
-    return np.asarray(parts.reshape(len(eeg), -1))
+    return np.asarray(parts.reshape(len(eeg), np.prod(parts.shape[1:], dtype=int)))
 
 
 def phase_randomised(eeg: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -142,4 +145,4 @@ def window_means(eeg: np.ndarray, n_windows: int) -> np.ndarray:
     edges = np.linspace(0, eeg.shape[2], n_windows + 1).round().astype(int)
     lengths = np.diff(edges)
     sums = np.add.reduceat(eeg, edges[:-1], axis=2, dtype=np.float64)
-    return np.asarray((sums / lengths).reshape(len(eeg), -1))
+    return np.asarray((sums / lengths).reshape(len(eeg), eeg.shape[1] * n_windows))

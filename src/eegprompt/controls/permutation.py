@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers, whole_numbers
 from eegprompt.errors import InputError
 
 __all__ = [
@@ -59,12 +60,7 @@ class PermutationResult:
 def _strata_members(n_units: int, strata: np.ndarray | None) -> list[np.ndarray]:
     if strata is None:
         return [np.arange(n_units)]
-    strata = np.asarray(strata)
-    if strata.shape != (n_units,):
-        raise InputError(
-            f"strata must name one stratum a unit: {n_units} units, got shape {strata.shape}"
-        )
-    _, index = np.unique(strata, return_inverse=True)
+    index = codes(strata, "strata", length=n_units)
     order = np.argsort(index, kind="stable")
     return np.split(order, np.cumsum(np.bincount(index))[:-1])
 
@@ -89,7 +85,7 @@ def permuted_labels(
     ------
     array of shape (n_in_block, n_units)
     """
-    labels = np.asarray(labels)
+    labels = whole_numbers(labels, "labels")
     members = _strata_members(len(labels), strata)
     rng = np.random.default_rng(seed)
     block = max(1, min(n, _BLOCK_CELLS // max(1, len(labels))))
@@ -118,9 +114,9 @@ def table_statistic(totals: np.ndarray, counts: np.ndarray) -> Statistic:
     callable
         Maps labels (n_sets, n_units) to the mean score a trial (n_sets,).
     """
-    totals = np.asarray(totals, dtype=float)
-    counts = np.asarray(counts, dtype=float)
-    if totals.ndim != 2 or counts.shape != totals.shape[:1]:
+    totals = numbers(totals, "totals", ("units", "labels"))
+    counts = numbers(counts, "counts", ("units",))
+    if len(counts) != len(totals):
         raise InputError(
             f"a table of shape (units, labels) needs one count a unit, got shapes {totals.shape} "
             f"and {counts.shape}"
@@ -132,7 +128,17 @@ def table_statistic(totals: np.ndarray, counts: np.ndarray) -> Statistic:
     n_trials = counts.sum()
 
     def statistic(labels: np.ndarray) -> np.ndarray:
-        return flat.take(np.asarray(labels) + offsets).sum(axis=1) / n_trials
+        labels = np.asarray(labels)
+        if labels.ndim != 2 or labels.shape[1] != len(offsets):
+            raise InputError(
+                f"labels must be by (sets, {len(offsets)} units), got shape {labels.shape}"
+            )
+        if labels.size and (labels.min() < 0 or labels.max() >= totals.shape[1]):
+            raise InputError(
+                f"labels must lie in [0, {totals.shape[1] - 1}], got {labels.min()} to "
+                f"{labels.max()}"
+            )
+        return flat.take(labels + offsets).sum(axis=1) / n_trials
 
     return statistic
 
@@ -147,13 +153,19 @@ def table_chance(
 
     Each unit gets each label of its stratum equally often.
     """
-    totals = np.asarray(totals, dtype=float)
-    labels = np.asarray(labels)
+    totals = numbers(totals, "totals", ("units", "labels"))
+    counts = numbers(counts, "counts", ("units",))
+    labels = whole_numbers(labels, "labels", length=len(totals), below=totals.shape[1])
+    if len(counts) != len(totals) or not counts.sum() > 0:
+        raise InputError(
+            f"each of {len(totals)} units needs one count, not all 0, got {len(counts)} counts with "
+            f"the sum {counts.sum():g}"
+        )
     total = sum(
         totals[np.ix_(units, labels[units])].mean(axis=1).sum()
         for units in _strata_members(len(labels), strata)
     )
-    return float(total / np.asarray(counts, dtype=float).sum())
+    return float(total / counts.sum())
 
 
 def permutation_test(
@@ -198,8 +210,8 @@ def permutation_test(
     ----------
     Phipson & Smyth (2010), Permutation p-values should never be zero, SAGMB 9(1).
     """
-    labels = np.asarray(labels)
-    if n < 1 or labels.ndim != 1 or not len(labels):
+    labels = whole_numbers(labels, "labels")
+    if n < 1 or not len(labels):
         raise InputError(
             f"a permutation test needs at least one permutation and one unit, got {n} permutations "
             f"of {labels.size} units"
@@ -227,6 +239,7 @@ def permutation_p(value: float, null: np.ndarray, *, higher_is_better: bool = Tr
     Values that differ by rounding alone count as equal, so that a permutation which changes
     nothing is never taken for a worse one.
     """
+    null = numbers(null, "permuted values", ("permutations",), empty=True)
     if np.isnan(value):
         return 1.0  # a score that is not a number beats nothing
     slack = 1e-9 * max(1.0, abs(value))

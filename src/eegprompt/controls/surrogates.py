@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from eegprompt.arrays import numbers
 from eegprompt.artifacts import content_key
 from eegprompt.errors import InputError
 
@@ -48,9 +49,9 @@ def matched_noise(eeg: np.ndarray, keys: Sequence[int], seed: int) -> np.ndarray
     >>> noise.shape, bool(abs(noise.std() - 3) < 0.05)
     ((400, 2, 100), True)
     """
-    eeg = np.asarray(eeg, dtype=np.float64)
-    if eeg.ndim != 3 or not len(eeg):
-        raise InputError(f"noise is matched to trials (n, n_chans, n_times), got shape {eeg.shape}")
+    eeg = numbers(eeg, "trials to match noise to", ("trials", "channels", "samples"))
+    if not np.isfinite(eeg).all():
+        raise InputError("noise cannot be matched to trials with values that are not finite")
     n, _, n_times = eeg.shape
     spectrum = np.fft.rfft(eeg, axis=2).transpose(2, 0, 1)  # frequency × trial × channel
     n_freqs = len(spectrum)

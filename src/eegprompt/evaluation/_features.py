@@ -7,14 +7,13 @@ permutation: the same scores of the references stand beside them.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
+from eegprompt.evaluation._feature_file import FeatureFile
 from eegprompt.evaluation._pictures import squashed
 from eegprompt.evaluation._rows import Score, number, row_of
 from eegprompt.ladder import RUNGS
@@ -36,7 +35,7 @@ __all__ = ["feature_scores", "load_features"]
 _IN_MEMORY = 256 << 20  # bytes of one layer's features; larger ones lie in a temporary file
 _DEFAULT_USES = (("early", "two_way"), ("late", "two_way"))
 
-Features = dict[str, np.ndarray]
+Features = dict[str, Any]  # by layer: an array, or a file of rows that is read like one
 Table = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -71,12 +70,14 @@ class _FeatureScores:
         self.name = name
         self.network = network
         self.size = pictures.load([pictures.pictures["eeg"][int(pictures.trials[0])][0]])[0].shape
-        self.references = self._features(pictures.references)
+        self.references = self._features(pictures.image_ids, pictures.shown, "references")
         self.by_rung = {}
         for rung in RUNGS:
             paths, _ = pictures.files(rung)
             if paths:
-                self.by_rung[rung] = self._features(paths)
+                self.by_rung[rung] = self._features(
+                    paths, pictures.load, f"pictures of rung '{rung}'"
+                )
 
     def scores(self) -> list[Score]:
         """All rows."""
@@ -91,7 +92,10 @@ class _FeatureScores:
                 if not getattr(self.network, "missing", {}):
                     work.missing.append(f"score '{use}': '{self.name}' has no layer '{layer}'")
                 continue
-            scores += getattr(self, f"_{use}")(layer)
+            try:
+                scores += getattr(self, f"_{use}")(layer)
+            except InputError as problem:  # such as a reference whose features are not finite
+                work.missing.append(f"score '{use}' on layer '{layer}': {problem}")
         return scores
 
     def _explain(self) -> None:
@@ -110,12 +114,14 @@ class _FeatureScores:
         )
 
     # -- features ------------------------------------------------------------------------------
-    def _features(self, images: Sequence[np.ndarray] | Sequence[Path]) -> Features:
-        """Features by layer, a row a picture; large ones in a file that vanishes with them."""
+    def _features(
+        self, names: Sequence[Any], load: Callable[[Sequence[Any]], list[np.ndarray]], what: str
+    ) -> Features:
+        """Features by layer, a row a picture; pictures are loaded a few at a time."""
         out: Features = {}
-        for start in range(0, len(images), 64):
-            some: Any = images[start : start + 64]
-            loaded = self.pictures.load(some) if isinstance(some[0], Path) else some
+        bad: dict[str, int] = {}
+        for start in range(0, len(names), 64):
+            loaded = load(names[start : start + 64])
             if not getattr(self.network, "any_size", False):
                 loaded = [squashed(image, self.size) for image in loaded]
             by_size: dict[tuple[int, ...], list[int]] = {}
@@ -126,8 +132,17 @@ class _FeatureScores:
                 for layer, values in given.items():
                     rows = np.asarray(values, dtype=np.float32).reshape(len(members), -1)
                     if layer not in out:
-                        out[layer] = _room((len(images), rows.shape[1]))
-                    out[layer][start + np.array(members)] = rows
+                        out[layer] = _room((len(names), rows.shape[1]))
+                    for i, row in zip(members, rows):
+                        out[layer][start + i] = row
+                        if not np.isfinite(row).all():
+                            bad[layer] = bad.get(layer, 0) + 1
+        for layer, n in bad.items():
+            self.work.note(
+                f"{n} of {len(names)} {what} have features on layer '{layer}' that are not finite: "
+                "two-way identification and accuracies count them as wrong, distances and cosines "
+                "leave their trials out (n says how many are left), scores of sets are not computed."
+            )
         return out
 
     # -- scores of pairs -----------------------------------------------------------------------
@@ -244,7 +259,7 @@ class _FeatureScores:
     def _classes(self, layer: str) -> list[Score]:
         """What a classifier names in a picture, against what it names in the reference."""
         n_classes = self.references[layer].shape[1]
-        targets = np.argmax(self.references[layer], axis=1)
+        targets = np.argmax(np.asarray(self.references[layer]), axis=1)
         ways = min(50, n_classes)
 
         def by_target(
@@ -334,8 +349,8 @@ class _FeatureScores:
         return [rung for rung in sets if rung not in ("floor", "ceiling")]
 
     def _inception_score(self, layer: str) -> list[Score]:
-        sets = {rung: f[layer] for rung, f in self.by_rung.items()} | {
-            "reference": self.references[layer]
+        sets = {rung: np.asarray(f[layer]) for rung, f in self.by_rung.items()} | {
+            "reference": np.asarray(self.references[layer])
         }
         scores: dict[str, tuple[float, float, int]] = {}
         for rung, logits in sets.items():
@@ -365,8 +380,8 @@ class _FeatureScores:
         ]
 
     def _distribution(self, layer: str) -> list[Score]:
-        references = self.references[layer]
-        sets = {rung: f[layer] for rung, f in self.by_rung.items()}
+        references = np.asarray(self.references[layer])
+        sets = {rung: np.asarray(f[layer]) for rung, f in self.by_rung.items()}
         others = self._training_features(layer, len(references))
         if others is not None:
             sets["real"] = others
@@ -415,16 +430,14 @@ class _FeatureScores:
             return None
         rng = np.random.default_rng(work.config.seed)
         chosen = rng.permutation(len(image_ids))[:n]
-        images = [work.study.load_images([image_ids[i]])[0] for i in sorted(chosen)]
-        return self._features(images)[layer]
+        names = [image_ids[i] for i in sorted(chosen)]
+        return np.asarray(self._features(names, self.pictures.shown, "training images")[layer])
 
 
-def _room(shape: tuple[int, int]) -> np.ndarray:
-    """An array to write into: in memory, or mapped from a file that has no name."""
-    if 4 * shape[0] * shape[1] <= _IN_MEMORY:
-        return np.empty(shape, dtype=np.float32)
-    with tempfile.TemporaryFile() as stream:
-        return np.memmap(stream, dtype=np.float32, mode="w+", shape=shape)
+def _room(shape: tuple[int, int]) -> np.ndarray | FeatureFile:
+    """Rows to write into: in memory, or in a file where there are many."""
+    small = 4 * shape[0] * shape[1] <= _IN_MEMORY
+    return np.empty(shape, dtype=np.float32) if small else FeatureFile(shape)
 
 
 def _plain(name: str) -> str:

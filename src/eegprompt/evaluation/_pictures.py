@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +176,9 @@ class PictureScores:
         return [*feature_scores(self), *self.pixel_scores()]
 
     # -- loading -------------------------------------------------------------------------------
-    @cached_property
-    def references(self) -> list[np.ndarray]:
-        """The reference pictures at their own sizes."""
-        return [self.work.study.load_images([image])[0] for image in self.image_ids]
+    def shown(self, image_ids: Sequence[str]) -> list[np.ndarray]:
+        """Pictures of the study at their own sizes, which may differ."""
+        return [self.work.study.load_images([image])[0] for image in image_ids]
 
     def load(self, paths: Sequence[Path]) -> list[np.ndarray]:
         """Drawn pictures."""
@@ -325,7 +323,6 @@ class PictureScores:
 
     def _pixel_values(self, chunk: int = 16) -> dict[str, dict[str, np.ndarray]]:
         """Scores by metric and rung, one a trial; references are prepared once for all rungs."""
-        row = {image: i for i, image in enumerate(self.image_ids)}
         plain = {
             "gray": np.full((425, 425, 3), 128, dtype=np.uint8),
             "mean-image": self._mean_image(),
@@ -337,9 +334,7 @@ class PictureScores:
         }
         for start in range(0, len(self.trials), chunk):
             trials = self.trials[start : start + chunk]
-            references = prepare(
-                [self.references[row[image]] for image in self.work.images[trials]], self.protocol
-            )
+            references = prepare(self.shown(self.work.images[trials]), self.protocol)
             shades = gray(references)
 
             def score(
@@ -383,10 +378,10 @@ class PictureScores:
         if len(image_ids) > _MEAN_IMAGE_OF:
             step = len(image_ids) / _MEAN_IMAGE_OF
             image_ids = [image_ids[int(i * step)] for i in range(_MEAN_IMAGE_OF)]
-        shape = self.references[0].shape
+        shape = self.shown(self.image_ids[:1])[0].shape
         total = np.zeros(shape)
         for image in image_ids:
-            total += squashed(work.study.load_images([image])[0], shape)
+            total += squashed(self.shown([image])[0], shape)
         return np.round(total / len(image_ids)).astype(np.uint8)
 
     def _pixel_tables(self) -> tuple[dict[str, np.ndarray], Units]:
@@ -411,7 +406,7 @@ class PictureScores:
             files = self.pictures["eeg"][int(trial)]
             paths += files
             rows += [row] * len(files)
-        references = prepare([self.references[i] for i in images], self.protocol)
+        references = prepare(self.shown([self.image_ids[i] for i in images]), self.protocol)
         pictures = prepare(self.load(paths), self.protocol)
         flat = [_standardized(x) for x in (references, pictures)]
         a, b = gray(references), gray(pictures)

@@ -8,9 +8,11 @@ whose temperature is fitted on validation trials.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
+from eegprompt.arrays import numbers, whole_numbers
 from eegprompt.errors import InputError
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "roc_auc",
     "weighted_auc",
 ]
+
+_OF_HEADS = ("heads", "trials", "classes")
 
 
 def class_prototypes(embeddings: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -53,14 +57,12 @@ def class_prototypes(embeddings: np.ndarray, classes: np.ndarray, n_classes: int
     ----------
     Radford et al. (2021), the ensemble of prompts of CLIP's zero-shot classifier.
     """
-    embeddings = np.asarray(embeddings, dtype=np.float64)
-    classes = np.asarray(classes)
-    if embeddings.ndim != 2 or classes.shape != (len(embeddings),):
-        raise InputError(
-            f"each caption needs one class, got shapes {embeddings.shape} and {classes.shape}"
-        )
+    embeddings = numbers(embeddings, "embeddings", ("captions", "dimensions"), infinite=False)
+    classes = whole_numbers(
+        classes, "classes of the captions", length=len(embeddings), below=n_classes
+    )
     counts = np.bincount(classes, minlength=n_classes)
-    if len(counts) > n_classes or (counts == 0).any():
+    if (counts == 0).any():
         raise InputError(
             f"each of {n_classes} classes needs at least one training caption; class "
             f"{int(np.argmin(counts))} has {int(counts.min())}"
@@ -88,7 +90,9 @@ def class_probabilities(similarity: np.ndarray, temperature: float) -> np.ndarra
     """
     if not temperature > 0:
         raise InputError(f"a temperature must be above 0, got {temperature}")
-    logits = np.asarray(similarity, dtype=np.float64) / temperature
+    logits = (
+        numbers(similarity, "similarities", ("trials", "classes"), infinite=False) / temperature
+    )
     logits = logits - logits.max(axis=1, keepdims=True)
     odds = np.exp(logits)
     return odds / odds.sum(axis=1, keepdims=True)
@@ -111,9 +115,7 @@ def fit_temperature(similarity: np.ndarray, target: np.ndarray) -> float:
     from scipy.optimize import minimize_scalar
     from scipy.special import logsumexp
 
-    similarity = np.asarray(similarity, dtype=np.float64)
-    target = np.asarray(target)
-    _check_targets(similarity, target)
+    similarity, target = _with_targets(similarity, target, "similarities", infinite=False)
     fine = ~np.isnan(similarity).any(axis=1)
     if not fine.any():
         raise InputError("no validation trial has a similarity that is a number")
@@ -145,16 +147,15 @@ def ensemble_probabilities(
     array of shape (n_trials, n_classes)
         Rows sum to 1; NaN where a head is.
     """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    if probabilities.ndim != 3 or not len(probabilities):
-        raise InputError(
-            f"probabilities must be (heads, trials, classes), got shape {probabilities.shape}"
-        )
+    probabilities = numbers(probabilities, "probabilities", _OF_HEADS)
     if weights is None:
         return probabilities.mean(axis=0)
-    weights = np.asarray(weights, dtype=np.float64)
-    if weights.shape != probabilities.shape[:1] or (weights < 0).any() or not weights.sum() > 0:
-        raise InputError("weights must be one a head, none negative and not all 0")
+    weights = numbers(weights, "weights", ("heads",), infinite=False)
+    if weights.shape != probabilities.shape[:1] or not (weights >= 0).all() or not any(weights):
+        raise InputError(
+            f"weights must be one for each of {len(probabilities)} heads, none negative and not all "
+            f"0, got {weights}"
+        )
     return np.tensordot(weights / weights.sum(), probabilities, axes=1)
 
 
@@ -177,9 +178,8 @@ def fit_weights(probabilities: np.ndarray, target: np.ndarray, *, steps: int = 2
     array of shape (n_heads,)
         Not negative, summing to 1.
     """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    target = np.asarray(target)
-    _check_targets(probabilities[0], target)
+    probabilities = numbers(probabilities, "probabilities", _OF_HEADS, infinite=False)
+    _, target = _with_targets(probabilities[0], target, "probabilities")
     own = probabilities[:, np.arange(len(target)), target]
     own = own[:, ~np.isnan(own).any(axis=0)]
     weights = np.full(len(own), 1 / len(own))
@@ -204,9 +204,7 @@ def decision_credit(scores: np.ndarray) -> np.ndarray:
     array of float, shape (n_trials, n_classes)
         Rows sum to 1; a row with a NaN is 0 throughout: it is always wrong.
     """
-    scores = np.asarray(scores, dtype=np.float64)
-    if scores.ndim != 2 or not scores.shape[1]:
-        raise InputError(f"scores must be (trials, classes), got shape {scores.shape}")
+    scores = numbers(scores, "scores", ("trials", "classes"))
     bad = np.isnan(scores).any(axis=1, keepdims=True)
     top = (scores == scores.max(axis=1, keepdims=True)) & ~bad
     return top / np.maximum(top.sum(axis=1, keepdims=True), 1)
@@ -220,21 +218,17 @@ def majority_credit(probabilities: np.ndarray) -> np.ndarray:
     probabilities : array of shape (n_heads, n_trials, n_classes)
         A head with a NaN has no vote.
     """
-    votes = sum(decision_credit(head) for head in np.asarray(probabilities))
-    votes = np.asarray(votes)
+    probabilities = numbers(probabilities, "probabilities", _OF_HEADS)
+    votes = np.sum([decision_credit(head) for head in probabilities], axis=0)
     return np.where(votes.any(axis=1, keepdims=True), decision_credit(votes), 0.0)
 
 
-def _check_targets(table: np.ndarray, target: np.ndarray) -> None:
-    if table.ndim != 2 or target.shape != (len(table),) or not len(table):
-        raise InputError(
-            f"each trial needs one true class, got shapes {table.shape} and {target.shape}"
-        )
-    if target.min() < 0 or target.max() >= table.shape[1]:
-        raise InputError(
-            f"a true class must lie in [0, {table.shape[1] - 1}], got {target.min()} to "
-            f"{target.max()}"
-        )
+def _with_targets(
+    table: Any, target: Any, what: str, *, infinite: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """A table of trials × classes and the true class of each trial."""
+    table = numbers(table, what, ("trials", "classes"), infinite=infinite)
+    return table, whole_numbers(target, "true classes", length=len(table), below=table.shape[1])
 
 
 def accuracy(credit: np.ndarray, target: np.ndarray) -> float:
@@ -254,8 +248,7 @@ def accuracy(credit: np.ndarray, target: np.ndarray) -> float:
     >>> accuracy(decision_credit([[0.9, 0.1], [0.5, 0.5]]), np.array([0, 1]))
     0.75
     """
-    credit, target = np.asarray(credit), np.asarray(target)
-    _check_targets(credit, target)
+    credit, target = _with_targets(credit, target, "credits")
     return float(credit[np.arange(len(target)), target].mean())
 
 
@@ -264,8 +257,7 @@ def macro_accuracy(credit: np.ndarray, target: np.ndarray) -> float:
 
     Higher is better; in [0, 1]; chance is 1 / n_classes. Classes without a test trial are left out.
     """
-    credit, target = np.asarray(credit), np.asarray(target)
-    _check_targets(credit, target)
+    credit, target = _with_targets(credit, target, "credits")
     own = credit[np.arange(len(target)), target]
     return float(np.mean([own[target == c].mean() for c in np.unique(target)]))
 
@@ -288,8 +280,8 @@ def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     >>> roc_auc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
     0.875
     """
-    positive = np.asarray(positive, dtype=bool)
-    return float(weighted_auc(scores, positive)(np.ones((1, len(positive))))[0])
+    statistic = weighted_auc(scores, positive)
+    return float(statistic(np.ones((1, len(positive))))[0])
 
 
 def weighted_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -300,13 +292,8 @@ def weighted_auc(scores: np.ndarray, positive: np.ndarray) -> Callable[[np.ndarr
     callable
         Maps weights (n_sets, n_trials) to values (n_sets,); NaN where a side has no weight.
     """
-    scores = np.asarray(scores, dtype=np.float64).copy()
-    positive = np.asarray(positive, dtype=bool)
-    if scores.ndim != 1 or scores.shape != positive.shape:
-        raise InputError(
-            f"each trial needs one score and one class, got shapes {scores.shape} and "
-            f"{positive.shape}"
-        )
+    scores = numbers(scores, "scores", ("trials",)).copy()
+    positive = whole_numbers(positive, "classes (positive or not)", length=len(scores), below=2) > 0
     bad = np.isnan(scores)
     scores[bad] = np.where(positive[bad], -np.inf, np.inf)
     order = np.argsort(scores, kind="stable")

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from eegprompt.arrays import numbers
 from eegprompt.errors import InputError
 
 __all__ = ["frechet_distance", "inception_score", "kernel_distance"]
@@ -18,11 +19,10 @@ _SEED = 2020  # of torch-fidelity's shuffles and subsets
 
 
 def _checked(features: np.ndarray, what: str, least: int) -> np.ndarray:
-    features = np.asarray(features, dtype=np.float64)
-    if features.ndim != 2 or len(features) < least:
+    features = numbers(features, what, ("pictures", "values"), empty=True)
+    if len(features) < least or not features.shape[1]:
         raise InputError(
-            f"{what} must be (pictures, values) with at least {least} pictures, got shape "
-            f"{features.shape}"
+            f"{what} must be those of at least {least} pictures, got shape {features.shape}"
         )
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])

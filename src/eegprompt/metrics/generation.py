@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from eegprompt.arrays import numbers, whole_numbers
 from eegprompt.errors import InputError
 
 __all__ = ["n_way_accuracy", "same_class"]
 
 
 def _checked(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores, targets = np.asarray(scores, dtype=np.float64), np.asarray(targets)
-    if scores.ndim != 2 or targets.shape != (len(scores),):
-        raise InputError(
-            f"each picture needs one target class, got shapes {scores.shape} and {targets.shape}"
-        )
-    if len(targets) and (targets.min() < 0 or targets.max() >= scores.shape[1]):
-        raise InputError(
-            f"a target class must lie in [0, {scores.shape[1] - 1}], got {targets.min()} to "
-            f"{targets.max()}"
-        )
-    return scores, targets
+    scores = numbers(scores, "scores", ("pictures", "classes"))
+    return scores, whole_numbers(
+        targets, "target classes", length=len(scores), below=scores.shape[1]
+    )
 
 
 def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int = 1) -> np.ndarray:

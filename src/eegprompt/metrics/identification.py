@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from eegprompt.arrays import codes, numbers, whole_numbers
 from eegprompt.errors import InputError
 
 __all__ = [
@@ -24,14 +25,46 @@ __all__ = [
 ]
 
 
+_AXES = ("pictures", "values", "…")
+
+
+def _rows(values: Any, what: str) -> Any:
+    """Features that can be cut by rows: an array, a memory map, a file; lists become arrays."""
+    if isinstance(values, list | tuple):
+        values = numbers(values, what, _AXES, empty=True)
+    try:
+        n, first = len(values), np.asarray(values[:1])
+    except (TypeError, IndexError, KeyError):
+        n, first = 0, np.zeros(())
+    if first.dtype.kind not in "biuf" or first.ndim < 2 or not np.prod(first.shape[1:]):
+        raise InputError(
+            f"{what} must be numbers by (pictures, values), got {type(values).__name__} with {n} rows "
+            f"of {first.dtype}, each of shape {first.shape[1:]}"
+        )
+    return values
+
+
+def _both(references: Any, pictures: Any) -> tuple[Any, Any]:
+    """Both sides, with equally long rows."""
+    one, two = _rows(references, "reference features"), _rows(pictures, "picture features")
+    widths = [int(np.prod(np.shape(side[:1])[1:])) for side in (one, two)]
+    if widths[0] != widths[1]:
+        raise InputError(
+            f"features of references and pictures must be equally long, got {widths[0]} and "
+            f"{widths[1]}"
+        )
+    return one, two
+
+
 def _standard(rows: Any) -> np.ndarray:
     """Center each row and scale it to unit length; a constant row becomes 0."""
     rows = np.array(rows, dtype=np.float64).reshape(len(rows), -1)
     constant = rows.min(axis=1) == rows.max(axis=1)
-    rows -= rows.mean(axis=1, keepdims=True)
-    rows[constant] = 0  # not the rounding error of its mean
-    norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
-    rows /= np.where(norm == 0, 1, norm)
+    with np.errstate(invalid="ignore"):  # what is not finite becomes NaN throughout
+        rows -= rows.mean(axis=1, keepdims=True)
+        rows[constant & np.isfinite(rows).all(axis=1)] = 0  # not the rounding error of its mean
+        norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
+        rows /= np.where(norm == 0, 1, norm)
     return rows
 
 
@@ -71,6 +104,7 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = N
     InputError
         If the features differ in length or a reference's features are not finite.
     """
+    references, pictures = _both(references, pictures)
     result = np.empty((len(references), len(pictures)))
     for rows in _chunks(references, chunk, 192):
         one = _standard(references[rows])
@@ -81,13 +115,7 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = N
                 "image out"
             )
         for columns in _chunks(pictures, chunk, 64):
-            two = _standard(pictures[columns])
-            if one.shape[1] != two.shape[1]:
-                raise InputError(
-                    f"features of references and pictures must be equally long, got {one.shape[1]} "
-                    f"and {two.shape[1]}"
-                )
-            result[rows, columns] = one @ two.T
+            result[rows, columns] = one @ _standard(pictures[columns]).T
     return result
 
 
@@ -134,15 +162,10 @@ def two_way_table(
     correlation = feature_correlation(references, pictures, chunk=chunk)
     contents = _content_groups(references, chunk)
     n_references = len(contents)
-    members = (
-        [np.arange(n_references)]
-        if classes is None
-        else [np.flatnonzero(np.asarray(classes) == c) for c in dict.fromkeys(list(classes))]
-    )
-    if sum(len(m) for m in members) != n_references:
-        raise InputError(
-            f"each of {n_references} references needs one class, got {len(classes or [])}"
-        )
+    of_class = np.zeros(n_references, dtype=int)
+    if classes is not None:
+        of_class = codes(classes, "classes of the references", length=n_references)
+    members = [np.flatnonzero(of_class == c) for c in np.unique(of_class)]
     table = np.full((correlation.shape[1], n_references), np.nan)
     for rows in members:
         _, first, inverse = np.unique(contents[rows], return_index=True, return_inverse=True)
@@ -195,6 +218,7 @@ def two_way(
     >>> two_way(np.eye(3), np.eye(3)).tolist()
     [1.0, 1.0, 1.0]
     """
+    references, pictures = _both(references, pictures)
     n_references, n_pictures = len(references), len(pictures)
     if targets is None:
         if n_references != n_pictures:
@@ -203,16 +227,12 @@ def two_way(
                 "to which picture (targets), or give equally many"
             )
         targets = np.arange(n_pictures)
-    targets = np.asarray(targets)
-    if targets.shape != (n_pictures,) or (
-        len(targets) and (targets.min() < 0 or targets.max() >= n_references)
-    ):
-        raise InputError(
-            f"each of {n_pictures} pictures needs one reference in [0, {n_references - 1}], got "
-            f"targets of shape {targets.shape}"
-        )
     if n_references < 2:
-        raise InputError("two-way identification needs at least two references, got 1")
+        raise InputError(
+            f"two-way identification needs at least two references, got {n_references}"
+        )
+    what = "references of the pictures (targets)"
+    targets = whole_numbers(targets, what, length=n_pictures, below=n_references)
     table = two_way_table(references, pictures, classes=classes, chunk=chunk)
     return table[np.arange(n_pictures), targets]
 
@@ -233,6 +253,7 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int | None = 
     -------
     array of float64, shape (n,)
     """
+    references, pictures = _both(references, pictures)
     if len(references) != len(pictures):
         raise InputError(
             f"each picture needs one reference, got {len(pictures)} and {len(references)}"
@@ -300,6 +321,7 @@ def _pairwise(
     chunk: int | None,
     between: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
+    references, pictures = _both(references, pictures)
     result = np.empty((len(references), len(pictures)))
     for rows in _chunks(references, chunk, 192):
         one = np.array(references[rows], dtype=np.float64).reshape(rows.stop - rows.start, -1)
@@ -310,5 +332,7 @@ def _pairwise(
             )
         for columns in _chunks(pictures, chunk, 64):
             two = np.array(pictures[columns], dtype=np.float64)
-            result[rows, columns] = between(one, two.reshape(len(two), -1))
+            two = two.reshape(len(two), -1)
+            two[~np.isfinite(two).all(axis=1)] = np.nan
+            result[rows, columns] = between(one, two)
     return result

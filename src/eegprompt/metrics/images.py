@@ -20,6 +20,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from eegprompt.arrays import numbers
 from eegprompt.errors import InputError, UnknownNameError
 
 __all__ = [
@@ -66,16 +67,15 @@ def prepare(images: Sequence[np.ndarray] | np.ndarray, protocol: str = "mindeye"
     """
     if protocol not in PROTOCOLS:
         raise UnknownNameError("protocol", protocol, PROTOCOLS)
+    if not hasattr(images, "__getitem__") or not getattr(images, "ndim", 1):
+        raise InputError(f"pictures must be a sequence of arrays, got {type(images).__name__}")
     for image in images:
-        if (
-            np.asarray(image).dtype != np.uint8
-            or np.ndim(image) != 3
-            or np.shape(image)[2] != 3
-            or not np.size(image)
-        ):
+        if not isinstance(image, np.ndarray):
+            raise InputError(f"a picture must be an array, got {type(image).__name__}")
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise InputError(
                 "a picture must be uint8 of shape (height, width, 3), got "
-                f"{np.asarray(image).dtype} of shape {np.shape(image)}"
+                f"{image.dtype} of shape {image.shape}"
             )
     out = np.empty((len(images), _SIDE, _SIDE, 3), dtype=np.float32)
     if protocol == "brain-diffuser":
@@ -116,8 +116,9 @@ def _brain_diffuser(image: np.ndarray) -> np.ndarray:
 
 
 def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a), np.asarray(b)
-    if a.shape != b.shape or a.ndim < 2 or not a.size:
+    a = numbers(a, "references", ("pictures", "pixels", "…"), single=True)
+    b = numbers(b, "pictures", ("pictures", "pixels", "…"), single=True)
+    if a.shape != b.shape:
         raise InputError(
             f"each picture needs one reference of the same size, got shapes {a.shape} and {b.shape}"
         )
@@ -128,7 +129,8 @@ def pixcorr(references: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     """Pearson correlation of the flattened pixels of each pair.
 
     Higher is better; in [-1, 1]; chance is not 0 (unrelated photographs reach about .045). A
-    constant picture has no correlation: it scores 0 and counts. A NaN pixel makes the pair NaN.
+    constant picture has no correlation: it scores 0 and counts. A pixel that is not
+    finite makes the pair NaN.
 
     Parameters
     ----------
@@ -144,6 +146,9 @@ def pixcorr(references: np.ndarray, pictures: np.ndarray) -> np.ndarray:
     for i, (a, b) in enumerate(zip(references, pictures)):
         x = a.ravel().astype(np.float64)
         y = b.ravel().astype(np.float64)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            values[i] = np.nan
+            continue
         constant = np.ptp(x) == 0 or np.ptp(y) == 0
         x -= x.mean()
         y -= y.mean()
@@ -153,7 +158,9 @@ def pixcorr(references: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 
 def gray(images: np.ndarray) -> np.ndarray:
     """Luminance .2125 R + .7154 G + .0721 B, shape (n, height, width), in the images' dtype."""
-    images = np.asarray(images)
+    images = numbers(images, "pictures", ("pictures", "height", "width", "colors"), single=True)
+    if images.shape[3] != 3:
+        raise InputError(f"pictures must have 3 colors, got shape {images.shape}")
     return images @ np.array([0.2125, 0.7154, 0.0721], dtype=images.dtype)
 
 
@@ -195,6 +202,7 @@ def ssim_legacy(references: np.ndarray, pictures: np.ndarray) -> np.ndarray:
 def _ssim(references: np.ndarray, pictures: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     references, pictures = _paired(references, pictures)
     _check_gray(references)
+    _check_gray(pictures)
     values = np.empty(len(references))
     for i, (x, y) in enumerate(zip(references, pictures)):
         x, y = x.astype(np.float64), y.astype(np.float64)
@@ -203,6 +211,8 @@ def _ssim(references: np.ndarray, pictures: np.ndarray, axes: tuple[int, ...]) -
 
 
 def _check_gray(images: np.ndarray) -> None:
+    if not np.isfinite(images).all():
+        raise InputError("SSIM needs pixels that are finite; draw or load the pictures again")
     if images.ndim != 3 or min(images.shape[1:]) < 2 * _RADIUS + 1:
         raise InputError(
             f"SSIM needs gray pictures (n, height, width) of at least {2 * _RADIUS + 1} pixels a "
@@ -263,7 +273,9 @@ def ssim_pairs(
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    references, pictures = np.asarray(references), np.asarray(pictures)
+    axes_of_shades = ("pictures", "height", "width")
+    references = numbers(references, "references", axes_of_shades, single=True)
+    pictures = numbers(pictures, "pictures", axes_of_shades, single=True)
     _check_gray(references)
     _check_gray(pictures)
     if references.shape[1:] != pictures.shape[1:]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eegprompt.arrays import numbers, whole_numbers
 from eegprompt.errors import InputError
 
 __all__ = [
@@ -51,9 +52,9 @@ def cosine_similarity(queries: np.ndarray, candidates: np.ndarray) -> np.ndarray
     InputError
         If the dimensions differ or a candidate is not finite.
     """
-    queries = np.asarray(queries, dtype=np.float64)
-    candidates = np.asarray(candidates, dtype=np.float64)
-    if queries.ndim != 2 or candidates.ndim != 2 or queries.shape[1] != candidates.shape[1]:
+    queries = numbers(queries, "queries", ("queries", "dimensions"), empty=True, infinite=False)
+    candidates = numbers(candidates, "candidates", ("candidates", "dimensions"), empty=True)
+    if queries.shape[1] != candidates.shape[1]:
         raise InputError(
             "queries and candidates must be (rows, dimensions) with equal dimensions, got shapes "
             f"{queries.shape} and {candidates.shape}"
@@ -186,9 +187,9 @@ def answer_ranks(similarity: np.ndarray, right: np.ndarray, *, chunk: int = 256)
     InputError
         If the numbers of candidates differ or an answer has no right candidate.
     """
-    similarity = np.asarray(similarity)
-    right = np.asarray(right, dtype=bool)
-    if similarity.ndim != 2 or right.ndim != 2 or similarity.shape[1] != right.shape[1]:
+    similarity = numbers(similarity, "similarities", ("queries", "candidates"), single=True)
+    right = _marks(right, ("answers", "candidates"))
+    if similarity.shape[1] != right.shape[1]:
         raise InputError(
             "similarity (queries, candidates) and right (answers, candidates) must agree on the "
             f"candidates, got shapes {similarity.shape} and {right.shape}"
@@ -269,7 +270,7 @@ def topk_hits(ranks: AnswerRanks, k: int) -> np.ndarray:
     array of float, shape (n_queries, n_answers)
         In [0, 1]; 0 or 1 where nothing ties.
     """
-    if not 1 <= k <= ranks.n_candidates:
+    if not isinstance(k, int | np.integer) or not 1 <= k <= ranks.n_candidates:
         raise InputError(f"k must lie in [1, {ranks.n_candidates}] (the candidate pool), got {k}")
     places = k - ranks.better
     return np.where(
@@ -353,24 +354,24 @@ def median_rank(similarity: np.ndarray, right: np.ndarray) -> float:
     return float(np.median(expected_rank(_own_ranks(similarity, right))))
 
 
+def _marks(right: np.ndarray, axes: tuple[str, str]) -> np.ndarray:
+    """A table of yes and no, however it is stored."""
+    table = numbers(right, "right candidates", axes)
+    if not np.isin(table, (0, 1)).all():
+        raise InputError("right candidates must be marked by True or False (1 or 0)")
+    return table > 0
+
+
 def _own_ranks(similarity: np.ndarray, right: np.ndarray) -> AnswerRanks:
     """Ranks of each query's own answer only, shape (n_queries,)."""
-    similarity = np.asarray(similarity, dtype=np.float64)
-    right = np.asarray(right)
-    if similarity.ndim != 2 or not similarity.size:
-        raise InputError(
-            f"similarity must be (queries, candidates) and not empty, got shape {similarity.shape}"
-        )
+    similarity = numbers(similarity, "similarities", ("queries", "candidates"))
     n_queries, n_candidates = similarity.shape
-    if right.dtype != bool:
-        if right.shape != (n_queries,):
-            raise InputError(f"{n_queries} queries need as many targets, got shape {right.shape}")
-        if right.min() < 0 or right.max() >= n_candidates:
-            raise InputError(
-                f"a target must lie in [0, {n_candidates - 1}] (the candidate pool), got "
-                f"{right.min()} to {right.max()}"
-            )
-        right = right[:, None] == np.arange(n_candidates)
+    if isinstance(right, np.ndarray) and right.ndim == 2:
+        right = _marks(right, ("queries", "candidates"))
+    else:
+        what = "targets (columns of the candidate pool)"
+        columns = whole_numbers(right, what, length=n_queries, below=n_candidates)
+        right = columns[:, None] == np.arange(n_candidates)
     if right.shape != similarity.shape:
         raise InputError(
             f"right must have the shape of similarity, {similarity.shape}, got {right.shape}"
@@ -401,8 +402,16 @@ def chance_topk(n_candidates: np.ndarray, n_right: np.ndarray, k: int) -> np.nda
     >>> float(chance_topk(10, 1, 5)), round(float(chance_topk(4, 2, 1)), 3)
     (0.5, 0.5)
     """
-    n = np.asarray(n_candidates)
-    c = np.asarray(n_right)
+    n = numbers(n_candidates, "sizes of the pool", ("…",), infinite=False)
+    c = numbers(n_right, "counts of right candidates", ("…",), infinite=False)
+    whole = [isinstance(k, int | np.integer), *((x % 1 == 0).all() for x in (n, c))]
+    if not all(whole):
+        raise InputError(
+            f"chance needs whole numbers, got k = {k}, pools of {n.min():g} to {n.max():g} and "
+            f"{c.min():g} to {c.max():g} right candidates"
+        )
+    if n.shape != c.shape and n.size != 1 and c.size != 1:
+        raise InputError(f"each pool needs one count, got shapes {n.shape} and {c.shape}")
     if k < 1 or (c < 0).any() or (c > n).any():
         raise InputError(
             "chance needs k of at least 1 and no more right candidates than candidates"
@@ -427,9 +436,9 @@ def class_credit(similarity: np.ndarray, share: np.ndarray) -> np.ndarray:
         the true class is the class-level top-1 score; its chance is 1 / n_classes where classes
         have equally many images.
     """
-    similarity = np.asarray(similarity, dtype=np.float64)
-    share = np.asarray(share, dtype=np.float64)
-    if similarity.ndim != 2 or share.ndim != 2 or similarity.shape[1] != len(share):
+    similarity = numbers(similarity, "similarities", ("queries", "candidates"))
+    share = numbers(share, "shares", ("candidates", "classes"), infinite=False)
+    if similarity.shape[1] != len(share):
         raise InputError(
             "similarity (queries, candidates) and share (candidates, classes) must agree on the "
             f"candidates, got shapes {similarity.shape} and {share.shape}"

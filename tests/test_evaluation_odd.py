@@ -1,0 +1,183 @@
+"""Runs that are odd: features that fail or fill memory, classes that are missing, equal references."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import test_evaluation as made
+from eegprompt import registry
+from eegprompt.errors import InputError, SplitError, StorageError
+from eegprompt.evaluation import _feature_file, _features, evaluate
+from eegprompt.evaluation._feature_file import FeatureFile
+from eegprompt.metrics.identification import feature_correlation, two_way_table
+from eegprompt.study import Study
+from eegprompt.types import Fold, Split
+from test_evaluation import find, make_run, make_study
+from test_metrics_identification import by_loops
+
+
+class SpoiledFeatures(made.FakeFeatures):
+    """Layer `early` fails on pictures whose first pixel is (1, 2, 3), or on all."""
+
+    uses = (
+        ("early", "two_way"), ("early", "distance"), ("early", "cosine"),
+        ("early", "distribution"), ("late", "two_way"), ("logits", "inception_score"),
+    )  # fmt: skip
+    everywhere = False
+
+    def __call__(self, images):
+        given = super().__call__(images)
+        bad = (images[:, 0, 0] == (1, 2, 3)).all(axis=1) | self.everywhere
+        given["early"][bad, 3] = np.nan
+        return given
+
+
+def load_spoiled_features():
+    return SpoiledFeatures()
+
+
+@pytest.fixture(autouse=True)
+def _fakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    for group, name in (("text encoder", "FakeTextEncoder"), ("features", "load_fake_features")):
+        monkeypatch.setitem(registry.GROUPS[group], "fake-evaluation", f"test_evaluation:{name}")
+    monkeypatch.setitem(registry.GROUPS["features"], "spoiled", f"{__name__}:load_spoiled_features")
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    return make_study(tmp_path_factory.mktemp("odd") / "study", repetitions=1)
+
+
+def said(run) -> dict[str, list[str]]:
+    return json.loads(run.scores_path.read_text())
+
+
+# -- features in a file ------------------------------------------------------------------------
+def test_features_in_a_file_are_the_double_loop() -> None:
+    rng = np.random.default_rng(0)
+    references, pictures = rng.standard_normal((9, 50)), rng.standard_normal((7, 50))
+    sides = []
+    for rows in (references, pictures):
+        rows[:] = rows.astype(np.float32)
+        side = FeatureFile(rows.shape)
+        for i in reversed(range(len(rows))):
+            side[i] = rows[i]
+        np.testing.assert_array_equal(side[2:5], rows[2:5].astype(np.float32))
+        np.testing.assert_array_equal(np.asarray(side), rows.astype(np.float32))
+        assert side[4:4].shape == (0, 50) and len(side) == len(rows)
+        sides.append(side)
+    table = two_way_table(*sides, chunk=4)
+    for target in range(9):
+        np.testing.assert_allclose(table[:, target], by_loops(references, pictures, [target] * 7))
+    expected = np.corrcoef(references, pictures)[:9, 9:]
+    np.testing.assert_allclose(feature_correlation(*sides, chunk=2), expected, atol=1e-6)
+
+
+def test_features_that_do_not_fit_in_memory_give_the_same_scores(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "run", study)
+    rows = evaluate(run)
+    monkeypatch.setattr(_features, "_IN_MEMORY", 0)
+    assert evaluate(run) == rows
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Usage:
+        free = 1000
+
+    monkeypatch.setattr(_feature_file.shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(StorageError, match="set TMPDIR"):
+        FeatureFile((100, 100))
+
+
+# -- features that are not finite --------------------------------------------------------------
+def test_pictures_without_features_count_as_wrong_or_are_named(
+    study: Study, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", study, features="spoiled")
+    sound = evaluate(run)
+    paths = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
+    picture = np.asarray(Image.open(paths[0])).copy()
+    picture[0, 0] = (1, 2, 3)
+    Image.fromarray(picture).save(paths[0])
+    rows = evaluate(run)
+    before, after = (find(r, "two_way_early", scope="all", rung="eeg") for r in (sound, rows))
+    assert after["n"] == before["n"] == 12 and after["value"] < before["value"]
+    assert after["value"] <= before["value"] - 0.9 / 12  # that picture was right, and is wrong now
+    for metric in ("early_distance", "early_image_cosine"):
+        assert find(rows, metric, rung="eeg")["n"] == 11
+    assert not [r for r in rows if r["metric"] == "fid" and r["rung"] == "eeg"]
+    assert any("1 of 12 pictures of rung 'eeg'" in note for note in said(run)["notes"])
+    assert any("fid of rung 'eeg'" in m and "not finite" in m for m in said(run)["missing"])
+
+
+def test_references_without_features_cost_that_layer_alone(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SpoiledFeatures, "everywhere", True)
+    run = make_run(tmp_path / "run", study, features="spoiled")
+    rows = evaluate(run)
+    assert not [r for r in rows if r["metric"].startswith(("two_way_early", "early_"))]
+    assert find(rows, "two_way_late", scope="all")["value"] > 0.5
+    assert any("'two_way' on layer 'early': the features of" in m for m in said(run)["missing"])
+
+
+# -- classes and images ------------------------------------------------------------------------
+def with_test(study: Study, path: Path, kept) -> None:
+    """The split with fewer test trials."""
+    fold = study.split("official").folds[0]
+    study.write_split(Split(path.name, (Fold(fold.train, fold.val, fold.test[kept(fold.test)]),)))
+
+
+def test_a_class_without_test_trials_and_more_classes_than_images(
+    study: Study, tmp_path: Path
+) -> None:
+    categories = study.trials["category"].to_numpy()
+    images = study.trials["image_id"].to_numpy()
+    few = {"img1", "img7"}  # two images of two of the four classes
+    assert {categories[images == i][0] for i in few} == {"class0", "class1"}
+    with_test(study, tmp_path / "few", lambda ids: np.isin(images[ids], list(few)))
+    rows = evaluate(make_run(tmp_path / "run", study, split="few"))
+    whole = find(rows, "class_accuracy", head="ensemble", subject=None)
+    macro = find(rows, "class_accuracy_macro")
+    assert (whole["n"], macro["n"]) == (2, 2)
+    assert macro["value"] == pytest.approx(whole["value"])  # one trial of each class that is tested
+    assert not [r for r in rows if r["scope"] == "within-class"]  # one image a class
+    assert find(rows, "two_way_late", rung="eeg")["n"] == 2
+    for row in rows:  # whatever is left has its n, and no interval that promises more than it can
+        assert row["n"] >= 2 and row["value"] is not None
+
+
+def test_equal_references_are_never_each_others_distractors(tmp_path: Path) -> None:
+    import shutil
+
+    study = make_study(tmp_path / "study", classes=2, per_class=4, repetitions=1)
+    folder = study.path / "images"
+    run = make_run(tmp_path / "run", study)
+    shutil.copy(folder / "img1.png", folder / "img3.png")  # two test images of one class
+    rows = evaluate(run)
+    row = find(rows, "two_way_late", scope="within-class", rung="eeg")
+    assert row["n"] == 2  # the class whose only two test images are equal has no distractor left
+
+
+def test_a_test_set_used_for_selection_is_refused() -> None:
+    ids = np.arange(4)
+    with pytest.raises(SplitError, match="val"):
+        Fold(ids, ids + 4, ids + 4)
+
+
+def test_embeddings_of_the_wrong_length_are_refused(study: Study, tmp_path: Path) -> None:
+    from safetensors.numpy import load_file, save_file
+
+    run = make_run(tmp_path / "run", study, rungs=())
+    stored = load_file(run.embeddings_path)
+    stored["test/StoryHint"] = stored["test/StoryHint"][:-1]
+    save_file(stored, run.embeddings_path)
+    with pytest.raises(InputError, match="12 test trials but embeddings of shape"):
+        evaluate(run)
