@@ -125,7 +125,7 @@ def test_decoder_of_tiny_classes_and_constant_features() -> None:
         np.ones((6, 3)), labels, [(np.arange(6), np.arange(6))], np.zeros(6, int)
     )
     assert not len(rows)
-    with pytest.raises(InputError, match="one class a trial"):
+    with pytest.raises(InputError, match="no predictions to score"):
         score_predictions(np.zeros(0, int), np.zeros(0, int))
 
 
