@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field, field_validator
 
-from eegprompt.artifacts import provenance, read_json, read_table, write_json
+from eegprompt.artifacts import provenance, read_json, read_table, sampled_sha256, write_json
 from eegprompt.data.continuous import ContinuousOptions, RecordingsImport
 from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.data.numpy_pickle import checked_array, load_pickled
+from eegprompt.data.official import drawn_groups, write_train_test
 from eegprompt.data.recordings import Recording, open_recording
 from eegprompt.data.stimuli import find_pictures
 from eegprompt.data.trial_files import (
@@ -34,15 +35,12 @@ from eegprompt.data.trial_files import (
     TrialFileOptions,
     checked_channels,
     clock_of,
-    drawn_groups,
-    file_key,
     key_of,
-    one_folder,
+    one_source,
     picture_rows,
     repeated_files,
     subject_folders,
     trial_blocks,
-    write_official_split,
 )
 from eegprompt.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.study import Study, StudyWriter
@@ -187,7 +185,7 @@ class AlljoinedReader:
             If a file is not what it should be.
         """
         opts = AlljoinedOptions.parse(options)
-        root = one_folder(source, self.name)
+        root = one_source(source, self.name)
         layout, place = _layout(root, opts.layout)
         if opts.stimuli is not None and not opts.stimuli.is_dir():
             raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
@@ -604,7 +602,7 @@ def _read_rows(
     paths = [root] if root.is_file() else sorted(root.glob("**/*.parquet"))
     files = [p for p in paths if re.match(r"(train|test)-", p.name) or root.is_file()]
     files.sort(key=lambda p: p.name.startswith("test"))
-    sources = {p.name: file_key(p) for p in files}
+    sources = {p.name: sampled_sha256(p) for p in files}
     category_of = _category_table(opts.categories) if opts.categories else None
     if category_of is None:
         notes.append(
@@ -745,7 +743,7 @@ def _split(study: Study, opts: AlljoinedOptions, *, by_block: bool) -> None:
         groups, what = np.where(in_train, trials["image_id"].astype(str), ""), "images"
     apart = not set(trials["image_id"][in_train]) & set(trials["image_id"][side == "test"])
     try:
-        write_official_split(
+        write_train_test(
             study,
             side,
             drawn_groups(groups, opts.val, opts.seed),

@@ -24,7 +24,7 @@ from eegprompt.data.recordings import (
     mne_errors,
     recording_from_raw,
 )
-from eegprompt.data.trial_files import one_folder
+from eegprompt.data.trial_files import one_source
 from eegprompt.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
 
@@ -116,7 +116,7 @@ class BidsReader:
             If the dataset cannot be used.
         """
         opts = BidsOptions.parse(options)
-        root = one_folder(source, self.name)
+        root = one_source(source, self.name)
         about = _description(root)
         paths = _recordings(root, opts)
         if opts.stimuli is None and (root / "stimuli").is_dir():

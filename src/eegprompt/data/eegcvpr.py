@@ -34,14 +34,14 @@ from eegprompt.data.eegcvpr_facts import (
     DESIGN_NOTE,
     SFREQ,
     category_of,
-    one_source,
     shared_info,
 )
-from eegprompt.data.official import NumberedSplit, write_official
+from eegprompt.data.official import NumberedSplit, write_numbered
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_pictures
 from eegprompt.data.torch_archive import StoredTensor, open_torch
+from eegprompt.data.trial_files import one_source
 from eegprompt.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
 
@@ -206,7 +206,7 @@ class EegcvprReader:
             writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
             study = Study(writer.folder)
             for split in numbered:
-                write_official(study, split, kept)
+                write_numbered(study, split, kept)
         return Study(out)
 
 

@@ -26,7 +26,6 @@ from eegprompt.data.eegcvpr_facts import (
     CITATION,
     DESIGN_NOTE,
     category_of,
-    one_source,
     shared_info,
 )
 from eegprompt.data.numpy_pickle import checked_array, load_pickled
@@ -34,6 +33,7 @@ from eegprompt.data.official import SIDES, write_sides
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_pixels
+from eegprompt.data.trial_files import one_source
 from eegprompt.errors import RecordingError
 from eegprompt.study import Study, StudyWriter
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from eegprompt.data.montage import EEGCVPR_CHANNELS, STANDARD_MONTAGE, positions_of
-from eegprompt.errors import RecordingError
 
 __all__ = [
     "CITATION",
@@ -15,7 +14,6 @@ __all__ = [
     "SFREQ",
     "category_of",
     "class_names",
-    "one_source",
     "shared_info",
 ]
 
@@ -52,26 +50,6 @@ def class_names() -> dict[str, str]:
 def category_of(synset: str) -> str:
     """Name of a class in words; the synset itself where it is none of the 40."""
     return class_names().get(synset, synset)
-
-
-def one_source(source: Any, kind: str) -> Path:
-    """The one path that was given to a reader.
-
-    Raises
-    ------
-    RecordingError
-        If there are several, or it does not exist.
-    """
-    paths = [source] if isinstance(source, (str, Path)) else list(source)
-    if len(paths) != 1:
-        raise RecordingError(
-            f"the reader '{kind}' reads one file or folder, got {len(paths)}; name the folder that "
-            "holds them, or import them one by one"
-        )
-    path = Path(paths[0])
-    if not path.exists():
-        raise RecordingError(f"{path} does not exist; check the path")
-    return path
 
 
 def shared_info() -> dict[str, Any]:

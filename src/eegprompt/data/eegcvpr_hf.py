@@ -35,13 +35,13 @@ from eegprompt.data.eegcvpr_facts import (
     DESIGN_NOTE,
     SFREQ,
     category_of,
-    one_source,
     shared_info,
 )
 from eegprompt.data.official import SIDES, write_sides
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_picture, add_pixels
+from eegprompt.data.trial_files import one_source
 from eegprompt.errors import EegpromptError, RecordingError
 from eegprompt.study import Study, StudyWriter
 

@@ -1,8 +1,8 @@
-"""Splits that come with a dataset: lists of places, resolved on the list they were written for.
+"""Splits that come with a dataset: lists of places, a folder a side, or a training and a test part.
 
 A place in a list means nothing without the list. Filtering first (by subject, by length) and then
-counting moves every later trial to another side unseen; so places are resolved first, and what was
-filtered out is left out afterwards.
+counting moves every later trial to another side unseen; so places are resolved first, on the list
+they were written for, and what was filtered out is left out afterwards.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 
 from eegprompt.artifacts import sha256_file
-from eegprompt.data.overlap import shared_images
+from eegprompt.data.overlap import has_onsets, picture_keys, shared_images
 from eegprompt.data.splits import check_split
 from eegprompt.data.torch_archive import StoredTensor, open_torch
 from eegprompt.errors import SplitError
 from eegprompt.study import Study
 from eegprompt.types import Fold, Split
 
-__all__ = ["NumberedSplit", "write_official", "write_sides"]
+__all__ = ["NumberedSplit", "drawn_groups", "write_numbered", "write_sides", "write_train_test"]
 
 SIDES = ("train", "val", "test")
 
@@ -132,7 +132,7 @@ def _resolved(entry: Any, key: str, file: Path, listed: np.ndarray) -> dict[str,
     return sides
 
 
-def write_official(study: Study, split: NumberedSplit, kept: np.ndarray) -> Split:
+def write_numbered(study: Study, split: NumberedSplit, kept: np.ndarray) -> Split:
     """Write a dataset's own split into a study of part of its trials.
 
     Parameters
@@ -214,6 +214,95 @@ def write_sides(study: Study, side: Sequence[str], source: str) -> Split:
         "n_trials": study.n_trials,
     }
     return _written(study, "official", [Fold(**found)], how)
+
+
+def drawn_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """Which trials belong to the groups (concepts, images, runs) that a seed draws to validate.
+
+    Parameters
+    ----------
+    groups : array of str, shape (n_trials,)
+        Group of each training trial; empty for trials of other sides, which are never drawn.
+    fraction : float
+        Of the groups; at least one is drawn, and one left.
+    seed : int
+
+    Returns
+    -------
+    array of bool, shape (n_trials,)
+    """
+    names = np.unique(groups[groups != ""])
+    n = min(max(1, round(fraction * len(names))), max(len(names) - 1, 0))
+    return np.isin(groups, np.random.default_rng(seed).permutation(names)[:n]) & (groups != "")
+
+
+def write_train_test(
+    study: Study,
+    partition: np.ndarray,
+    validates: np.ndarray,
+    *,
+    validation: str,
+    images_apart: bool,
+    **how: Any,
+) -> Split:
+    """Write a dataset's own two sides as a split with a validation side taken from training.
+
+    Parameters
+    ----------
+    study : Study
+    partition : array of str, shape (n_trials,)
+        ``"train"``, ``"test"``, or something else for trials on no side.
+    validates : array of bool, shape (n_trials,)
+        Training trials that select; where images are kept apart, training trials of their images
+        are left out.
+    validation : str
+        How they were chosen, for the record.
+    images_apart : bool
+        Claim, and assert, that no image stands on two sides.
+    **how
+        More for the record.
+
+    Returns
+    -------
+    Split
+
+    Raises
+    ------
+    SplitError
+        If a side is empty, or sides share an image or a sample.
+    """
+    in_train = (partition == "train") & ~validates
+    in_val = (partition == "train") & validates
+    left_out = 0
+    if images_apart:
+        image = study.trials["image_id"].map(picture_keys(study)).to_numpy().astype(str)
+        shared = in_train & np.isin(image, np.unique(image[in_val]))
+        left_out = int(shared.sum())
+        in_train &= ~shared
+    test = np.flatnonzero(partition == "test")
+    if not (in_train.any() and in_val.any() and len(test)):
+        raise SplitError(
+            f"the dataset's own split would have {int(in_train.sum())} training, {int(in_val.sum())} "
+            f"validation and {len(test)} test trials; import both of its parts, and more of them"
+        )
+    record: dict[str, Any] = {
+        "kind": "official",
+        **how,
+        "validation": validation,
+        "kept_apart": (["samples"] if has_onsets(study) else [])
+        + (["images"] if images_apart else []),
+        "left_out_for_images": left_out,
+        "folds": ["the dataset's test part"],
+        "n_trials": study.n_trials,
+    }
+    if not has_onsets(study):
+        record["note"] = "onsets are not known, so shared samples could not be looked for"
+    split = Split(
+        "official", (Fold(np.flatnonzero(in_train), np.flatnonzero(in_val), test),), record
+    )
+    check_split(study, split)
+    study.write_split(split)
+    return split
 
 
 def _written(study: Study, name: str, folds: list[Fold], how: dict[str, Any]) -> Split:

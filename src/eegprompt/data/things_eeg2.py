@@ -27,6 +27,7 @@ from pydantic import Field
 from eegprompt.artifacts import provenance, read_json
 from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.data.numpy_pickle import checked_array, load_pickled
+from eegprompt.data.official import drawn_groups, write_train_test
 from eegprompt.data.stimuli import PICTURE_SUFFIXES
 from eegprompt.data.trial_files import (
     DatasetFacts,
@@ -34,14 +35,12 @@ from eegprompt.data.trial_files import (
     TrialFileOptions,
     checked_channels,
     clock_of,
-    drawn_groups,
     key_of,
-    one_folder,
+    one_source,
     picture_rows,
     repeated_files,
     subject_folders,
     trial_blocks,
-    write_official_split,
 )
 from eegprompt.errors import RecordingError
 from eegprompt.study import Study, StudyWriter
@@ -179,7 +178,7 @@ class ThingsEeg2Reader:
         import pandas as pd
 
         opts = ThingsEeg2Options.parse(options)
-        root = one_folder(source, self.name)
+        root = one_source(source, self.name)
         layout = _layout(root, opts.layout)
         files = LAYOUTS[layout]
         folders = subject_folders(root, files[:2], opts.subjects)
@@ -251,7 +250,7 @@ class ThingsEeg2Reader:
             groups, what = trials["category"], "concepts"
             if groups[side == "train"].nunique() < 2:  # nothing to choose among
                 groups, what = trials["image_id"], "images"
-            write_official_split(
+            write_train_test(
                 study,
                 side,
                 drawn_groups(

@@ -17,16 +17,16 @@ from pydantic import Field
 from eegprompt.artifacts import provenance, sha256_file
 from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.data.numpy_pickle import checked_array, load_pickled
+from eegprompt.data.official import write_train_test
 from eegprompt.data.stimuli import category_pictures
 from eegprompt.data.trial_files import (
     DatasetFacts,
     Progress,
     TrialFileOptions,
     key_of,
-    one_folder,
+    one_source,
     picture_rows,
     trial_blocks,
-    write_official_split,
 )
 from eegprompt.errors import RecordingError
 from eegprompt.study import Study, StudyWriter
@@ -124,7 +124,7 @@ class ThoughtVizReader:
         import pandas as pd
 
         opts = ThoughtVizOptions.parse(options)
-        path, kind = _file(one_folder(source, self.name), opts.kind)
+        path, kind = _file(one_source(source, self.name), opts.kind)
         if opts.subjects is not None:
             raise RecordingError(f"{path} does not say whose a trial is; leave 'subjects' out")
         content = load_pickled(path, encoding="latin1")
@@ -177,7 +177,7 @@ class ThoughtVizReader:
             }
             writer.finish(info=info, trials=trials, images=images)
             side = trials["partition"].to_numpy().astype(str)
-            write_official_split(
+            write_train_test(
                 Study(writer.folder),
                 side,
                 _last_of_each(trials["category"].to_numpy().astype(str), side == "train", opts.val),

@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field, field_validator
 
-from eegprompt.artifacts import content_key
+from eegprompt.artifacts import sampled_sha256
 from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.stimuli import add_picture
-from eegprompt.errors import RecordingError, SplitError
-from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.errors import RecordingError
+from eegprompt.study import StudyWriter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,15 +32,12 @@ __all__ = [
     "TrialFileOptions",
     "checked_channels",
     "clock_of",
-    "drawn_groups",
-    "file_key",
     "key_of",
-    "one_folder",
+    "one_source",
     "picture_rows",
     "repeated_files",
     "subject_folders",
     "trial_blocks",
-    "write_official_split",
 ]
 
 Progress = Callable[[int, int, str], None]
@@ -104,8 +100,8 @@ class TrialFileOptions(ReaderOptions):
 
 
 # -- files ---------------------------------------------------------------------------------------
-def one_folder(source: str | Path | Iterable[str | Path], kind: str) -> Path:
-    """The one file or folder that was given.
+def one_source(source: str | Path | Iterable[str | Path], kind: str) -> Path:
+    """The one file or folder that was given to a reader.
 
     Raises
     ------
@@ -115,8 +111,8 @@ def one_folder(source: str | Path | Iterable[str | Path], kind: str) -> Path:
     paths = [source] if isinstance(source, (str, Path)) else list(source)
     if len(paths) != 1:
         raise RecordingError(
-            f"the reader '{kind}' reads one folder (or file), got {len(paths)}; name the folder that "
-            "holds them"
+            f"the reader '{kind}' reads one file or folder, got {len(paths)}; name the folder that "
+            "holds them, or import them one by one"
         )
     path = Path(paths[0])
     if not path.exists():
@@ -184,22 +180,6 @@ def subject_folders(
     return {number: found[number] for number in found if number in asked}
 
 
-def file_key(path: Path, pieces: int = 64, length: int = 1 << 16) -> str:
-    """Key of a large file's content from pieces evenly spread over it, and its size.
-
-    Reading all of many gigabytes to name a source would take longer than importing them.
-    """
-    size = path.stat().st_size
-    with open(path, "rb") as stream:
-        if size <= pieces * length:
-            return content_key(stream.read(), length=32)
-        parts = []
-        for place in np.linspace(0, size - length, pieces).astype(int):
-            stream.seek(int(place))
-            parts.append(stream.read(length))
-    return content_key(size, *parts, length=32)
-
-
 def repeated_files(files: Sequence[Path]) -> dict[str, str]:
     """Keys of files, by path; two that are byte for byte the same are refused.
 
@@ -213,7 +193,7 @@ def repeated_files(files: Sequence[Path]) -> dict[str, str]:
     first: dict[str, Path] = {}
     keys = {}
     for file in files:
-        key = keys[str(file)] = file_key(file)
+        key = keys[str(file)] = sampled_sha256(file)
         twin = first.setdefault(key, file)
         if twin is not file and filecmp.cmp(twin, file, shallow=False):
             raise RecordingError(
@@ -314,7 +294,7 @@ def trial_blocks(
     key: str,
     *,
     average: bool = False,
-    megabytes: float = 32,
+    megabytes: float = 1,
     progress: Progress | None = None,
     label: str = "",
 ) -> Iterator[np.ndarray]:
@@ -418,96 +398,3 @@ def picture_rows(
     for column in ("path", "sha256", "width", "height"):
         images[column] = [row[column] for row in rows]
     return images
-
-
-# -- the dataset's own split ---------------------------------------------------------------------
-def drawn_groups(groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Which trials belong to the groups (concepts, images, runs) that a seed draws to validate.
-
-    Parameters
-    ----------
-    groups : array of str, shape (n_trials,)
-        Group of each training trial; empty for trials of other sides, which are never drawn.
-    fraction : float
-        Of the groups; at least one is drawn, and one left.
-    seed : int
-
-    Returns
-    -------
-    array of bool, shape (n_trials,)
-    """
-    names = np.unique(groups[groups != ""])
-    n = min(max(1, round(fraction * len(names))), max(len(names) - 1, 0))
-    return np.isin(groups, np.random.default_rng(seed).permutation(names)[:n]) & (groups != "")
-
-
-def write_official_split(
-    study: Study,
-    partition: np.ndarray,
-    validates: np.ndarray,
-    *,
-    validation: str,
-    images_apart: bool,
-    **how: Any,
-) -> Split:
-    """Write a dataset's own two sides as a split with a validation side taken from training.
-
-    Parameters
-    ----------
-    study : Study
-    partition : array of str, shape (n_trials,)
-        ``"train"``, ``"test"``, or something else for trials on no side.
-    validates : array of bool, shape (n_trials,)
-        Training trials that select; where images are kept apart, training trials of their images
-        are left out.
-    validation : str
-        How they were chosen, for the record.
-    images_apart : bool
-        Claim, and assert, that no image stands on two sides.
-    **how
-        More for the record.
-
-    Returns
-    -------
-    Split
-
-    Raises
-    ------
-    SplitError
-        If a side is empty, or sides share an image or a sample.
-    """
-    from eegprompt.data.overlap import has_onsets, picture_keys
-    from eegprompt.data.splits import check_split
-
-    in_train = (partition == "train") & ~validates
-    in_val = (partition == "train") & validates
-    left_out = 0
-    if images_apart:
-        image = study.trials["image_id"].map(picture_keys(study)).to_numpy().astype(str)
-        shared = in_train & np.isin(image, np.unique(image[in_val]))
-        left_out = int(shared.sum())
-        in_train &= ~shared
-    test = np.flatnonzero(partition == "test")
-    if not (in_train.any() and in_val.any() and len(test)):
-        raise SplitError(
-            f"the dataset's own split would have {int(in_train.sum())} training, {int(in_val.sum())} "
-            f"validation and {len(test)} test trials; import both of its parts, and more of them"
-        )
-    record: dict[str, Any] = {
-        "kind": "official",
-        **how,
-        "validation": validation,
-        "kept_apart": (["samples"] if has_onsets(study) else [])
-        + (["images"] if images_apart else []),
-        "left_out_for_images": left_out,
-        "folds": ["the dataset's test part"],
-        "n_trials": study.n_trials,
-    }
-    if not has_onsets(study):
-        record["note"] = "onsets are not known, so shared samples could not be looked for"
-    split = Split(
-        "official", (Fold(np.flatnonzero(in_train), np.flatnonzero(in_val), test),), record
-    )
-    check_split(study, split)
-    study.write_split(split)
-    return split
