@@ -22,7 +22,6 @@ L1 = {
     "data",
     "captions",
     "text",
-    "sentences",
     "encoders",
     "objectives",
     "retrieval",

@@ -13,9 +13,9 @@ import tiny_models
 from eegprompt.captioning import review_captions
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
 from eegprompt.protocols import TextEncoder
-from eegprompt.sentences import SentenceEncoder
 from eegprompt.study import Study
 from eegprompt.text import cached_embeddings, load_text_encoder
+from eegprompt.text.sentences import SentenceEncoder
 
 pytest.importorskip("sentence_transformers")
 TEXTS = ["a cat", "a red dog", "hello, there", "a", "zebra 0123456789 " * 2, "a cat"]

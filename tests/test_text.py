@@ -15,8 +15,9 @@ from eegprompt.builtin_models import clip_folder
 from eegprompt.errors import InputError, ModelLoadError, UnknownNameError
 from eegprompt.pretrained import load_errors
 from eegprompt.protocols import TextEncoder
-from eegprompt.text import ClipTextEncoder, builtin_text_encoder, cached_embeddings
+from eegprompt.text import cached_embeddings
 from eegprompt.text import load_text_encoder as load
+from eegprompt.text.clip import ClipTextEncoder, builtin_text_encoder
 
 TEXTS = ["a cat", "a red dog", "hello, there", "a", "zebra - in 0123456789 " * 2, "a cat"]
 
@@ -143,7 +144,7 @@ def test_another_revision_never_meets_old_vectors(tmp_path):
 
 
 def test_an_interruption_loses_at_most_one_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("eegprompt.text._BLOCK", 2)
+    monkeypatch.setattr("eegprompt.text.cache._BLOCK", 2)
     texts = list("abcdef")
     with pytest.raises(KeyboardInterrupt):
         cached_embeddings(Counting(fail_at=5), texts, tmp_path)

@@ -156,7 +156,7 @@ def save_study(
     import pandas as pd
 
     from eegprompt.study import Study, StudyWriter
-    from eegprompt.text import ClipTextEncoder
+    from eegprompt.text.clip import ClipTextEncoder
     from eegprompt.types import Fold, Split
 
     rng = np.random.default_rng(seed)

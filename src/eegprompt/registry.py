@@ -33,9 +33,9 @@ GROUPS: dict[str, dict[str, str]] = {
         "rules": "eegprompt.captions.rules:RulesCaptioner",
     },
     "text encoder": {
-        "builtin": "eegprompt.text:builtin_text_encoder",
-        "clip": "eegprompt.text:ClipTextEncoder",
-        "sentence-transformers": "eegprompt.sentences:SentenceEncoder",
+        "builtin": "eegprompt.text.clip:builtin_text_encoder",
+        "clip": "eegprompt.text.clip:ClipTextEncoder",
+        "sentence-transformers": "eegprompt.text.sentences:SentenceEncoder",
         "images": "eegprompt.image_targets:ImageTargets",
     },
     "encoder": {

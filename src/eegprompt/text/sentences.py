@@ -1,13 +1,11 @@
 """Text encoders of the package sentence-transformers, by name: captions embedded by their meaning.
 
 A CLIP places a text near the pictures it fits; a sentence encoder places it near the texts that say
-the same. As in :mod:`eegprompt.text`, a text's vector does not depend on its neighbors: texts of
-one length in tokens are embedded together, in batches that are filled up to one size.
+the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,16 @@ import numpy as np
 
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
 from eegprompt.pretrained import choose_device, fetch, load_errors, locate, quiet
+from eegprompt.text.batches import BatchedTextEncoder
 
 __all__ = ["SentenceEncoder"]
 
 _WHAT = "text encoder"
-_ROWS = 32  # texts in every batch
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _NO_LIMIT = 100_000  # tokens; of models that state none
 
 
-class SentenceEncoder:
+class SentenceEncoder(BatchedTextEncoder):
     """A model of sentence-transformers, by folder or by name on huggingface.co.
 
     Parameters
@@ -90,82 +88,22 @@ class SentenceEncoder:
             # float32 whatever the file holds: half precision on a CPU is slow and coarse.
             self._network = self._network.to(dtype=torch.float32).eval()
         self.max_tokens = int(getattr(self._network, "max_seq_length", None) or _NO_LIMIT)
-        self.n_dims = int(self._batch(["a"]).shape[1])
+        self.n_dims = self._find_n_dims()
 
     def __repr__(self) -> str:
         return f"SentenceEncoder('{self.name}', {self.n_dims} dimensions, {self._device})"
 
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens, begin and end marks included."""
-        return self._lengths([text])[0]
-
-    def embed(
-        self, texts: Sequence[str], *, progress: Callable[[int, int, str], None] | None = None
-    ) -> np.ndarray:
-        """Embed texts.
-
-        Parameters
-        ----------
-        texts : sequence of str
-            Each within :attr:`max_tokens`.
-        progress : callable, optional
-            Called with (done, total, label).
-
-        Returns
-        -------
-        array of float32, shape (n_texts, n_dims)
-            Rows of unit length; equal texts have equal rows.
-
-        Raises
-        ------
-        InputError
-            If a text is empty or too long.
-        ModelLoadError
-            If the model gives a value that is not finite.
-        """
-        texts = list(texts)
-        for text in texts:
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(f"only text that is not empty can be embedded, got {text!r}")
-        result = np.zeros((len(texts), self.n_dims), dtype=np.float32)
-        if not texts:
-            return result
-        unique, inverse = np.unique(np.array(texts, dtype=object), return_inverse=True)
-        lengths = np.array(self._lengths(list(unique)))
-        if lengths.max() > self.max_tokens:
-            long = int(lengths.argmax())
-            raise InputError(
-                f"the text '{unique[long][:60]}...' has {lengths[long]} tokens, but {self.name} "
-                f"reads {self.max_tokens}; shorten it (nothing is cut silently)"
-            )
-        rows = np.zeros((len(unique), self.n_dims), dtype=np.float32)
-        done = 0
-        for length in np.unique(lengths):
-            members = np.flatnonzero(lengths == length)
-            for start in range(0, len(members), _ROWS):
-                part = members[start : start + _ROWS]
-                rows[part] = self._batch([unique[i] for i in part])
-                done += len(part)
-                if progress is not None:
-                    progress(done, len(unique), "embedding captions")
-        if not np.isfinite(rows).all():
-            raise ModelLoadError(
-                f"{self.name} gives values that are not finite; its file is damaged"
-            )
-        return rows[inverse]
-
-    def _lengths(self, texts: list[str]) -> list[int]:
+    def _tokenize(self, texts: list[str]) -> list[list[int]]:
         tokenizer: Any = self._network.tokenizer
         if not callable(tokenizer):  # models without attention bring a bare tokenizer
-            return [len(tokenizer.encode(text).ids) for text in texts]
+            return [list(tokenizer.encode(text).ids) for text in texts]
         with quiet():  # it would warn about long texts; they are refused or counted on purpose
-            return [len(ids) for ids in tokenizer(texts, truncation=False)["input_ids"]]
+            return list(tokenizer(texts, truncation=False)["input_ids"])
 
-    def _batch(self, texts: list[str]) -> np.ndarray:
-        filled = [*texts, *[texts[0]] * (_ROWS - len(texts))]
+    def _embed_batch(self, texts: list[str], tokens: list[list[int]]) -> np.ndarray:
         rows = self._network.encode(
-            filled, batch_size=_ROWS, convert_to_numpy=True, show_progress_bar=False
+            texts, batch_size=len(texts), convert_to_numpy=True, show_progress_bar=False
         )
-        out = np.asarray(rows[: len(texts)], dtype=np.float64)
+        out = np.asarray(rows, dtype=np.float64)
         with np.errstate(invalid="ignore", divide="ignore"):
             return (out / np.linalg.norm(out, axis=1, keepdims=True)).astype(np.float32)
