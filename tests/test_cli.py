@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from eegprompt.artifacts import write_json
 from eegprompt.cli.app import app
-from eegprompt.errors import MissingDependencyError, TrainingError, UnknownNameError
+from eegprompt.errors import MissingDependencyError, TrainingError
 from eegprompt.experiment import load_config
 from eegprompt.run import Run, fold_runs
 from eegprompt.study import Study
@@ -235,6 +235,10 @@ def test_simulate_hands_over_only_what_was_given(cli, fakes, small_study, tmp_pa
 
 class _Options(BaseModel):
     notch: float = Field(50.0, description="line frequency")
+    marker: str | None = None
+    events: dict[str, str] | Path | None = None
+    bandpass: tuple[float, float] | None = None
+    baseline: tuple[float, float] | None = None
 
 
 class _Reader:
@@ -244,8 +248,6 @@ class _Reader:
     study: Path
 
     def read(self, source, out, *, progress=None, **options):
-        if "notsch" in options:
-            raise UnknownNameError("option", "notsch", ["notch"])
         self.calls.append((source, out, options))
         return Study(self.study)
 
@@ -297,7 +299,11 @@ def test_events_are_a_table_or_a_list(cli, reader, tmp_path, text, arrives):
     ("words", "says"),
     [
         (["--event", "1=a", "--events", "x.csv"], "exclude one another"),
-        (["-o", "notsch=50"], "did you mean 'notch'"),
+        (["-o", "notsch=50"], "unknown option '-o notsch'; did you mean '-o notch=...'?"),
+        (
+            ["--tmin", "0"],
+            "reader 'fake': unknown option '--tmin'. Allowed: -o notch=..., --marker",
+        ),
         (["-o", "notch"], "key=value"),
         (["--event", "house"], "CODE=CATEGORY"),
         (["--event", "1=a", "--event", "1=b"], "code 1 twice"),
@@ -315,7 +321,8 @@ def test_import_names_what_is_wrong_with_an_option(cli, reader, tmp_path, words,
 def test_import_lists_the_options_of_a_reader_and_asks_for_what_is_missing(cli, reader):
     answer = cli("import", "fake", "--options")
     assert answer.exit_code == 0
-    assert re.search(r"notch\s+50\.0\s+line frequency", answer.stdout)
+    assert re.search(r"(?m)^ -o notch=\.\.\.\s+50\.0\s+line frequency", answer.stdout)
+    assert re.search(r"(?m)^ --marker", answer.stdout)
     answer = cli("import", "fake", "a.csv")
     assert answer.exit_code == 2
     assert "--out" in answer.stderr

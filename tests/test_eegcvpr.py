@@ -204,7 +204,8 @@ def test_filters_come_after_the_split(release: Path, tmp_path: Path, study: Stud
 def test_a_split_of_one_subject_says_whose(release: Path, tmp_path: Path) -> None:
     unsaid = read(release, tmp_path / "a", samples=(20, 30))
     assert unsaid.split_names() == ["official"]
-    assert any("single_subject" in note for note in unsaid.info["notes"])
+    assert any("option 'single_subject'" in note for note in unsaid.info["notes"])
+    assert any(note.startswith("not verified: ") for note in unsaid.info["notes"])
     with pytest.raises(InputError, match="does not say whose"):
         read(release, tmp_path / "b", splits=release / "block_splits_by_image_single.pth")
 

@@ -49,6 +49,7 @@ def test_every_trial_and_picture_is_as_it_was(
         assert np.array_equal(study.load_images([name])[0], pixels[:, :, ::-1])
     assert study.design == "block" and study.split("official").how["kept_apart"] == ["images"]
     assert set(study.images["category"]) == {"sorrel", "parachute", "iron", "anemone fish"}
+    assert "not verified: how many trials each side holds" in study.info["notes"]
 
 
 def change(release: Path, folder: Path, place: int = 0, **parts: Any) -> Path:
@@ -98,6 +99,8 @@ def test_bad_folders_are_refused(release: Path, tmp_path: Path) -> None:
         read(tmp_path / "nowhere", out)
     with pytest.raises(RecordingError, match="should hold the folders train, val, test"):
         read(tmp_path, out)
+    with pytest.raises(RecordingError, match="name the folder above it"):
+        read(release / "train", out)
     file = change(release, tmp_path / "in")
     with pytest.raises(RecordingError, match="is a file"):
         read(file, out)
@@ -108,7 +111,7 @@ def test_bad_folders_are_refused(release: Path, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=file.name):
         read(tmp_path / "in", out)
     with pytest.raises(RecordingError, match="no trial is left"):
-        read(release, out, subjects=[9])
+        read(release, out, subjects=9)
     assert not out.exists()
 
 

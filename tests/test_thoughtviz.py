@@ -77,11 +77,21 @@ def test_bad_input(tmp_path):
             read(path, tmp_path / "study")
         assert str(path) in str(refused.value)
         assert not (tmp_path / "study").exists() and not canary.exists()
-    with pytest.raises(RecordingError, match="'kind'"):
+    with pytest.raises(RecordingError, match="'kind=image'"):
         path.rename(tmp_path / "data.pkl")
         read(tmp_path / "data.pkl", tmp_path / "study")
-    with pytest.raises(RecordingError, match=r"should hold one data\.pkl"):
+    with pytest.raises(RecordingError, match=r"holds no data\.pkl"):
         read(tmp_path / "eeg", tmp_path / "study")
+
+
+def test_the_whole_repository_will_do_with_a_kind(tmp_path):
+    for kind in ("char", "digit"):
+        tiny.write_thoughtviz(tmp_path / "ThoughtViz" / "data" / "eeg", kind, n=2)
+    with pytest.raises(RecordingError, match=r"of each of char, digit, .* with 'kind=image'"):
+        read(tmp_path / "ThoughtViz", tmp_path / "study")
+    study = read(tmp_path / "ThoughtViz", tmp_path / "study", kind="digit")
+    assert study.name == "thoughtviz-digit"
+    assert any("'stimuli'" in note for note in study.info["notes"])
 
 
 def test_damaged_files_raise_only_our_errors(tmp_path):

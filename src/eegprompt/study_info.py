@@ -15,7 +15,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["cap_coordinates", "draw_study", "evoked", "study_figure", "study_info"]
+__all__ = [
+    "cap_coordinates",
+    "draw_study",
+    "evoked",
+    "step_in_words",
+    "study_figure",
+    "study_info",
+]
 
 # Middle of the sphere on which the electrodes of MNE's templates lie, in head coordinates (m): the
 # origin of these coordinates is lower, between the ears.
@@ -50,7 +57,7 @@ def study_info(study: Study) -> dict[str, Any]:
     without_position = [
         name for name, where in zip(study.ch_names, study.positions) if not np.isfinite(where).all()
     ]
-    steps = [_step_in_words(step) for step in info.get("steps", [])]
+    steps = [step_in_words(step) for step in info.get("steps", [])]
     facts: dict[str, Any] = {
         "name": study.name,
         "path": str(study.path),
@@ -101,11 +108,26 @@ def _filters(steps: list[dict[str, Any]]) -> str:
     return ", ".join(words) or "none on record"
 
 
-def _step_in_words(step: dict[str, Any]) -> str:
+def step_in_words(step: dict[str, Any]) -> str:
+    """One step of a study's processing in words; what is not known of it is left out.
+
+    Examples
+    --------
+    >>> step_in_words({"name": "crop", "tmin": 0.02, "tmax": None, "lengths_kept": [450, 600]})
+    'crop (tmin 0.02, lengths kept 450, 600)'
+    """
     details = ", ".join(
-        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in step.items() if k != "name"
+        f"{k.replace('_', ' ')} {_value_in_words(v)}"
+        for k, v in step.items()
+        if k != "name" and v is not None
     )
     return f"{step.get('name', '?')} ({details})" if details else str(step.get("name", "?"))
+
+
+def _value_in_words(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_value_in_words, value)) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _split_in_words(study: Study, name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -88,7 +89,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", pad_edge=False)
     for index, name in enumerate(columns):
         cells = [row[index] for row in rows]
-        numbers = bool(cells) and all(cell[:1] in "0123456789.-−–<≤ " for cell in cells)
+        numbers = bool(cells) and all(re.match(r"[-−–.<≤ ]*(\d|$)", cell) for cell in cells)
         table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*[Text(cell) for cell in row])

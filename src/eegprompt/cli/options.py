@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
@@ -39,13 +40,17 @@ Settings = Annotated[
 def plain(text: str) -> Any:
     """Read one value as YAML does: 3 is a number, true a truth value, 1,30 a list of numbers.
 
+    What begins with a zero is a name: subject 01 is not subject 1.
+
     Examples
     --------
-    >>> plain("3"), plain("true"), plain("face"), plain("1,30")
-    (3, True, 'face', [1, 30])
+    >>> plain("3"), plain("true"), plain("face"), plain("1,30"), plain("01"), plain("01,02")
+    (3, True, 'face', [1, 30], '01', '01,02')
     """
     import yaml
 
+    if any(re.fullmatch(r"0\d+", part.strip()) for part in text.split(",")):
+        return text
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:

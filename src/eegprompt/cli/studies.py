@@ -16,7 +16,7 @@ from eegprompt.cli.options import (
     numbers,
     pairs,
 )
-from eegprompt.errors import EegpromptError, InputError
+from eegprompt.errors import EegpromptError, InputError, UnknownNameError
 from eegprompt.registry import names
 
 __all__ = ["register"]
@@ -196,7 +196,9 @@ def import_(
         design=design,
         overwrite=overwrite or None,
     )
-    given |= pairs(option)
+    others = pairs(option)
+    _check_known(reader, given, others)
+    given |= others
     with console.step("import") as progress:
         try:
             study = reader.read(sources, out, progress=progress, **given)
@@ -232,11 +234,13 @@ def info(
         return
     shown: dict[str, str] = {}
     for name, value in facts.items():
-        name = name.replace("_", " ")
-        if name in ("notes", "steps") and len(value) > 1:  # sentences: one a line
-            shown |= {f"{name} {i}": _words(v) for i, v in enumerate(value, start=1)}
+        label = _LABELS.get(name, name.replace("_", " "))
+        if name == "trial_s":
+            shown[label] = f"{value[0]:.4g} to {value[1]:.4g}"
+        elif name in ("notes", "steps") and len(value) > 1:  # sentences: one a line
+            shown |= {f"{label} {i}": _words(v) for i, v in enumerate(value, start=1)}
         else:
-            shown[name] = _words(value)
+            shown[label] = _words(value)
     console.print_facts(shown)
 
 
@@ -306,11 +310,23 @@ def _list_options(reader: Any) -> None:
     console.print_table(
         ("option", "default", "what it is"),
         [
-            (name, "" if field.default is None else str(field.default), field.description or "")
+            (
+                _typed(name),
+                _default(field.default),
+                field.description or "",
+            )
             for name, field in model.model_fields.items()
         ],
     )
 
+
+# What `info` calls a fact where its name as JSON does not read well.
+_LABELS = {
+    "n_classes": "number of classes",
+    "sampling_rate_hz": "sampling rate (Hz)",
+    "trial_s": "trial (s from onset)",
+    "megabytes": "size (MB)",
+}
 
 # Options of readers that have a flag of their own; what is not here is given with -o.
 _FLAGS = (
@@ -318,6 +334,34 @@ _FLAGS = (
     *("bandpass", "tmin", "tmax", "baseline", "reject", "stimuli", "design", "overwrite"),
     "allow_missing_images",
 )
+
+
+def _default(value: Any) -> str:
+    """An option's default as it would be typed; nothing where there is none."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value) if value else ""
+
+
+def _typed(name: str, value: str = "...") -> str:
+    """How an option of a reader is typed.
+
+    Examples
+    --------
+    >>> _typed("events_table"), _typed("sfreq"), _typed("sfreq", "250")
+    ('--events-table', '-o sfreq=...', '-o sfreq=250')
+    """
+    return f"--{name.replace('_', '-')}" if name in _FLAGS else f"-o {name}={value}"
+
+
+def _check_known(reader: Any, flags: dict[str, Any], others: dict[str, Any]) -> None:
+    """Refuse an option that the reader does not have, as it was typed, with those it has."""
+    fields = getattr(getattr(reader, "options", None), "model_fields", None)
+    for name in () if fields is None else (*flags, *others):
+        if name not in fields:
+            word = f"--{name.replace('_', '-')}" if name in flags else f"-o {name}"
+            unknown = UnknownNameError("option", word, map(_typed, fields))
+            raise InputError(f"reader '{reader.name}': {unknown}")
 
 
 def _as_typed(message: str, reader: Any) -> str:
@@ -330,21 +374,22 @@ def _as_typed(message: str, reader: Any) -> str:
     ...         model_fields = {"events_table": None, "sfreq": None}
     >>> _as_typed("give 'events_table' or 'sfreq', not 'Oz'", Reader)
     "give --events-table or -o sfreq=..., not 'Oz'"
-    >>> _as_typed("pass 'sfreq=250'", Reader)
-    'pass -o sfreq=250'
+    >>> _as_typed("pass 'sfreq=250', or 'sfreq.a b=PATH'", Reader)
+    'pass -o sfreq=250, or -o "sfreq.a b=PATH"'
     """
     fields = getattr(getattr(reader, "options", None), "model_fields", {})
 
     def typed(found: re.Match[str]) -> str:
-        name, value = found.groups()
+        name, inner, value = found.groups()
         if name not in fields:
             return found.group(0)
-        if name in _FLAGS:
-            return f"--{name.replace('_', '-')}" + (f" {value}" if value else "")
-        return f"-o {name}={value or '...'}"
+        if inner:  # one entry of a group
+            word = f"{name}{inner}={value}"
+            return f'-o "{word}"' if " " in word else f"-o {word}"
+        return _typed(name, value or "...") + (f" {value}" if value and name in _FLAGS else "")
 
     # A suggestion repeats a name in the place of the one that was typed.
-    return re.sub(r"(?<!did you mean )'(\w+)(?:=(\w+))?'", typed, message)
+    return re.sub(r"(?<!did you mean )'(\w+)(?:(\.[^'=]+)?=([^']*))?'", typed, message)
 
 
 def _events(words: list[str]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from eegprompt.artifacts import provenance, read_json, read_table, sampled_sha256, write_json
 from eegprompt.data.continuous import ContinuousOptions, RecordingsImport
@@ -28,7 +28,7 @@ from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.data.numpy_pickle import checked_array, load_pickled
 from eegprompt.data.official import drawn_groups, write_train_test
 from eegprompt.data.recordings import Recording, open_recording
-from eegprompt.data.stimuli import find_pictures
+from eegprompt.data.stimuli import check_stimuli, find_pictures
 from eegprompt.data.trial_files import (
     DatasetFacts,
     Progress,
@@ -129,13 +129,6 @@ class AlljoinedOptions(TrialFileOptions):
     val: float = Field(0.1, gt=0, lt=0.9, description="training blocks that validate, a fraction")
     seed: int = Field(0, description="draws the blocks that validate")
 
-    @field_validator("channels", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
-
 
 class AlljoinedReader:
     """Imports Alljoined-1.6M, preprocessed or raw, or the rows of Alljoined1.
@@ -187,8 +180,7 @@ class AlljoinedReader:
         opts = AlljoinedOptions.parse(options)
         root = one_source(source, self.name)
         layout, place = _layout(root, opts.layout)
-        if opts.stimuli is not None and not opts.stimuli.is_dir():
-            raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
+        check_stimuli(opts.stimuli)
         steps = ("notch", "bandpass", "reference", "resample", "baseline", "reject")
         asked = [s for s in steps if getattr(opts, s)]
         if asked and layout != "raw":
@@ -606,8 +598,8 @@ def _read_rows(
     category_of = _category_table(opts.categories) if opts.categories else None
     if category_of is None:
         notes.append(
-            "the rows do not say an image's category, so that all are 'unknown'; give a CSV with "
-            "'image' (the 73k_id) and 'category' with 'categories'"
+            "the rows do not say an image's category, so that all are 'unknown'; a CSV with the "
+            "columns image (the 73k_id) and category would say it (the reader's option 'categories')"
         )
     shape: tuple[int, int] | None = None
     rows: list[dict[str, Any]] = []

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from eegprompt.artifacts import read_json
 from eegprompt.data.continuous import ContinuousOptions, Progress, RecordingsImport
@@ -24,6 +24,7 @@ from eegprompt.data.recordings import (
     mne_errors,
     recording_from_raw,
 )
+from eegprompt.data.stimuli import check_stimuli
 from eegprompt.data.trial_files import one_source
 from eegprompt.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
@@ -49,13 +50,6 @@ class BidsOptions(ContinuousOptions):
     stimuli: Path | None = Field(
         None, description="folder of the pictures; default the dataset's own 'stimuli'"
     )
-
-    @field_validator("subjects", "sessions", "tasks", mode="before")
-    @classmethod
-    def _several(cls, value: Any) -> Any:
-        if isinstance(value, (str, int)):
-            value = str(value).split(",")
-        return tuple(str(v).strip() for v in value) if value is not None else None
 
     @model_validator(mode="before")
     @classmethod
@@ -121,8 +115,7 @@ class BidsReader:
         paths = _recordings(root, opts)
         if opts.stimuli is None and (root / "stimuli").is_dir():
             opts = opts.model_copy(update={"stimuli": root / "stimuli"})
-        if opts.stimuli is not None and not opts.stimuli.is_dir():
-            raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
+        check_stimuli(opts.stimuli)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             job = _BidsImport(opts, read_codes(opts.events), writer, several=len(paths) > 1)
             job.source = f"BIDS dataset {about.get('Name', root.resolve().name)}"

@@ -47,6 +47,7 @@ from eegprompt.data.stimuli import (
     add_picture,
     category_folders,
     category_pictures,
+    check_stimuli,
     find_pictures,
     image_ids_of,
 )
@@ -136,27 +137,10 @@ class ContinuousOptions(ReaderOptions):
     images: dict[str, Path] = Field({}, description="category -> its picture, or folder of them")
     allow_missing_images: bool = Field(False, description="go on without pictures not found")
 
-    @field_validator("events", "rename", "images", mode="before")
-    @classmethod
-    def _text_keys(cls, value: Any) -> Any:
-        return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
-
-    @field_validator("channels", "exclude", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
-
     @field_validator("montage", mode="before")
     @classmethod
     def _no_montage(cls, value: Any) -> Any:
         return None if value in ("none", "") else value
-
-    @field_validator("notch", mode="before")
-    @classmethod
-    def _one_frequency(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, (int, float)) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -394,8 +378,7 @@ def _as_regex(pattern: str) -> re.Pattern[str]:
 
 def _check_pictures_early(opts: ContinuousOptions, codes: Mapping[str, Code] | None) -> None:
     """Find a wrong stimulus folder before the recordings are read, which may take minutes."""
-    if opts.stimuli is not None and not opts.stimuli.is_dir():
-        raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
+    check_stimuli(opts.stimuli)
     if codes and opts.events_table is None and not any(c.image for c in codes.values()):
         categories = sorted({str(c.category) for c in codes.values()})
         if opts.stimuli is not None:
@@ -753,7 +736,9 @@ class RecordingsImport:
             if missing:
                 self.notes.append(f"{len(missing)} images have no picture: {missing[:10]}")
         else:
-            self.notes.append("no stimulus folder was given; the images have no pictures")
+            self.notes.append(
+                "no image has its picture: the reader's option 'stimuli' says in which folder they lie"
+            )
         categories = trials.groupby("image")["category"].agg(
             lambda c: sorted({str(v) for v in c if v is not None})
         )

@@ -20,7 +20,7 @@ order of ``image_order.txt``; what the four sessions were. Each class was one bl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -32,6 +32,7 @@ from eegprompt.artifacts import provenance, sampled_sha256
 from eegprompt.data.eegcvpr_facts import (
     CITATION,
     DESIGN_NOTE,
+    LICENSE,
     SFREQ,
     category_of,
     shared_info,
@@ -39,9 +40,9 @@ from eegprompt.data.eegcvpr_facts import (
 from eegprompt.data.official import NumberedSplit, write_numbered
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
-from eegprompt.data.stimuli import add_pictures
+from eegprompt.data.stimuli import add_pictures, check_stimuli
 from eegprompt.data.torch_archive import StoredTensor, open_torch
-from eegprompt.data.trial_files import one_source
+from eegprompt.data.trial_files import BLOCK_BYTES, DatasetFacts, Progress, one_source
 from eegprompt.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
 
@@ -50,8 +51,20 @@ if TYPE_CHECKING:
 
 __all__ = ["EegcvprOptions", "EegcvprReader"]
 
-Progress = Callable[[int, int, str], None]
 
+FACTS = DatasetFacts(
+    title="EEGCVPR",
+    citation=CITATION,
+    license=LICENSE,
+    url="https://github.com/perceivelab/eeg_visual_classification",
+    expected="11,964 or 11,965 trials of 6 people, 128 channels, 40 classes, 1,996 images",
+    unverified=(
+        "that the first sample is the onset of the picture",
+        "the unit and the reference of the raw signal",
+        "on which trials the source standardized",
+        "that every subject saw the pictures in the same order",
+    ),
+)
 # Variant -> file, and the pass band in Hz where it was filtered.
 VARIANTS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "5-95": ("eeg_5_95_std.pth", (5.0, 95.0)),
@@ -62,7 +75,6 @@ VARIANTS: dict[str, tuple[str, tuple[float, float] | None]] = {
 N_CHANS = 128
 N_TRIALS = (11964, 11965)
 N_SUBJECTS = 6
-BATCH = 64  # trials written at a time
 _PER_TRIAL = ("eeg", "image", "label", "subject")
 
 
@@ -101,15 +113,8 @@ class EegcvprOptions(ReaderOptions):
 
     @field_validator("splits", mode="before")
     @classmethod
-    def _as_paths(cls, value: Any) -> Any:
-        if isinstance(value, (str, Path)):
-            return () if str(value) == "none" else (value,)
-        return value
-
-    @field_validator("subjects", mode="before")
-    @classmethod
-    def _as_numbers(cls, value: Any) -> Any:
-        return (value,) if isinstance(value, int) else value
+    def _none_is_none(cls, value: Any) -> Any:
+        return () if value == ("none",) else value
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -184,8 +189,7 @@ class EegcvprReader:
         numbered = _splits(opts, content, beside, notes)
         order_file = opts.image_order or beside / "image_order.txt"
         order = _image_order(order_file, content) if opts.image_order or order_file.exists() else {}
-        if opts.stimuli is not None and not opts.stimuli.is_dir():
-            raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
+        check_stimuli(opts.stimuli)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             kept = _copy(content, opts, writer, notes, progress)
             trials = _trials(content, kept, order)
@@ -200,7 +204,8 @@ class EegcvprReader:
                 )
             else:
                 notes.append(
-                    "the file does not say when a trial was recorded; with 'image_order' it would"
+                    "the file does not say when a trial was recorded; the list of pictures in order of "
+                    "showing would (the reader's option 'image_order')"
                 )
             info = _info(content, opts, variant, kept, notes)
             writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
@@ -403,7 +408,8 @@ def _copy(
         )
     repeats = Repeats(opts.duplicates, lambda p: content.eeg[p].numpy(), lambda p: f"dataset[{p}]")
     scaled = content.means is not None and opts.standardize == "file"
-    block = np.empty((BATCH, N_CHANS, stop - first), np.float32)
+    batch = max(1, BLOCK_BYTES // (4 * N_CHANS * (stop - first)))
+    block = np.empty((batch, N_CHANS, stop - first), np.float32)
     kept: list[int] = []
     filled = 0
     for n, place in enumerate(places):
@@ -423,7 +429,7 @@ def _copy(
             )
         kept.append(int(place))
         filled += 1
-        if filled == BATCH:
+        if filled == batch:
             writer.append(block)
             filled = 0
             if progress is not None:
@@ -536,25 +542,11 @@ def _info(
     return {
         **shared_info(),
         "name": opts.name or f"eegcvpr-{variant}",
-        "source": f"EEGCVPR, {content.file.name}",
-        "citation": CITATION,
+        **FACTS.info(),
         "tmin": first / SFREQ,
         "unit": "a.u.",
         "steps": steps,
-        "notes": list(notes),
-        "expected": {
-            "trials": list(N_TRIALS),
-            "subjects": N_SUBJECTS,
-            "channels": N_CHANS,
-            "classes": 40,
-            "images": 1996,
-        },
-        "not_verified": [
-            "that the first sample is the onset of the picture",
-            "the unit and the reference of the raw signal",
-            "on which trials the source standardized",
-            "that every subject saw the pictures in the same order",
-        ],
+        "notes": [*notes, *FACTS.notes()],
         "provenance": provenance(
             reader="eegcvpr",
             options=opts.model_dump(mode="json"),
@@ -591,8 +583,8 @@ def _splits(
                     "'single_subject'"
                 )
             notes.append(
-                f"{file.name} was not read: it numbers the trials of one subject; say whose with "
-                "'single_subject'"
+                f"{file.name} was not read: it numbers the trials of one subject, and the import was "
+                "not told whose (the reader's option 'single_subject')"
             )
             continue
         listed = np.flatnonzero(content.subject == subject) if single else np.arange(len(content))

@@ -13,7 +13,7 @@ EEGCVPR's own files, its source calls it raw); which number each class has. Each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from eegprompt.artifacts import content_key, provenance
 from eegprompt.data.eegcvpr_facts import (
     CITATION,
     DESIGN_NOTE,
+    LICENSE,
     category_of,
     shared_info,
 )
@@ -33,18 +34,28 @@ from eegprompt.data.official import SIDES, write_sides
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_pixels
-from eegprompt.data.trial_files import one_source
+from eegprompt.data.trial_files import BLOCK_BYTES, DatasetFacts, Progress, one_source
 from eegprompt.errors import RecordingError
 from eegprompt.study import Study, StudyWriter
 
 __all__ = ["Eegcvpr40Options", "Eegcvpr40Reader"]
 
-Progress = Callable[[int, int, str], None]
 N_CHANS, N_TIMES = 128, 440
-BATCH = 64  # trials written at a time
-SINGH = (
-    "Singh, Dalal, Vashishtha, Miyapuram, Raman (2024). Learning Robust Deep Visual Representations "
-    "from EEG Brain Recordings. WACV, 7553-7562."
+BATCH = BLOCK_BYTES // (4 * N_CHANS * N_TIMES)  # trials written at a time
+FACTS = DatasetFacts(
+    title="EEGCVPR40",
+    citation=(
+        "Singh, Dalal, Vashishtha, Miyapuram, Raman (2024). Learning Robust Deep Visual "
+        f"Representations from EEG Brain Recordings. WACV, 7553-7562. {CITATION}"
+    ),
+    license=LICENSE,
+    url="https://github.com/prajwalsingh/EEGStyleGAN-ADA",
+    expected="128 channels, 440 samples, 40 classes, 6 people",
+    unverified=(
+        "how many trials each side holds",
+        "that the first sample lies 20 ms after onset",
+        "filter, reference, unit and scale of the signal",
+    ),
 )
 
 
@@ -127,10 +138,12 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     there = [side for side in SIDES if (folder / side).is_dir()]
     files = [(side, file) for side in there for file in _sorted(folder / side)]
     if not files:
+        one_side = folder.resolve().name in SIDES
+        remedy = "the folder above it" if one_side else "the folder eeg_imagenet40_cvpr_2017_raw"
         raise RecordingError(
             f"{folder} should hold the folders {', '.join(SIDES)} with a .npy file for each trial, "
             f"and holds {', '.join(sorted(p.name for p in folder.iterdir())[:8]) or 'nothing'}; name "
-            "the folder eeg_imagenet40_cvpr_2017_raw"
+            f"{remedy}"
         )
     return files
 
@@ -285,18 +298,11 @@ class _Import:
         info = {
             **shared_info(),
             "name": self.opts.name,
-            "source": f"EEGCVPR40, {self.folder.name}",
-            "citation": f"{SINGH} {CITATION}",
+            **FACTS.info(),
             "tmin": self.opts.tmin,
             "unit": "a.u.",
             "steps": [{"name": "epoch", "tmin": self.opts.tmin, "by": "the source"}],
-            "notes": notes,
-            "expected": {"channels": N_CHANS, "samples": N_TIMES, "classes": 40, "subjects": 6},
-            "not_verified": [
-                "how many trials each side holds",
-                "that the first sample lies 20 ms after onset",
-                "filter, reference, unit and scale of the signal",
-            ],
+            "notes": [*notes, *FACTS.notes()],
             "provenance": provenance(
                 reader="eegcvpr40",
                 options=self.opts.model_dump(mode="json"),

@@ -56,7 +56,6 @@ def shared_info() -> dict[str, Any]:
     """Entries of ``study.json`` that hold for every release."""
     positions = positions_of(EEGCVPR_CHANNELS)
     return {
-        "license": LICENSE,
         "ch_names": list(EEGCVPR_CHANNELS),
         "ch_pos": {name: where for name, where in positions.items() if where is not None},
         "sfreq": SFREQ,

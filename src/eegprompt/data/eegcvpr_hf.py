@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,6 +33,7 @@ from eegprompt.artifacts import provenance, sampled_sha256
 from eegprompt.data.eegcvpr_facts import (
     CITATION,
     DESIGN_NOTE,
+    LICENSE,
     SFREQ,
     category_of,
     shared_info,
@@ -41,7 +42,7 @@ from eegprompt.data.official import SIDES, write_sides
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_picture, add_pixels
-from eegprompt.data.trial_files import one_source
+from eegprompt.data.trial_files import DatasetFacts, Progress, one_source
 from eegprompt.errors import EegpromptError, RecordingError
 from eegprompt.study import Study, StudyWriter
 
@@ -50,16 +51,26 @@ if TYPE_CHECKING:
 
 __all__ = ["EegcvprHfOptions", "EegcvprHfReader"]
 
-Progress = Callable[[int, int, str], None]
 N_CHANS = 128
 BATCH = 32  # rows decoded at a time
 COLUMNS = ("image", "conditioning_image", "label_folder", "subject")
 _SIDE_OF = {"train": "train", "validation": "val", "val": "val", "valid": "val", "test": "test"}
 # Number of samples -> rate in Hz: 440 as recorded, 512 stretched over the same time.
 RATES = {440: SFREQ, 512: SFREQ * 511 / 439}
-LOPEZ = (
-    "Lopez, Sigillo, Colonnese, Panella, Comminiello (2025). Guess What I Think: Streamlined "
-    "EEG-to-Image Generation with Latent Diffusion Models. ICASSP."
+FACTS = DatasetFacts(
+    title="EEGCVPR on the Hugging Face hub",
+    citation=(
+        "Lopez, Sigillo, Colonnese, Panella, Comminiello (2025). Guess What I Think: Streamlined "
+        f"EEG-to-Image Generation with Latent Diffusion Models. ICASSP. {CITATION}"
+    ),
+    license=LICENSE,
+    url="https://huggingface.co/datasets/luigi-s/EEG_Image_CVPR_ALL_subj",
+    expected="128 channels, 440 or 512 samples, 40 classes",
+    unverified=(
+        "that the files were made by the code as published",
+        "the order of the pictures' colors",
+        "that the first sample lies 20 ms after onset",
+    ),
 )
 
 
@@ -383,7 +394,7 @@ class _Import:
             if not opts.swap_colors:
                 notes.append(
                     "the code that made this release leaves blue and red of the pictures swapped; "
-                    "look at one, and import again with 'swap_colors' if it is so"
+                    "look at one, and if it is so import again with 'swap_colors=true'"
                 )
         notes.append("the files do not say when a trial was recorded, nor the name of its picture")
         trials = pd.DataFrame(self.rows)
@@ -392,19 +403,12 @@ class _Import:
         info = {
             **shared_info(),
             "name": opts.name,
-            "source": f"EEGCVPR on the Hugging Face hub, {folder.name}",
-            "citation": f"{LOPEZ} {CITATION}",
+            **FACTS.info(),
             "sfreq": opts.sfreq or RATES[self.n_times],
             "tmin": opts.tmin,
             "unit": "a.u.",
             "steps": steps,
-            "notes": notes,
-            "expected": {"channels": N_CHANS, "samples": sorted(RATES), "classes": 40},
-            "not_verified": [
-                "that the files were made by the code as published",
-                "the order of the pictures' colors",
-                "that the first sample lies 20 ms after onset",
-            ],
+            "notes": [*notes, *FACTS.notes()],
             "provenance": provenance(
                 reader="eegcvpr-hf",
                 options=opts.model_dump(mode="json"),

@@ -19,6 +19,7 @@ from eegprompt.data.events import Code, read_codes
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.preprocessing import Ledger
 from eegprompt.data.recordings import Recording, fif_is_whole, mne_errors
+from eegprompt.data.stimuli import check_stimuli
 from eegprompt.errors import RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
 
@@ -60,18 +61,6 @@ class MneOptions(ReaderOptions):
     stimuli: Path | None = Field(None, description="folder of the pictures that were shown")
     images: dict[str, Path] = Field({}, description="category -> its picture, or folder of them")
     allow_missing_images: bool = Field(False, description="go on without pictures not found")
-
-    @field_validator("channels", "exclude", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(name.strip() for name in value.split(",") if name.strip())
-        return value
-
-    @field_validator("events", "rename", "images", mode="before")
-    @classmethod
-    def _text_keys(cls, value: Any) -> Any:
-        return {str(k): v for k, v in value.items()} if isinstance(value, Mapping) else value
 
     @field_validator("montage", mode="before")
     @classmethod
@@ -138,8 +127,7 @@ class MneEpochsReader:
         # MNE's endings would hide the end of a subject's or session's name.
         plain = [f.with_name(re.sub(r"[-_](epo|epochs)$", "", f.stem) + f.suffix) for f in files]
         who = identify(plain, pattern=opts.pattern, subject=opts.subject, session=opts.session)
-        if opts.stimuli is not None and not opts.stimuli.is_dir():
-            raise RecordingError(f"the stimulus folder {opts.stimuli} does not exist")
+        check_stimuli(opts.stimuli)
         shared = opts.model_dump(exclude={"image_column", "category_column", "events"})
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             job = _EpochsImport(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from collections.abc import Mapping
+from pathlib import Path
+from types import UnionType
+from typing import Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from eegprompt.errors import InputError, UnknownNameError
 
@@ -12,7 +15,20 @@ __all__ = ["ReaderOptions"]
 
 
 class ReaderOptions(BaseModel):
-    """Base of every reader's settings: unknown names are refused, values cannot change."""
+    """Base of every reader's settings: unknown names are refused, values cannot change.
+
+    What may be several can be given as one, or as a text with commas, as a command line has it.
+
+    Examples
+    --------
+    >>> class Options(ReaderOptions):
+    ...     subjects: tuple[str, ...] | None = None
+    ...     rename: dict[str, str] = {}
+    >>> Options.parse({"subjects": 7, "rename": {3: "T7"}})
+    Options(subjects=('7',), rename={'3': 'T7'})
+    >>> Options.parse({"subjects": "01, 02"}).subjects
+    ('01', '02')
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -20,6 +36,24 @@ class ReaderOptions(BaseModel):
         coerce_numbers_to_str=True,  # a subject called 1 comes from a command line as a number
         hide_input_in_errors=True,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_is_several(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        result = dict(values)
+        for name, value in values.items():
+            field = cls.model_fields.get(name)
+            kinds = _alternatives(field.annotation) if field is not None else []
+            if any(get_origin(k) is tuple and Ellipsis in get_args(k) for k in kinds):
+                if isinstance(value, str):
+                    result[name] = tuple(part for p in value.split(",") if (part := p.strip()))
+                elif isinstance(value, (int, float, Path)):
+                    result[name] = (value,)
+            elif isinstance(value, Mapping):
+                result[name] = {str(key): entry for key, entry in value.items()}
+        return result
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> Self:
@@ -45,3 +79,10 @@ class ReaderOptions(BaseModel):
                         f"option '{where}': {error['msg']}, got {error.get('input')!r}"
                     )
             raise InputError("; ".join(dict.fromkeys(sentences))) from None
+
+
+def _alternatives(annotation: Any) -> list[Any]:
+    """What an annotation allows: the parts of ``A | B``, or itself."""
+    if get_origin(annotation) in (Union, UnionType):
+        return list(get_args(annotation))
+    return [annotation]

@@ -23,12 +23,26 @@ __all__ = [
     "add_pixels",
     "category_folders",
     "category_pictures",
+    "check_stimuli",
     "find_pictures",
     "image_ids_of",
 ]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _KEPT = {"PNG": ".png", "JPEG": ".jpg"}  # what every browser and every reader of studies shows
+
+
+def check_stimuli(folder: Path | None) -> None:
+    """Find a wrong folder of pictures before recordings are read, which may take minutes.
+
+    Raises
+    ------
+    RecordingError
+        If one was given that does not exist, or is a file.
+    """
+    if folder is not None and not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise RecordingError(f"the stimulus folder {folder} {what}; correct 'stimuli'")
 
 
 def _pictures_in(folder: Path) -> list[Path]:
@@ -64,8 +78,7 @@ def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path
     RecordingError
         If a category has no folder, or two fit.
     """
-    if not stimuli.is_dir():
-        raise RecordingError(f"the stimulus folder {stimuli} does not exist")
+    check_stimuli(stimuli)
     folders = sorted(p for p in stimuli.iterdir() if p.is_dir() and not p.name.startswith("."))
     result = {}
     for category in categories:
@@ -76,7 +89,7 @@ def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path
             what = "no folder" if not fitting else f"{len(fitting)} folders"
             raise RecordingError(
                 f"{stimuli} has {what} for the category '{category}' (folders: {listing}); name one "
-                f"of its pictures with 'images', e.g. {category}=PATH"
+                f"of its pictures, or a folder of them, with 'images.{category}=PATH'"
             )
         result[category] = fitting[0]
     return result
@@ -147,8 +160,7 @@ def find_pictures(names: Iterable[str], stimuli: Path) -> dict[str, Path]:
     RecordingError
         If the folder is missing, or a name fits several files.
     """
-    if not stimuli.is_dir():
-        raise RecordingError(f"the stimulus folder {stimuli} does not exist")
+    check_stimuli(stimuli)
     files = _pictures_in(stimuli)
     by_path = {p.relative_to(stimuli).as_posix().lower(): p for p in files}
     by_name: dict[str, list[Path]] = {}
@@ -332,7 +344,9 @@ def add_pictures(
     names = images["image_id"].tolist()
     found: dict[str, Path] = {}
     if stimuli is None:
-        notes.append("no stimulus folder was given; the images have no pictures")
+        notes.append(
+            "no image has its picture: the reader's option 'stimuli' says in which folder they lie"
+        )
     else:
         # An ImageNet tree has a million files: look where they should lie before walking it.
         for name in names:

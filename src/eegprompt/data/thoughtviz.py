@@ -101,7 +101,7 @@ class ThoughtVizReader:
         Parameters
         ----------
         source : path-like
-            ``data.pkl``, or the folder that holds it.
+            ``data.pkl``, the folder that holds it, or the whole repository.
         out : path-like
             The study's folder. It appears only when all of it is written.
         progress : callable, optional
@@ -190,21 +190,28 @@ class ThoughtVizReader:
 
 def _file(source: Path, kind: str | None) -> tuple[Path, str]:
     if source.is_dir():
-        found = sorted(source.glob("data.pkl")) or sorted(source.glob("*/data.pkl"))
+        # The folder of one kind, that of all of them, or the whole repository.
+        places = ("data.pkl", "*/data.pkl", "data/eeg/*/data.pkl")
+        found = next((hits for p in places if (hits := sorted(source.glob(p)))), [])
+        if not found:
+            raise RecordingError(
+                f"{source} holds no data.pkl; name that file, its folder, or the folder of "
+                f"{', '.join(CLASSES)}"
+            )
         if kind is not None and len(found) > 1:
             found = [p for p in found if p.parent.name == kind]
         if len(found) != 1:
-            what = ", ".join(p.parent.name for p in found) or "none"
+            there = ", ".join(sorted(p.parent.name for p in source.rglob("data.pkl")))
             raise RecordingError(
-                f"{source} should hold one data.pkl, it holds {what}; name the file, or choose with "
-                f"'kind': {', '.join(CLASSES)}"
+                f"{source} holds a data.pkl of each of {there}, and a study is made of one; choose "
+                f"it with 'kind=image'"
             )
         source = found[0]
     named = kind or source.resolve().parent.name
     if named not in CLASSES:
         raise RecordingError(
-            f"the folder of {source} does not say which of the three it is; say it with 'kind': "
-            f"{', '.join(CLASSES)}"
+            f"the folder of {source} does not say which of {', '.join(CLASSES)} it is; say it with "
+            "'kind=image'"
         )
     return source, named
 

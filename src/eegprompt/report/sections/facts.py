@@ -11,6 +11,7 @@ from eegprompt.report.sections import Section
 from eegprompt.report.sections.scores import ALPHA, blocks
 from eegprompt.report.words import plural
 from eegprompt.study import Study
+from eegprompt.study_info import step_in_words
 
 __all__ = ["build", "header"]
 
@@ -226,9 +227,9 @@ def _study_facts(study: Study) -> Facts:
         ("Sampling", f"{study.sfreq:g} Hz, {study.n_times} samples from {_window(study)}"),
         ("Design", DESIGN_WORDS[study.design]),
         ("Unit", study.unit),
-        ("Processing", "; ".join(_step(s) for s in study.info.get("steps") or [])),
+        ("Processing", "; ".join(step_in_words(s) for s in study.info.get("steps") or [])),
         ("Simulation", _simulation(study)),
-        ("Notes", " ".join(str(n) for n in study.info.get("notes") or [])),
+        ("Notes", "; ".join(str(n) for n in study.info.get("notes") or [])),
     ]
     return [(k, v) for k, v in facts if v]
 
@@ -240,15 +241,6 @@ def _simulation(study: Study) -> str:
     names = {"signal": "evoked over background RMS"}
     plain = {str(k): v for k, v in asked.items() if not isinstance(v, dict)}
     return _pairs({names.get(k, k): v for k, v in plain.items()})
-
-
-def _step(step: Any) -> str:
-    if isinstance(step, dict):
-        step = dict(step)
-        name = step.pop("name", None) or step.pop("step", None) or ""
-        rest = ", ".join(f"{k} {v}" for k, v in step.items())
-        return f"{name} ({rest})" if name and rest else str(name or rest)
-    return str(step)
 
 
 def _split_facts(material: Material) -> Facts:
@@ -278,7 +270,7 @@ def _split_facts(material: Material) -> Facts:
         except ValueError:
             how = {}
         if how:
-            facts.append(("How it was made", _step(how) if "name" in how else _pairs(how)))
+            facts.append(("How it was made", _pairs(how)))
     return [(k, v) for k, v in facts if v]
 
 
