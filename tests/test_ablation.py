@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegprompt.ablation import AXES, _row, ablate, ablation_table
+from eegprompt.ablation import AXES, BY_HEAD, _row, ablate, ablation_table, plan
 from eegprompt.errors import InputError, RunError, UnknownNameError
 from eegprompt.experiment import load_config
 from eegprompt.study import Study
@@ -54,12 +54,29 @@ def test_variants_of_one_axis_share_a_training(small_study: Path, base, tmp_path
     assert not (tmp_path / "a/captions/10-kinds/seed-0/encoder").exists()
     page = (tmp_path / "a" / "ablation.md").read_text()
     assert "| one-joined |" in page and "±" in page
+    # each head stands for itself, as in the paper
+    own = [r for r in rows if r["measure"] == BY_HEAD and r["variant"] == "10-kinds"]
+    mean = next(r for r in rows if r["variant"] == "10-kinds" and r["measure"] == "retrieval")
+    assert len({r["head"] for r in own}) == 10
+    assert np.mean([r["mean"] for r in own]) == pytest.approx(mean["mean"])
+    assert "Each head's caption retrieval" in page and "one-joined is below 10-kinds in" in page
+    assert plan(base, ["pool", "captions"], 2) == (
+        {"pool": ["train", "test", "all"], "captions": ["10-kinds", "one-joined"]},
+        4,
+    )
     # again: nothing is done anew, and more seeds only add
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
     again = ablate(
         Study(small_study), tmp_path / "a", base, what=["pool", "captions"], seeds=2, draw=False
     )
     assert again == rows
+    assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
+    # equal experiments are measured once: the base, first of both axes, as it trained
+    assert not (tmp_path / "a" / "captions" / "10-kinds" / "seed-0" / "encoder").exists()
+    # and neither the order of axes nor where the study lies changes what is known
+    moved = small_study.rename(small_study.with_name("moved"))
+    there = base.model_copy(update={"study": str(moved)})
+    assert ablate(Study(moved), tmp_path / "a", there, what=["pool"], seeds=2, draw=False)
     assert times == {p: p.stat().st_mtime_ns for p in (tmp_path / "a").rglob("measured.json")}
 
 

@@ -11,7 +11,8 @@ from eegprompt.artifacts import write_json
 from eegprompt.cli.app import app
 from eegprompt.dry_run import dry_run
 from eegprompt.errors import InputError, UnknownNameError
-from eegprompt.published import write_comparison
+from eegprompt.pipeline import load_recipe
+from eegprompt.reproduction import compare
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -48,6 +49,9 @@ def test_there_are_recipes_for_what_is_promised() -> None:
         ("{source}/captions.csv", "{recipe}/nowhere.csv", "do not exist"),
         ("eegcvpr-published.csv", "nowhere.csv", "do not exist"),
         ("epochs: 100", "epochs: none", "epochs"),
+        ("what: [loss,", "what: [los,", "did you mean 'loss'"),
+        ("ablations:", "ablation:", "did you mean 'ablations'"),
+        ("seeds: 3", "seeds: 0", "greater than or equal to 1"),
     ],
 )  # fmt: skip
 def test_a_slip_in_a_recipe_is_named(tmp_path: Path, old: str, new: str, says: str) -> None:
@@ -69,22 +73,104 @@ def test_a_run_needs_a_folder() -> None:
     assert said.exit_code == 2 and "--out" in said.output
 
 
+def test_the_papers_recipe_says_what_it_compares(tmp_path: Path) -> None:
+    steps = dry_run(FOLDER / "eegcvpr-paper.yaml")
+    ablate = next(step for step in steps if step.startswith("ablate"))
+    # loss 3, captions 2, levels 4, of which three are the base; the heads share its training
+    assert "loss (3), captions (2), heads (10), levels (4)" in ablate
+    assert "19 variants with 3 seeds, 21 trainings" in ablate
+    assert steps.index(ablate) < next(i for i, s in enumerate(steps) if "paper/" in s)
+    fewer = dry_run(FOLDER / "eegcvpr-paper.yaml", ["ablations.seeds=1", "ablations.what=[loss]"])
+    assert "3 variants with 1 seed, 3 trainings" in " ".join(fewer)
+    without = dry_run(FOLDER / "eegcvpr-paper.yaml", ["ablations=null", "published=null"])
+    assert not any(step.startswith("ablate") or "paper/" in step for step in without)
+
+
+def test_whatever_stands_in_a_recipe_can_be_overridden(tmp_path: Path) -> None:
+    path = FOLDER / "things-eeg2.yaml"
+    words = ['make.import.options.subjects=["02"]', "explain=false"]
+    recipe = load_recipe(path, words, source=tmp_path)
+    assert recipe.make is not None and recipe.make.import_ is not None
+    assert recipe.make.import_.options["subjects"] == ["02"] and recipe.explain is False
+    # a study that is there is taken as it is: nothing is imported, and no source is asked for
+    own = load_recipe(path, [f"study={tmp_path}"])
+    assert own.make is None and own.settings["study"] == str(tmp_path)
+    assert dry_run(path, [f"study={tmp_path}"])[0] == f"open {tmp_path}"
+    with pytest.raises(InputError, match=r"make\.import\.raeder"):
+        load_recipe(path, ["make.import.raeder=mne"], source=tmp_path)
+
+
+SCORE = {
+    "metric": "kid", "rung": "eeg", "head": None, "scope": "set", "value": 0.0123, "n": 1997,
+    "features": "pretrained", "protocol": "torch-fidelity", "weights": "inception.pth 6726825d",
+}  # fmt: skip
+
+
 def test_published_rows_stand_beside_the_runs(tmp_path: Path) -> None:
-    row = {"metric": "kid", "rung": "eeg", "head": None, "scope": "all", "value": 0.0123, "lo": 0.01,
-           "hi": 0.02, "chance": None}  # fmt: skip
+    clip = {
+        **SCORE, "metric": "two_way_clip", "scope": "all", "value": 0.7, "lo": 0.65, "hi": 0.75,
+        "chance": 0.5, "floor": 0.51, "floor_lo": 0.48, "floor_hi": 0.54, "protocol": "mindeye",
+        "weights": "openai/clip 32bd6428",
+    }  # fmt: skip
     rows = [
-        {**row, "rung": "floor", "value": 9.0},
-        row,
-        {**row, "metric": "two_way_clip", "scope": "within-class", "value": 0.6},
-        {**row, "metric": "two_way_clip", "value": 0.7, "lo": None, "chance": 0.5},
+        {**SCORE, "sd": 0.004, "floor": 0.3},
+        {**SCORE, "rung": "real", "value": 0.0001},
+        {**SCORE, "metric": "inception_score", "value": 15.0, "features": "builtin"},
+        clip,
+        {**clip, "scope": "within-class", "value": 0.6, "n": 1990},
+        {**clip, "rung": "shuffled", "value": 0.503},
+        {**clip, "metric": "class_accuracy", "head": "ObjectSnap", "value": 0.99},
+        {**clip, "metric": "class_accuracy", "subject": "1", "head": "ensemble", "value": 0.98},
     ]
     audit = {"verdict": "confounded", "summary": "Design confounded: time.", "waived": ["leak"]}
-    write_json(tmp_path / "scores.json", {"rows": rows, "audit": audit})
-    text = write_comparison(tmp_path, FOLDER / "eegcvpr-published.csv").read_text("utf-8")
-    ours = next(line for line in text.splitlines() if "this run" in line)
-    assert "**0.0123** [0.01, 0.02]" in ours and "**0.7**; 0.5" in ours
-    assert "37.29" in text and "published, not measured here" in text
+    missing = ["picture scores by network 'swav': no file", "something of captions"]
+    write_json(tmp_path / "scores.json", {"rows": rows, "audit": audit, "missing": missing})
+    table = compare(tmp_path, FOLDER / "eegcvpr-published.csv")
+    text = table.markdown("Table 1")
+    lines = {line.split("|")[1].strip(" *"): line for line in text.splitlines() if "|" in line}
+    ours = lines["this run, from EEG"]
+    assert "| 0.0123 ± 0.004 |" in text and "| 0.7 [0.65, 0.75] |" in text
+    assert [cell.strip() for cell in lines["chance, by permutation"].split("|")].count("0.5") == 1
+    assert "0.51 [0.48, 0.54]" in lines["floor: random captions"]
+    assert "0.6" in lines["from EEG, among references of the same class"]
+    assert "0.503" in lines["another trial's EEG"] and "0.0001" in text
+    # neither a head, nor a subject, nor what no published score can be compared with
+    assert "0.99" not in text and "0.98" not in text and "| 15" not in text
+    assert "built-in features cannot be compared with published scores: inception_score" in text
+    # each row of ours names n, protocol and weights; what differs by score is named by score
+    about = [line for line in text.splitlines() if line.startswith("| this run, from EEG |")]
+    assert len(about) == 1 and "1,997" in about[0] and ours not in about
+    assert "torch-fidelity (KID)" in about[0] and "mindeye (CS)" in about[0]
+    assert "openai/clip 32bd6428 (CS)" in about[0]
+    assert "| 37.29 ± 0.32 | 0.009 ± 0.009 | 0.06 | 0.30 |" in text  # as printed
     assert "Design confounded" in text and "Waived: leak" in text
-    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(InputError, match="must have the columns"):
-        write_comparison(tmp_path, tmp_path / "bad.csv")
+    assert "no file" in text and "something of captions" not in text
+
+
+def test_the_table_is_also_numbers(tmp_path: Path) -> None:
+    import io
+
+    import pandas as pd
+
+    write_json(tmp_path / "scores.json", {"rows": [{**SCORE, "sd": 0.004}]})
+    table = pd.read_csv(io.StringIO(compare(tmp_path, FOLDER / "eegcvpr-published.csv").csv()))
+    own = table[table["measured"] == "here"].iloc[0]
+    assert own["kid"] == 0.0123 and own["kid_sd"] == 0.004 and own["n"] == "1,997"
+    paper = table[table["model"].str.startswith("Interpretable")].iloc[0]
+    assert paper["inception_score"] == 37.29 and paper["inception_score_sd"] == 0.32
+    assert paper["class_accuracy"] == 0.79 and (table["measured"] == "published").sum() == 7
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("a,b\n1,2\n", "must have the columns"),
+        ("model,type,source,kid\nx,GAN,y,about .5\n", "line 2: 'kid' must be a number"),
+        ("", "must have the columns"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path: Path, content: str, says: str) -> None:
+    (tmp_path / "bad.csv").write_text(content)
+    write_json(tmp_path / "scores.json", {"rows": []})
+    with pytest.raises(InputError, match=says):
+        compare(tmp_path, tmp_path / "bad.csv")

@@ -31,7 +31,7 @@ from eegprompt.kinds import LEVELS
 if TYPE_CHECKING:
     from eegprompt.study import Study
 
-__all__ = ["AXES", "MEASURES", "Variant", "ablate", "ablation_table"]
+__all__ = ["AXES", "BY_HEAD", "MEASURES", "Variant", "ablate", "ablation_table", "plan"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -47,6 +47,9 @@ MEASURES: dict[str, tuple[str, bool]] = {
     "kid": ("KID of the pictures", False),
 }
 """What is measured: its name in words, and whether higher is better."""
+
+BY_HEAD = "retrieval_of_head"
+"""Measure of rows that are of one head: its caption retrieval, top 1, as in the paper."""
 
 _JOINED = ("ObjectSnap", "ColorTone", "SceneSetting")  # the paper's single caption
 
@@ -168,7 +171,9 @@ class _Job:
 
     @property
     def key(self) -> str:
-        return content_key(self.config.model_dump(mode="json"), self.draw)
+        """Of what decides the measures; the study's own key stands in ``base.json``, not its path."""
+        settings = self.config.model_dump(mode="json", exclude={"study"})
+        return content_key(settings, self.draw)
 
 
 def ablate(
@@ -209,7 +214,8 @@ def ablate(
     -------
     list of dict
         One row a variant and measure: ``axis variant measure n mean sd chance values difference lo hi
-        p compared_with``; differences are to the axis's first variant.
+        p compared_with``; differences are to the axis's first variant. Rows of the measure
+        :data:`BY_HEAD` also have a `head`.
 
     Raises
     ------
@@ -254,12 +260,15 @@ def ablate(
 def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
     path = out / "base.json"
     base = {
-        "settings": config.model_dump(mode="json", exclude={"seed", "drawing"}),
+        "settings": config.model_dump(mode="json", exclude={"study", "seed", "drawing"}),
         "study": study.key,
     }
-    if path.exists() and read_json(path, error=RunError) != base:
+    before = read_json(path, error=RunError) if path.exists() else base
+    before.get("settings", {}).pop("study", None)  # its path, noted by older versions
+    if before != base:
         raise RunError(
-            f"{out} holds an ablation of other settings or another study; choose another folder"
+            f"{out} holds an ablation of other settings or another study; choose another folder, "
+            "or delete this one"
         )
     write_json(path, base)
 
@@ -293,6 +302,47 @@ def _jobs(
                     out / "trained" / one.key,
                     draw and not variant.image,
                 )
+
+
+def plan(
+    config: ExperimentConfig, what: Sequence[str], seeds: int | Sequence[int]
+) -> tuple[dict[str, list[str]], int]:
+    """What :func:`ablate` would do.
+
+    Parameters
+    ----------
+    config : ExperimentConfig
+        The base.
+    what : sequence of str
+        Axes, of :data:`AXES`.
+    seeds : int or sequence of int
+        How many, or which.
+
+    Returns
+    -------
+    variants : dict of str to list of str
+        Names of the variants of each axis.
+    n_trainings : int
+        How many encoders are trained; variants that differ only after training share one.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such axis.
+    """
+    for axis in what:
+        if axis not in AXES:
+            raise UnknownNameError("ablation axis", axis, sorted(AXES))
+    base = config.model_dump(mode="json")
+    variants = {axis: AXES[axis](config) for axis in what}
+    trained = {
+        (load_config(_merged(base, v.settings)).key, v.joined, v.image)
+        for of_axis in variants.values()
+        for v in of_axis
+        if v.trainable
+    }
+    count = seeds if isinstance(seeds, int) else len(seeds)
+    return {axis: [v.name for v in of] for axis, of in variants.items()}, count * len(trained)
 
 
 def _merged(settings: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -403,7 +453,12 @@ def _measure(job: _Job) -> dict[str, Any]:
         draw(run, rungs=("eeg",), progress=_silent)  # nothing of the other rungs is compared
     scores, missing = scores_of(run)
     log = _best_pass(run.training_log_path)
-    found: dict[str, Any] = {"measures": {}, "missing": missing, "validation": log}
+    found: dict[str, Any] = {"measures": {}, "heads": {}, "missing": missing, "validation": log}
+    for score in scores:
+        row = score.row
+        of_head = row["metric"] == "caption_retrieval_top1" and row.get("scope") == "all"
+        if of_head and row.get("subject") is None and row["value"] is not None:
+            found["heads"][row["head"]] = {k: row[k] for k in ("value", "chance", "n")}
     for measure, members in _members(scores).items():
         values = [m.row["value"] for m in members]
         if not values or any(v is None for v in values):
@@ -438,8 +493,8 @@ def _members(scores: Sequence[Any]) -> dict[str, list[Any]]:
         "image_retrieval": rows("image_retrieval_top1", scope="all"),
         "class_accuracy": rows("class_accuracy", head="ensemble"),
         "class_accuracy_lda": rows("class_accuracy_lda"),
-        "two_way_within_class": rows(f"two_way_{layer}", scope="within-class"),
-        "two_way": rows(f"two_way_{layer}", scope="all"),
+        "two_way_within_class": rows(f"two_way_{layer}", scope="within-class", rung="eeg"),
+        "two_way": rows(f"two_way_{layer}", scope="all", rung="eeg"),
         "inception_score": rows("inception_score", rung="eeg"),
         "kid": rows("kid", rung="eeg"),
     }
@@ -497,7 +552,33 @@ def _rows(
                 if any(m is None for m in mine):
                     continue
                 rows.append(_row(axis, variant.name, first, measure, mine, base))
+            if variant.trainable:
+                rows += _head_rows(
+                    axis,
+                    variant.name,
+                    first,
+                    [found[axis, variant.name, s].get("heads", {}) for s in seeds],
+                    [found[axis, first, s].get("heads", {}) for s in seeds],
+                )
     return rows, failed
+
+
+def _head_rows(
+    axis: str,
+    variant: str,
+    first: str,
+    mine: list[dict[str, Any]],
+    base: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """One row a head that was measured with every seed."""
+    rows = []
+    for head in mine[0]:
+        if all(head in of_seed for of_seed in mine):
+            row = _row(
+                axis, variant, first, BY_HEAD, [m[head] for m in mine], [b.get(head) for b in base]
+            )
+            rows.append({**row, "head": head})
+    return rows
 
 
 def _row(
@@ -515,7 +596,7 @@ def _row(
         "axis": axis,
         "variant": variant,
         "measure": measure,
-        "higher_is_better": MEASURES[measure][1],
+        "higher_is_better": measure == BY_HEAD or MEASURES[measure][1],
         "n": mine[0]["n"],
         "values": values.tolist(),
         "mean": float(values.mean()),
@@ -615,9 +696,35 @@ def ablation_table(
         for variant in dict.fromkeys(row["variant"] for row in mine):
             cells = {row["measure"]: _cell(row) for row in mine if row["variant"] == variant}
             lines.append(f"| {variant} | " + " | ".join(cells.get(m, "–") for m in measures) + " |")
+        lines += _heads_table(mine)
     if failed:
         lines += ["", "## Not measured", "", *(f"- {each}" for each in failed)]
     return "\n".join(lines) + "\n"
+
+
+def _heads_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Each head's retrieval by variant, where variants differ in it, and how often it is lower."""
+    mine = [row for row in rows if row["measure"] == BY_HEAD]
+    if not any(row["difference"] for row in mine):
+        return []
+    heads = list(dict.fromkeys(row["head"] for row in mine))
+    lines = [
+        "",
+        "Each head's caption retrieval, top 1:",
+        "",
+        "| variant | " + " | ".join(heads) + " |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    said = []
+    for variant in dict.fromkeys(row["variant"] for row in mine):
+        of = {row["head"]: row for row in mine if row["variant"] == variant}
+        cells = [_cell({**of[h], "difference": None}) if h in of else "–" for h in heads]
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+        both = [row for row in of.values() if row["difference"] is not None]
+        lower = sum(row["difference"] < 0 for row in both)
+        if both:
+            said.append(f"{variant} is below {both[0]['compared_with']} in {lower} of {len(both)}")
+    return [*lines, "", f"By head: {'; '.join(said)}."]
 
 
 def _cell(row: dict[str, Any]) -> str:

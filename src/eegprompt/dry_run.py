@@ -16,7 +16,13 @@ from typing import Any
 from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.kinds import KINDS
-from eegprompt.pipeline import MakeRecipe, Recipe, load_recipe, read_settings
+from eegprompt.pipeline import (
+    AblationsRecipe,
+    MakeRecipe,
+    Recipe,
+    load_recipe,
+    read_settings,
+)
 from eegprompt.registry import names, resolve
 
 __all__ = ["dry_run"]
@@ -55,7 +61,8 @@ def dry_run(
         If a name, setting, option or file of the recipe is wrong.
     """
     make = read_settings(path).get("make")
-    if source is None and isinstance(make, dict) and "import" in make:
+    given = any(word.partition("=")[0].strip() == "study" for word in overrides or ())
+    if source is None and not given and isinstance(make, dict) and "import" in make:
         source = PLACEHOLDER
     recipe = load_recipe(path, overrides, source=source)
     config = load_config({"study": "study", **recipe.settings})
@@ -125,11 +132,28 @@ def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
     if recipe.explain:
         deep = ", with what retrains or redraws" if recipe.explain == "deep" else ""
         steps.append(f"explain what was decoded{deep}")
+    if recipe.ablations is not None:
+        steps.append(_ablating(recipe.ablations, config))
     if recipe.published is not None:
-        if not recipe.published.exists():
-            raise InputError(f"the published scores {recipe.published} do not exist")
-        steps.append(f"put the scores beside the published ones of {recipe.published.name}")
+        steps.append(
+            f"write paper/: the scores beside the published ones of {recipe.published.name}, and "
+            "Figures 2 to 5"
+        )
     return [*steps, "write the report"]
+
+
+def _ablating(given: AblationsRecipe, config: ExperimentConfig) -> str:
+    """What is compared, and how much work that is."""
+    from eegprompt.ablation import plan
+
+    variants, n_trainings = plan(config, given.what, given.seeds)
+    listed = ", ".join(f"{axis} ({len(names)})" for axis, names in variants.items())
+    count = sum(map(len, variants.values()))
+    drawn = "each drawn and scored" if given.draw else "scored without pictures"
+    return (
+        f"ablate {listed}: {count} variants with {given.seeds} seed{'s' if given.seeds > 1 else ''}, "
+        f"{n_trainings} trainings, {drawn}, into ablation/"
+    )
 
 
 def _check_models(config: ExperimentConfig) -> None:

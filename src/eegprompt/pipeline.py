@@ -1,7 +1,8 @@
 """The whole journey in one call, and recipes: what to make, and with which settings to run it.
 
 A recipe is a YAML file: the settings of an experiment (see :mod:`eegprompt.experiment`), and
-optionally `folds: all`, `explain: true` and a section `make` that says how the study comes about::
+optionally `folds: all`, `explain: true`, `published: FILE.csv`, a section `ablations` and a section
+`make` that says how the study comes about::
 
     make:
       import:
@@ -14,6 +15,7 @@ optionally `folds: all`, `explain: true` and a section `make` that says how the 
     folds: all
     split: by-run
     training: {epochs: 20}
+    ablations: {what: [loss, heads], seeds: 3}
 
 ``{source}`` stands for the folder of the recordings, ``{recipe}`` for the recipe's own folder.
 """
@@ -111,6 +113,15 @@ class MakeRecipe(_Section):
         return self
 
 
+class AblationsRecipe(_Section):
+    """A call of :func:`eegprompt.ablation.ablate` after the run, into its folder ``ablation/``."""
+
+    what: tuple[str, ...]
+    seeds: int = Field(3, ge=1)
+    draw: bool = True
+    jobs: int = Field(1, ge=1)
+
+
 class Recipe(_Section):
     """What to make, what to run, and over which folds.
 
@@ -123,7 +134,10 @@ class Recipe(_Section):
     folds : {"one", "all"}
         Run the fold named in the settings, or each fold of the split.
     published : path-like, optional
-        CSV of published scores to put beside the run's, in ``comparison.md``.
+        CSV of published scores: the run's table beside them, and its figures under the paper's
+        numbers, are written into its folder ``paper/``.
+    ablations : AblationsRecipe, optional
+        What to compare after the run, of fold 0 where there are several.
     explain : bool or "deep"
         Whether to explain what was decoded, and whether with what retrains or redraws.
     """
@@ -132,6 +146,7 @@ class Recipe(_Section):
     make: MakeRecipe | None = None
     folds: Literal["one", "all"] = "one"
     published: Path | None = None
+    ablations: AblationsRecipe | None = None
     explain: bool | Literal["deep"] = False
 
 
@@ -181,6 +196,7 @@ def demo_recipe(
     )
 
 
+ABLATION = "ablation"  # where a run keeps its ablations
 _STUDY = "study"  # where a recipe makes its study, in the run's folder
 _QUICK_STUDY: dict[str, Any] = {"subjects": 1, "images": 200}
 _QUICK_SETTINGS: dict[str, Any] = {"training": {"epochs": 5}}
@@ -221,7 +237,8 @@ def load_recipe(
     path : path-like
         The YAML file.
     overrides : sequence of str, optional
-        ``key=value`` words for its settings.
+        ``key=value`` words for whatever stands in it, e.g. ``make.import.options.subjects=[2]`` or
+        ``ablations.seeds=1``. With ``study=FOLDER`` that study is taken, and none is made.
     source : path-like, optional
         Where the recordings lie, in place of what the recipe says.
 
@@ -235,16 +252,18 @@ def load_recipe(
         If the file is missing, a setting is unknown, or a variable it names is not set.
     """
     path = Path(path)
-    content = read_settings(path)
-    known = [*ExperimentConfig.model_fields, "make", "folds", "published", "explain"]
-    for name in content:
+    beside = ("folds", "published", "explain", "ablations")
+    known = [*ExperimentConfig.model_fields, "make", *beside]
+    settings = apply_overrides(read_settings(path), list(overrides or ()))
+    for name in settings:
         if name not in known:
             raise UnknownNameError(f"setting in {path}", str(name), sorted(known))
-    make = content.pop("make", None)
-    rest = {n: content.pop(n) for n in ("folds", "published", "explain") if n in content}
+    make = settings.pop("make", None)
+    if any(word.partition("=")[0].strip() == "study" for word in overrides or ()):
+        make = None
+    rest = {n: settings.pop(n) for n in beside if n in settings}
     if isinstance(rest.get("published"), str):
         rest["published"] = rest["published"].replace("{recipe}", str(path.resolve().parent))
-    settings = apply_overrides(content, list(overrides or ()))
     if make is not None:
         if not isinstance(make, dict):
             raise InputError(f"'make' in {path} must be a section of settings")
@@ -262,8 +281,14 @@ def load_recipe(
         raise InputError(
             f"{path} names no study; give one as 'study: FOLDER', or a section 'make' that makes one"
         )
-    # Settings are checked now rather than after the study is made.
-    load_config({"study": "study", **settings})
+    # Settings are checked now rather than after the study is made, or the run was carried out.
+    config = load_config({"study": "study", **settings})
+    if recipe.ablations is not None:
+        from eegprompt.ablation import plan
+
+        plan(config, recipe.ablations.what, recipe.ablations.seeds)
+    if recipe.published is not None and not recipe.published.exists():
+        raise InputError(f"the published scores {recipe.published} do not exist")
     return recipe
 
 
@@ -402,7 +427,7 @@ def run_recipe(
         run = run_experiment(config_of(None), out, step=step)
         if recipe.explain:
             _explain(run, recipe, step)
-        _compare(recipe, out)
+        _beside(recipe, out, study, config_of(None), step)
         return run.path
     count = len(study.split(config_of(None).split).folds)
     runs = [
@@ -414,15 +439,27 @@ def run_recipe(
             evaluate_folds(out, progress=report)
     for i, run in enumerate(runs if recipe.explain else ()):
         _explain(run, recipe, _numbered(step, i, count))
-    _compare(recipe, out)
+    _beside(recipe, out, study, config_of(None), step)
     return out
 
 
-def _compare(recipe: Recipe, out: Path) -> None:
-    from eegprompt.published import write_comparison
+def _beside(recipe: Recipe, out: Path, study: Study, config: ExperimentConfig, step: Step) -> None:
+    """Ablations, and the run's table and figures beside a publication's."""
+    if recipe.ablations is not None:
+        from eegprompt.ablation import ablate
 
+        given = recipe.ablations
+        base = config.model_copy(update={"study": str(study.path.resolve())})
+        with step("ablate") as report:
+            ablate(
+                study, out / ABLATION, base, what=given.what, seeds=given.seeds, draw=given.draw,
+                jobs=given.jobs, progress=report,
+            )  # fmt: skip
     if recipe.published is not None:
-        write_comparison(out, recipe.published)
+        from eegprompt.reproduction import write_paper
+
+        with step("paper"):
+            write_paper(out, recipe.published)
 
 
 def _audit_once(study: Study, split: str, step: Step) -> None:

@@ -43,7 +43,7 @@ def ablate(
 
     Example: [bold]eegprompt ablate studies/scenes --what loss,captions --out runs/ablation[/bold]
     """
-    from eegprompt.ablation import MEASURES, design_of
+    from eegprompt.ablation import BY_HEAD, MEASURES, design_of
     from eegprompt.ablation import ablate as compare
     from eegprompt.artifacts import read_json
     from eegprompt.experiment import apply_overrides, load_config
@@ -67,6 +67,8 @@ def ablate(
     columns = ["axis", "variant", "measure", "mean ± sd", "chance", "difference [95 %]", "p"]
     table = []
     for row in rows:
+        if row["measure"] == BY_HEAD:  # in the table that is written
+            continue
         sd = "" if row["sd"] is None else f" ± {row['sd']:.3f}"
         difference = "" if row["difference"] is None else f"{row['difference']:+.3f}"
         if row["lo"] is not None:

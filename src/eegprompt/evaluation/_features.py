@@ -176,6 +176,7 @@ class _FeatureScores:
                 "unit": unit,
                 "higher_is_better": better,
                 "features": self.name,
+                "weights": self._weights(layer),
                 "protocol": self._protocol(layer),
                 "note": "; ".join(n for n in (note, pictures.level) if n) or None,
             }
@@ -193,6 +194,11 @@ class _FeatureScores:
         if getattr(self.network, "any_size", False):
             return "torch-fidelity" if layer.startswith("fid") else str(self.work.settings.protocol)
         return f"squashed to {self.size[1]}x{self.size[0]}"
+
+    def _weights(self, layer: str) -> str | None:
+        """Weights behind a layer, where the network can say which."""
+        says = getattr(self.network, "weights_of", None)
+        return str(says(layer)) if says is not None else None
 
     def _two_way(self, layer: str) -> list[Score]:
         return self._paired(
@@ -328,7 +334,9 @@ class _FeatureScores:
         )
 
     # -- scores of sets ------------------------------------------------------------------------
-    def _set_row(self, metric: str, rung: str, value: float, n: int, **more: Any) -> Score:
+    def _set_row(
+        self, metric: str, layer: str, rung: str, value: float, n: int, **more: Any
+    ) -> Score:
         row = {
             **self.pictures.base,
             "metric": metric,
@@ -336,6 +344,8 @@ class _FeatureScores:
             "rung": rung,
             "unit": "score",
             "features": self.name,
+            "weights": self._weights(layer),
+            "protocol": self._protocol(layer),
             "n": n,
             "n_trials": n,
             "value": number(value),
@@ -364,9 +374,11 @@ class _FeatureScores:
         return [
             self._set_row(
                 "inception_score",
+                layer,
                 rung,
                 scores[rung][0],
                 len(sets[rung]),
+                sd=scores[rung][1] if scores[rung][2] > 1 else None,
                 floor=scores.get("floor", (None,))[0] if rung == "eeg" else None,
                 ceiling=scores.get("ceiling", (None,))[0] if rung == "eeg" else None,
                 note=(
@@ -387,24 +399,26 @@ class _FeatureScores:
             sets["real"] = others
         scores = []
         for metric in ("fid", "kid"):
-            values: dict[str, tuple[float, str]] = {}
+            values: dict[str, tuple[float, str, float | None]] = {}
             for rung, features in sets.items():
                 try:
                     if metric == "fid":
-                        values[rung] = (frechet_distance(features, references), "")
+                        values[rung] = (frechet_distance(features, references), "", None)
                     else:
                         mean, sd = kernel_distance(features, references)
                         # Up to 1000 pictures, every subset is the whole set.
                         spread = f"± {sd:.2g} over 100 subsets; " if sd > 1e-12 else ""
-                        values[rung] = (mean, f"{spread}raw scale")
+                        values[rung] = (mean, f"{spread}raw scale", sd if spread else None)
                 except InputError as problem:
                     self.work.missing.append(f"{metric} of rung '{rung}': {problem}")
             scores += [
                 self._set_row(
                     metric,
+                    layer,
                     rung,
                     values[rung][0],
                     len(sets[rung]),
+                    sd=values[rung][2],
                     higher_is_better=False,
                     unit="distance",
                     floor=values.get("floor", (None,))[0] if rung == "eeg" else None,

@@ -111,6 +111,7 @@ def mean_of_folds(group: list[Score]) -> Score:
     row["n_trials"] = sum(int(s.row["n_trials"]) for s in group)
     row["n"] = len(units) or sum(int(s.row["n"]) for s in group)
     for key in (
+        "sd",
         "lo",
         "hi",
         "p",

@@ -94,6 +94,12 @@ WEIGHTS: dict[str, WeightsFile] = {
 }
 """Files by network; torchvision states the first eight digits of each SHA-256 in the name."""
 
+# Layer -> its file in WEIGHTS; EfficientNet's follows the protocol, the CLIP is named.
+_FILE_OF = {
+    "alex2": "alexnet", "alex5": "alexnet", "lpips": "alexnet", "inception": "inception",
+    "classes": "inception", "swav": "swav", "fid_pool": "fid", "fid_logits": "fid",
+}  # fmt: skip
+
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 _CLIP_SD = (0.26862954, 0.26130258, 0.27577711)
@@ -243,6 +249,24 @@ class PretrainedFeatures:
     def revision(self) -> str:
         """The hashes of the weights in use, shortened."""
         return " ".join(f"{name}:{value[:8]}" for name, value in sorted(self.hashes.items()))
+
+    def weights_of(self, layer: str) -> str:
+        """Weights that a layer's features come from: name, and first digits of hash or revision.
+
+        Parameters
+        ----------
+        layer : str
+            One of the layers listed in this module.
+
+        Returns
+        -------
+        str
+        """
+        if layer == "clip":
+            return f"{self.clip_name} {self.hashes.get('clip', '')[:8]}".strip()
+        own = "effnet-v2" if self.protocol == "mindeye" else "effnet-v1"
+        name = _FILE_OF.get(layer, own)
+        return f"{WEIGHTS[name].file} {self.hashes.get(name, '')[:8]}".strip()
 
     @cached_property
     def class_names(self) -> list[str]:
