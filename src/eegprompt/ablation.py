@@ -249,8 +249,16 @@ def ablate(
         if progress:
             progress(done, len(work), f"{finished[-1].axis}: {finished[-1].variant.name}")
     rows, failed = _rows(out, config, what, chosen, work)
-    write_json(out / "ablation.json", {"seeds": chosen, "rows": rows, "failed": failed})
-    page = ablation_table(rows, chosen, stamp=design_of(study, config), failed=failed)
+    stamp = design_of(study, config)
+    features = f"Pictures are scored with the features '{config.evaluation.features}'" + (
+        ", which no published score can be compared with."
+        if config.evaluation.features.partition(":")[0] == "builtin"
+        else "."
+    )
+    notes = [stamp, features] if draw else [stamp]
+    written = {"seeds": chosen, "notes": notes, "rows": rows, "failed": failed}
+    write_json(out / "ablation.json", written)
+    page = ablation_table(rows, chosen, stamp="\n\n".join(notes), failed=failed)
     write_text(out / "ablation.md", page)
     if not rows:
         raise RunError(f"no variant could be measured; the first: {failed[0]}")
@@ -259,11 +267,11 @@ def ablate(
 
 def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
     path = out / "base.json"
-    base = {
+    base: dict[str, Any] = {
         "settings": config.model_dump(mode="json", exclude={"study", "seed", "drawing"}),
         "study": study.key,
     }
-    before = read_json(path, error=RunError) if path.exists() else base
+    before: dict[str, Any] = read_json(path, error=RunError) if path.exists() else base
     before.get("settings", {}).pop("study", None)  # its path, noted by older versions
     if before != base:
         raise RunError(
@@ -678,8 +686,12 @@ def ablation_table(
         "# Ablations",
         "",
         *([stamp, ""] if stamp else []),
-        f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))}), "
-        "and chance. In brackets: difference from the first row, 95 % interval and p by a bootstrap "
+        (
+            f"Mean ± standard deviation over {len(seeds)} seeds ({', '.join(map(str, seeds))})"
+            if len(seeds) > 1
+            else f"One seed ({seeds[0]}): nothing here says how much another would differ"
+        )
+        + ", and chance. In brackets: difference from the first row, 95 % interval and p by a bootstrap "
         "over images, the same resamples for both, averaged over seeds; it does not count the "
         "spread between seeds.",
     ]

@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from eegprompt.reproduction._folder import FIGURES, PaperFigure, write_paper
-from eegprompt.reproduction._table import Comparison, compare
+from eegprompt.reproduction._folder import (
+    CONTENTS,
+    FIGURES,
+    PUBLISHED,
+    TABLE,
+    PaperFigure,
+    write_paper,
+)
+from eegprompt.reproduction._table import Cell, Comparison, compare
 
-__all__ = ["FIGURES", "Comparison", "PaperFigure", "compare", "write_paper"]
+__all__ = [
+    "CONTENTS",
+    "FIGURES",
+    "PUBLISHED",
+    "TABLE",
+    "Cell",
+    "Comparison",
+    "PaperFigure",
+    "compare",
+    "write_paper",
+]

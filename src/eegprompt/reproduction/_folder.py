@@ -6,17 +6,18 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegprompt.artifacts import atomic_directory, write_text
+from eegprompt.artifacts import atomic_directory, write_json, write_text
 from eegprompt.explanation import load_findings
 from eegprompt.explanation._figures import save_figure
 from eegprompt.reproduction._pictures import chosen_trials, figure_of
 from eegprompt.reproduction._table import compare
 from eegprompt.run import Run, fold_runs
 
-__all__ = ["FIGURES", "PUBLISHED", "TABLE", "PaperFigure", "write_paper"]
+__all__ = ["CONTENTS", "FIGURES", "PUBLISHED", "TABLE", "PaperFigure", "write_paper"]
 
 TABLE = "table-1"
 PUBLISHED = "published.csv"
+CONTENTS = "figures.json"
 _TITLE = "Table 1, with the published rows"
 
 
@@ -94,9 +95,24 @@ def write_paper(out: str | Path, published: str | Path) -> Path:
             "",
             f"**Table 1**: [{TABLE}.md]({TABLE}.md), [{TABLE}.csv]({TABLE}.csv)",
         ]
+        contents = []
         for figure in FIGURES:
-            said = _put(figure, run, folder)
+            caption, there = _put(figure, run, folder)
+            contents.append(
+                {
+                    "number": figure.number,
+                    "title": figure.title,
+                    "caption": caption,
+                    "file": figure.name if there else None,
+                    "finding": figure.finding or None,
+                }
+            )
+            links = (
+                f" [{figure.name}.svg]({figure.name}.svg), [{figure.name}.png]({figure.name}.png)"
+            )
+            said = caption + links if there else f"Not there: {caption}"
             lines += ["", f"**Figure {figure.number}. {figure.title}.** {said}"]
+        write_json(folder / CONTENTS, contents)
         if (out / "ablation" / "ablation.md").exists():
             lines += [
                 "",
@@ -107,21 +123,20 @@ def write_paper(out: str | Path, published: str | Path) -> Path:
     return out / "paper"
 
 
-def _put(figure: PaperFigure, run: Run, folder: Path) -> str:
-    """Put one figure into the folder; give what the page says of it."""
-    links = f"[{figure.name}.svg]({figure.name}.svg), [{figure.name}.png]({figure.name}.png)"
+def _put(figure: PaperFigure, run: Run, folder: Path) -> tuple[str, bool]:
+    """Put one figure into the folder; give its caption and True, or why it is not there and False."""
     if not figure.finding:
         chosen = chosen_trials(run)
         if not chosen:
-            return f"Not there: nothing was drawn; 'eegprompt generate {run.path}'."
+            return f"nothing was drawn; 'eegprompt generate {run.path}'.", False
         drawn, caption = figure_of(run, chosen)
         save_figure(drawn, folder / figure.name)
-        return f"{caption} {links}"
+        return caption, True
     for finding in load_findings(run, [figure.finding]):
         for picture in finding.figures:
             if picture.path.stem == figure.stem and picture.png.exists():
                 shutil.copyfile(picture.path, folder / f"{figure.name}.svg")
                 shutil.copyfile(picture.png, folder / f"{figure.name}.png")
-                return f"{picture.caption} {links}"
-        return f"Not there: {finding.seen}"
-    return f"Not there: not explained; 'eegprompt explain {run.path}'."
+                return picture.caption, True
+        return finding.seen, False
+    return f"not explained; 'eegprompt explain {run.path}'.", False

@@ -268,7 +268,8 @@ def _published(path: Path) -> tuple[list[str], list[Row]]:
                 )
             sd = float(found[2]) if found[2] else None
             cells[metric] = Cell(float(found[1]), sd, text=text)
-        rows.append(Row(*(line[name] or "" for name in ABOUT), measured=False, cells=cells))
+        model, kind, source = (line[name] or "" for name in ABOUT)
+        rows.append(Row(model, kind, source, measured=False, cells=cells))
     return metrics, rows
 
 
@@ -301,7 +302,8 @@ def _ours(stored: Iterable[dict[str, Any]], metrics: Sequence[str]) -> tuple[lis
 
 
 def _row(name: str, scores: Sequence[dict[str, Any]], key: str) -> Row:
-    cells, about = {}, {"n": {}, "protocol": {}, "weights": {}}  # type: ignore[var-annotated]
+    cells: dict[str, Cell] = {}
+    about: dict[str, dict[str, str]] = {"n": {}, "protocol": {}, "weights": {}}
     for score in scores:
         metric = score["metric"]
         if score.get(key) is None or metric in cells:

@@ -17,6 +17,8 @@ SECTIONS: tuple[str, ...] = (
     "scores",
     "heads",
     "interpretation",
+    "published",
+    "ablations",
     "training",
     "facts",
     "repeat",
