@@ -2,7 +2,7 @@
 
 Command: ``python benchmarks/subjects.py --out DIR``. The study knows categories only: sixteen of
 them, each a scene of its own whose ten meanings drive the simulated EEG, so captions and signal
-depend on the category alone. Six subjects differ in source places, orientations, latencies and
+depend on the category alone. Five subjects differ in source places, orientations, latencies and
 gains as in every built-in study. Each subject is left out once, and another one validates.
 
 For every method eight configurations are trained on the first fold of the first seed, and the one
@@ -28,7 +28,7 @@ import pandas as pd
 from eegprompt.artifacts import read_json, write_json
 from encoders import SEEDS, configurations, trained
 
-SUBJECTS, TRIALS_A_CLASS = 6, 10
+SUBJECTS, TRIALS_A_CLASS = 5, 10
 N_CHANS = 32
 """The first half-standard cap of the 128 electrodes, for cost alone."""
 SIGNAL = 0.15

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from eegprompt import registry
 from eegprompt.artifacts import content_key, write_json
 from eegprompt.errors import ModelLoadError, RunError, UnknownNameError
-from eegprompt.evaluation import evaluate, evaluate_folds
+from eegprompt.evaluation import evaluate, evaluate_folds, scores_of
 from eegprompt.evaluation._rows import Score, mean_of_folds, row_of
 from eegprompt.experiment import load_config
 from eegprompt.run import Run
@@ -321,6 +321,13 @@ def test_same_inputs_same_scores(planted, study, tmp_path):
     _, rows = planted
     again = evaluate(make_run(tmp_path / "again", study))
     assert [{**r} for r in again] == rows
+
+
+def test_pixel_scores_can_be_left_out(planted, study, tmp_path):
+    _, rows = planted
+    scores, _ = scores_of(make_run(tmp_path / "again", study), pixels=False)
+    without = {r["metric"] for r in rows} - {"pixcorr", "ssim", "ssim_legacy"}
+    assert {s.row["metric"] for s in scores} == without
 
 
 def test_no_signal_stays_at_chance(study, tmp_path):

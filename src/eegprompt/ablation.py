@@ -459,7 +459,7 @@ def _measure(job: _Job) -> dict[str, Any]:
     decode(run, progress=_silent)
     if job.draw:
         draw(run, rungs=("eeg",), progress=_silent)  # nothing of the other rungs is compared
-    scores, missing = scores_of(run)
+    scores, missing = scores_of(run, pixels=False)
     log = _best_pass(run.training_log_path)
     found: dict[str, Any] = {"measures": {}, "heads": {}, "missing": missing, "validation": log}
     for score in scores:

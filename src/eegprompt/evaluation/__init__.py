@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,15 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     return _write(run.path, scores, notes, missing, run, Stamp.of(run))
 
 
-def scores_of(run: Run) -> tuple[list[Score], list[str]]:
+def scores_of(run: Run, *, pixels: bool = True) -> tuple[list[Score], list[str]]:
     """Score a run as :func:`evaluate` does, keeping what comparisons of runs need.
 
     Parameters
     ----------
     run : Run
         A run.
+    pixels : bool
+        Also PixCorr and SSIM, which take half of the time where pictures are small.
 
     Returns
     -------
@@ -85,7 +88,7 @@ def scores_of(run: Run) -> tuple[list[Score], list[str]]:
     missing : list of str
         What could not be scored, and why.
     """
-    scores, notes, missing = _scored(run, None)
+    scores, notes, missing = _scored(run, None, pixels)
     _write(run.path, scores, notes, missing, run, Stamp.of(run))
     return scores, missing
 
@@ -213,13 +216,15 @@ def _write(
     return rows
 
 
-def _scored(run: Run, progress: Progress | None) -> tuple[list[Score], list[str], list[str]]:
+def _scored(
+    run: Run, progress: Progress | None, pixels: bool = True
+) -> tuple[list[Score], list[str], list[str]]:
     work = Material(run)
     steps: list[tuple[str, Callable[[Material], Iterable[Score]]]] = [
         ("caption retrieval", caption_scores),
         ("class accuracy", class_scores),
         ("shrinkage LDA", lda_scores),
-        ("pictures", picture_scores),
+        ("pictures", partial(picture_scores, pixels=pixels)),
     ]
     scores: list[Score] = []
     for i, (label, step) in enumerate(steps):

@@ -27,7 +27,7 @@ _PIXEL_PICTURES = 128  # and pictures at most, for they are held at 425 × 425
 _MEAN_IMAGE_OF = 500  # training images that the mean image is made from, at most
 
 
-def picture_scores(work: Material) -> list[Score]:
+def picture_scores(work: Material, *, pixels: bool = True) -> list[Score]:
     """Pixel and feature scores of the pictures of each rung, for each generator that drew some."""
     named = work.config.drawing.generator
     folders = sorted(p.name for p in (work.run.path / "images").glob("*") if p.is_dir())
@@ -67,7 +67,7 @@ def picture_scores(work: Material) -> list[Score]:
                     f"by generator '{generator}'; run 'eegprompt generate'"
                 )
         try:
-            scores += PictureScores(work, generator, pictures).scores()
+            scores += PictureScores(work, generator, pictures).scores(pixels=pixels)
         except StudyError as problem:  # reference pictures are gone; captions can still be scored
             work.missing.append(f"picture scores: {problem}")
     return scores
@@ -169,11 +169,11 @@ class PictureScores:
         )
         self.level = "" if work.known else "category-level: compared with the category's picture"
 
-    def scores(self) -> list[Score]:
+    def scores(self, *, pixels: bool = True) -> list[Score]:
         """All rows, corrected together as one family."""
         from eegprompt.evaluation._features import feature_scores
 
-        return [*feature_scores(self), *self.pixel_scores()]
+        return [*feature_scores(self), *(self.pixel_scores() if pixels else ())]
 
     # -- loading -------------------------------------------------------------------------------
     def shown(self, image_ids: Sequence[str]) -> list[np.ndarray]:
