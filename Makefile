@@ -4,6 +4,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= runs/demo
 
+CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eegprompt needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
+
 .PHONY: demo test test-eval lint env clean
 
 demo: env
@@ -18,6 +20,7 @@ test-eval: $(VENV)-eval/.installed
 	$(VENV)-eval/bin/python -m pytest -n 2 tests/test_pretrained_features.py tests/test_baselines.py
 
 $(VENV)-eval/.installed: pyproject.toml constraints.txt constraints-eval.txt
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)-eval
 	$(VENV)-eval/bin/python -m pip install --upgrade pip
 	$(VENV)-eval/bin/python -m pip install "$$(grep '^torch==' constraints.txt)"
@@ -33,7 +36,7 @@ env: $(VENV)/.installed
 
 # torch is asked for first and by its exact version, so that nothing else decides which build comes.
 $(VENV)/.installed: pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "eegprompt needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ...")'
+	@$(CHECK_PYTHON)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install "$$(grep '^torch==' constraints.txt)"

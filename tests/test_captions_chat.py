@@ -25,10 +25,12 @@ from eegprompt.captioning import estimate_captions, failed_captions, write_capti
 from eegprompt.captions import chat
 from eegprompt.captions.answers import read_answer
 from eegprompt.captions.instruction import DEFAULT_INSTRUCTION, load_instruction
+from eegprompt.captions.store import facts_of
 from eegprompt.cli.app import app
 from eegprompt.errors import CaptionError, InputError
 from eegprompt.kinds import KINDS
 from eegprompt.study import Study
+from eegprompt.study_info import study_info
 
 KEY = "sk-a-secret-of-the-user-1234567890"
 
@@ -217,6 +219,37 @@ def test_servers_without_schemas_are_asked_otherwise(study: Study) -> None:
         assert_whole(write(study, server, concurrency=1), list(range(8)))
     # Whichever image is asked first finds out; the others are asked as it was in the end.
     assert sorted(server.counts.values()) == [1] * 7 + [5]
+    notes = " ".join(facts_of(study.path, "chat")["notes"])
+    assert "refused a JSON schema (response_format json_schema is not supported)" in notes
+    assert "refused a JSON object" in notes and "takes no temperature" in notes
+
+
+def test_a_form_is_given_up_only_where_another_is_answered(study: Study) -> None:
+    """A first picture that is refused in every form costs the others nothing."""
+
+    def refuses_a_picture(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        return error(400, "this image format is not allowed") if i == 0 else ok(i)
+
+    with ChatServer(refuses_a_picture) as server:
+        assert_whole(write(study, server, concurrency=1), list(range(1, 8)))
+    assert server.counts == {0: 3, **dict.fromkeys(range(1, 8), 1)}
+    asked = [r["response_format"]["type"] for i, r in server.requests if i]
+    assert asked == ["json_schema"] * 7
+    assert not any("refused a JSON" in n for n in facts_of(study.path, "chat")["notes"])
+
+
+def test_a_schema_that_is_refused_without_a_word_is_given_up(study: Study) -> None:
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        schema = request["response_format"]["type"] == "json_schema"
+        return error(400, "bad request") if schema else ok(i)
+
+    with ChatServer(script) as server:
+        assert_whole(write(study, server, concurrency=1), list(range(8)))
+    assert sorted(server.counts.values()) == [1] * 7 + [2]
+    said = (
+        "the server refused a JSON schema (bad request), so answers were asked for as a JSON object"
+    )
+    assert said in facts_of(study.path, "chat")["notes"]
 
 
 def test_refusals_are_recorded(study: Study) -> None:
@@ -334,6 +367,9 @@ def test_all_failing_says_so(study: Study) -> None:
     with ChatServer(lambda i, attempt, request: Reply(completion("no"))) as server:
         with pytest.raises(CaptionError, match="all 8 images it was asked for failed"):
             write(study, server)
+        # No table was written, but what failed is not hidden.
+        said = study_info(study)["captions"]["chat"]
+        assert said.startswith("none: 8 of 8 images failed, the first with: ")
         server.script = lambda i, attempt, request: ok(i)
         assert_whole(write(study, server, retry_failed=True), list(range(8)))
 
@@ -409,6 +445,8 @@ def test_bad_options_are_refused(monkeypatch: pytest.MonkeyPatch, study: Study) 
     for options, said in (
         ({"concurrency": 0}, "concurrency must be"),
         ({"timeout": 0}, "timeout must be"),
+        ({"timeout": "soon"}, "timeout must be a number"),
+        ({"price_in": -1}, "price_in must be a number of at least 0"),
         ({"base_url": "http://me:secret@host/v1"}, "OPENAI_API_KEY"),
         ({"base_url": "localhost:8000/v1"}, "begins with http://"),
     ):
@@ -416,8 +454,10 @@ def test_bad_options_are_refused(monkeypatch: pytest.MonkeyPatch, study: Study) 
             chat.ChatCaptioner("m", **options)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="needs a model"):
         chat.ChatCaptioner(None)
-    with pytest.raises(InputError, match="does not take these options"):
-        write_captions(study, "chat:m", api_key="sk-1")
+    with pytest.raises(
+        InputError, match=r"'chat': 'temprature'; did you mean 'temperature'\? Allow"
+    ):
+        write_captions(study, "chat:m", temprature=1)
     monkeypatch.delenv("OPENAI_API_KEY")
     with pytest.raises(InputError, match="OPENAI_API_KEY is not set"):
         write_captions(study, "chat:m", "x")
@@ -456,6 +496,7 @@ _WRITER = """
 import sys
 from eegprompt.captioning import write_captions
 from eegprompt.study import Study
+from eegprompt.study_info import study_info
 write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2], concurrency=2, name="chat")
 """
 

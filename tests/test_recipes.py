@@ -41,9 +41,10 @@ def test_there_are_recipes_for_what_is_promised() -> None:
     ("old", "new", "says"),
     [
         ("variant: \"5-95\"", "variant: 6-95", "variant"),
+        ('captioner: "file:', 'captioner: "files:', "did you mean 'file:PATH'"),
         ("duplicates: drop", "duplicats: drop", "did you mean 'duplicates'"),
         ("reader: eegcvpr", "reader: eegcvp", "did you mean 'eegcvpr'"),
-        ("diffusers:stabilityai/sdxl-turbo", "diffusers", "needs the name of a model"),
+        ("diffusers:stabilityai/sdxl-turbo", "diffusers", "needs to say which: diffusers:MODEL"),
         ("steps: 1", "stebs: 1", "did you mean 'steps'"),
         ("features: pretrained", "features: pretraind", "did you mean 'pretrained'"),
         ("{source}/captions.csv", "{recipe}/nowhere.csv", "do not exist"),

@@ -12,7 +12,7 @@ from eegprompt.captions.checks import check_table
 from eegprompt.captions.review import Review, review_table
 from eegprompt.captions.store import CaptionStore, Origin, facts_of
 from eegprompt.errors import CaptionError, InputError
-from eegprompt.registry import resolve
+from eegprompt.registry import check_options, resolve
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -42,15 +42,11 @@ def load_captioner(spec: str, **options: Any) -> Captioner:
     Raises
     ------
     UnknownNameError
-        If there is no captioner of that name.
+        If there is no captioner of that name, or it has no such option.
     """
     target, argument = resolve("captioner", spec)
-    try:
-        captioner: Captioner = target(argument, **options)
-    except TypeError as problem:
-        raise InputError(
-            f"the captioner '{spec}' does not take these options ({problem})"
-        ) from None
+    check_options(target, options, f"the captioner '{spec.partition(':')[0]}'")
+    captioner: Captioner = target(argument, **options)
     return captioner
 
 

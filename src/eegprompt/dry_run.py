@@ -8,13 +8,13 @@ there.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.errors import InputError
 from eegprompt.experiment import ExperimentConfig, load_config
+from eegprompt.generators import check_generator_options
 from eegprompt.kinds import KINDS
 from eegprompt.pipeline import (
     AblationsRecipe,
@@ -23,14 +23,12 @@ from eegprompt.pipeline import (
     load_recipe,
     read_settings,
 )
-from eegprompt.registry import names, resolve
+from eegprompt.registry import check_options, forms, resolve
 
 __all__ = ["dry_run"]
 
 PLACEHOLDER = "RECORDINGS"
 """Stands for the folder of the recordings where none was named."""
-
-_NEEDS_ARGUMENT = {"clip": "clip:MODEL", "diffusers": "diffusers:MODEL", "server": "server:URL"}
 
 
 def dry_run(
@@ -77,7 +75,7 @@ def _making(make: MakeRecipe) -> list[str]:
     if make.simulate is not None:
         from eegprompt.builtin_study import simulate
 
-        _check_options(simulate, make.simulate, "'simulate'")
+        check_options(simulate, make.simulate, "'simulate'")
         steps.append(f"simulate the built-in study{_listed(make.simulate)}")
     elif make.import_ is not None:
         target, argument = resolve("reader", make.import_.reader)
@@ -86,7 +84,7 @@ def _making(make: MakeRecipe) -> list[str]:
         if model is not None:
             model.parse(dict(make.import_.options))
         else:
-            _check_options(reader.read, make.import_.options, f"reader '{make.import_.reader}'")
+            check_options(reader.read, make.import_.options, f"the reader '{make.import_.reader}'")
         files = ", ".join(make.import_.files)
         steps.append(
             f"import {files} of {make.import_.source} with the reader '{make.import_.reader}'"
@@ -94,8 +92,8 @@ def _making(make: MakeRecipe) -> list[str]:
         )
     if make.captions is not None:
         name, _, argument = make.captions.captioner.partition(":")
-        if name not in names("captioner"):
-            raise UnknownNameError("captioner", name, names("captioner"))
+        target, _ = resolve("captioner", name)
+        check_options(target, make.captions.options, f"the captioner '{name}'")
         if (
             name == "file"
             and not argument.startswith(_source_of(make))
@@ -107,7 +105,9 @@ def _making(make: MakeRecipe) -> list[str]:
         )
     if make.split is not None:
         function, _ = resolve("split", make.split.kind)
-        _check_options(function, make.split.options, f"the split '{make.split.kind}'")
+        check_options(
+            function, make.split.options, f"the split '{make.split.kind}'", beside=("name",)
+        )
         steps.append(f"split '{make.split.kind}'{_listed(make.split.options)}")
     return steps
 
@@ -158,27 +158,15 @@ def _ablating(given: AblationsRecipe, config: ExperimentConfig) -> str:
 
 def _check_models(config: ExperimentConfig) -> None:
     """Names that need an argument have one; the generator takes its options."""
-    for spec in (config.text_encoder, config.drawing.generator):
+    for group, spec in (
+        ("text encoder", config.text_encoder),
+        ("generator", config.drawing.generator),
+    ):
         name, _, model = spec.partition(":")
-        if name in _NEEDS_ARGUMENT and not model:
-            raise InputError(
-                f"'{spec}' needs the name of a model: {_NEEDS_ARGUMENT[name]}, e.g. "
-                "clip:openai/clip-vit-large-patch14"
-            )
-    target, _ = resolve("generator", config.drawing.generator)
-    given = dict(config.drawing.options)
-    _check_options(target, given, f"the generator '{config.drawing.generator}'")
-
-
-def _check_options(function: Any, options: dict[str, Any], what: str) -> None:
-    """Name an option that `function` does not take."""
-    parameters = inspect.signature(function).parameters.values()
-    if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    allowed = [p.name for p in parameters if p.name not in ("self", "study", "out", "progress")]
-    for name in options:
-        if name not in allowed:
-            raise UnknownNameError(f"option of {what}", name, sorted(allowed))
+        for form in forms(group):
+            if form.startswith(f"{name}:") and not model:
+                raise InputError(f"the {group} '{spec}' needs to say which: {form}")
+    check_generator_options(config.drawing.generator, config.drawing.options)
 
 
 def _source_of(make: MakeRecipe) -> str:

@@ -22,7 +22,6 @@ optionally `folds: all`, `explain: true`, `published: FILE.csv`, a section `abla
 
 from __future__ import annotations
 
-import inspect
 import os
 import re
 import warnings
@@ -42,7 +41,7 @@ from eegprompt.experiment import (
     apply_overrides,
     load_config,
 )
-from eegprompt.registry import resolve
+from eegprompt.registry import check_options, resolve
 
 if TYPE_CHECKING:
     from eegprompt.run import Run
@@ -629,7 +628,7 @@ def _make_trials(make: MakeRecipe, out: Path, progress: Progress | None) -> None
     if make.simulate is not None:
         from eegprompt.builtin_study import simulate
 
-        _check_options(simulate, make.simulate, "'simulate'")
+        check_options(simulate, make.simulate, "'simulate'")
         simulate(out, progress=progress, **make.simulate)
         return
     assert make.import_ is not None
@@ -641,15 +640,6 @@ def _make_trials(make: MakeRecipe, out: Path, progress: Progress | None) -> None
     reader = target(argument) if argument else target()
     files = [source / name for name in make.import_.files]
     reader.read(files, out, progress=progress, **make.import_.options)
-
-
-def _check_options(function: Callable[..., Any], options: dict[str, Any], what: str) -> None:
-    """Name an option that `function` does not take, instead of failing inside it."""
-    parameters = inspect.signature(function).parameters.values()
-    allowed = sorted(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
-    for name in options:
-        if name not in allowed and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-            raise UnknownNameError(f"option of {what}", name, allowed)
 
 
 def _filled_in(make: dict[str, Any], folder: Path, source: str | Path | None) -> dict[str, Any]:

@@ -8,11 +8,13 @@ it is resolved, so listing what exists costs nothing.
 from __future__ import annotations
 
 import importlib
+import inspect
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from eegprompt.errors import EegpromptError, UnknownNameError
 
-__all__ = ["GROUPS", "forms", "names", "register", "resolve"]
+__all__ = ["GROUPS", "check_options", "forms", "names", "register", "resolve"]
 
 GROUPS: dict[str, dict[str, str]] = {
     "reader": {
@@ -72,8 +74,12 @@ GROUPS: dict[str, dict[str, str]] = {
 
 # How names are shown that need an argument.
 _FORMS = {
+    "captioner": {"chat": "chat:MODEL", "file": "file:PATH", "local": "local:MODEL"},
     "generator": {"diffusers": "diffusers:MODEL", "server": "server:URL"},
-    "text encoder": {"clip": "clip:MODEL"},
+    "text encoder": {
+        "clip": "clip:MODEL",
+        "sentence-transformers": "sentence-transformers:MODEL",
+    },
 }
 
 
@@ -152,3 +158,41 @@ def resolve(group: str, spec: str) -> tuple[Any, str | None]:
         raise UnknownNameError(group, name, forms(group))
     module, _, attribute = GROUPS[group][name].partition(":")
     return getattr(importlib.import_module(module), attribute), argument or None
+
+
+def check_options(
+    target: Any, given: Iterable[str], what: str, *, beside: Collection[str] = ("progress",)
+) -> None:
+    """Refuse an option that a class or function does not take, instead of failing inside it.
+
+    Parameters
+    ----------
+    target : callable
+        Its keyword-only parameters are its options; one with ``**options`` checks them itself.
+    given : iterable of str
+        Names of options.
+    what : str
+        What takes them, for the message, e.g. ``"the captioner 'chat'"``.
+    beside : collection of str
+        Keyword-only parameters that are no options of a user.
+
+    Raises
+    ------
+    UnknownNameError
+        With a suggestion and those that exist.
+
+    Examples
+    --------
+    >>> def draw(prompt, *, steps=4, guidance=0.0): ...
+    >>> check_options(draw, ["steps"], "the generator 'x'")
+    >>> check_options(draw, ["step"], "the generator 'x'")
+    Traceback (most recent call last):
+    eegprompt.errors.UnknownNameError: unknown option of the generator 'x': 'step'; did you mean ...
+    """
+    parameters = inspect.signature(target).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    allowed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in beside]
+    for name in given:
+        if name not in allowed:
+            raise UnknownNameError(f"option of {what}:", name, sorted(allowed))

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.artifacts import atomic_path, read_json
+from eegprompt.artifacts import atomic_path
+from eegprompt.captions.store import facts_of, unfinished_sets
 from eegprompt.errors import InputError, SplitError
 from eegprompt.study import Study
 
@@ -87,7 +88,7 @@ def study_info(study: Study) -> dict[str, Any]:
         "megabytes": round(study.eeg.nbytes / 1e6, 1),
         "steps": steps or ["none"],
         "splits": {name: _split_in_words(study, name) for name in study.split_names()},
-        "captions": {name: _captions_in_words(study, name) for name in study.caption_names()},
+        "captions": _captions(study),
         "notes": list(info.get("notes", [])),
     }
     return {k: v for k, v in facts.items() if v not in ("", [], None)}
@@ -146,15 +147,36 @@ def _split_in_words(study: Study, name: str) -> str:
     return f"{folds}{which} of {sizes[0]} train/validation/test trials{kept}"
 
 
+def _captions(study: Study) -> dict[str, str]:
+    """Caption sets in words, those among them that are not whole or failed."""
+    said = {name: _captions_in_words(study, name) for name in study.caption_names()}
+    for name, (n_done, failed) in unfinished_sets(study).items():
+        state = (
+            f"broken off with {n_done} of {len(study.images)} images captioned{_failures(failed)}"
+        )
+        if failed and not n_done:
+            state = f"none: {len(failed)} of {len(study.images)} images failed, the first with: "
+            state += failed[0]["error"]
+        said[name] = f"{said[name]}; a later call was {state}" if name in said else state
+    return said
+
+
 def _captions_in_words(study: Study, name: str) -> str:
     table = study.captions(name)
-    path = study.path / "captions" / f"{name}.json"
-    origin = read_json(path).get("origin", {}) if path.exists() else {}
-    by = " ".join(str(v) for v in origin.values() if v)
+    facts = facts_of(study.path, name)
+    by = " ".join(str(v) for v in facts.get("origin", {}).values() if v)
     return (
         f"{len(table)} captions of {table['kind'].nunique()} kinds for "
         f"{table['image_id'].nunique()} images{f', by {by}' if by else ''}"
+        f"{_failures(facts.get('failed', []))}"
     )
+
+
+def _failures(failed: list[dict[str, str]]) -> str:
+    if not failed:
+        return ""
+    what = "image" if len(failed) == 1 else "images"
+    return f"; {len(failed)} {what} failed, the first with: {failed[0]['error']}"
 
 
 def evoked(study: Study, max_trials: int = 4000) -> tuple[np.ndarray, int]:

@@ -39,7 +39,9 @@ _MAX_BYTES = 1 << 20  # of an answer; a server that never ends is cut off here
 _LONGEST_PAUSE = 300.0  # seconds; a server that asks for a longer one ends the run
 _LONGEST_BACKOFF = 30.0
 _BROKEN_AFTER = 50  # failures of the server in a row, after which the run ends
-_MODES = ("schema", "object", "plain")
+# Forms of an answer, from the strictest; a server that refuses one is asked for the next.
+_FORMS = ("a JSON schema", "a JSON object", "words alone")
+_FORM_WORDS = ("response_format", "json_schema", "json_object", "structured output", "grammar")
 _PICTURE_TOKENS = 255  # of a picture within 512 × 512: 85 and 170 a tile, as OpenAI counts them
 _ANSWER_TOKENS = 300  # ten captions of about 15 words, with their keys
 
@@ -90,11 +92,12 @@ class ChatCaptioner:
     """Asks a model on a server for captions, one request an image.
 
     The server is asked for structured output by a JSON schema; where it has none, for a JSON
-    object; where it has neither, in words. An answer that is not in order is sent back once with
-    what is wrong; if the second is not in order either, the image is recorded as failed. Failures
-    of the server (no answer in time, 408, 409, 429, 5xx, a dropped connection) are repeated after
-    a growing, jittered pause, or after the one the server asks for (``Retry-After``), which holds
-    for all requests.
+    object; where it has neither, in words. A refusal that does not say what it refuses counts as
+    one of the form only if the same request is answered in another; the run's notes say so. An
+    answer that is not in order is sent back once with what is wrong; if the second is not in order
+    either, the image is recorded as failed. Failures of the server (no answer in time, 408, 409,
+    429, 5xx, a dropped connection) are repeated after a growing, jittered pause, or after the one
+    the server asks for (``Retry-After``), which holds for all requests.
 
     Parameters
     ----------
@@ -170,7 +173,16 @@ class ChatCaptioner:
         ):
             if not isinstance(value, int) or value < low:
                 raise InputError(f"{what} must be a whole number of at least {low}, got {value!r}")
-        if not timeout > 0:
+        for what, number in (
+            ("timeout", timeout),
+            ("max_cost", max_cost),
+            ("price_in", price_in),
+            ("price_out", price_out),
+            ("temperature", temperature),
+        ):
+            if number is not None and not (isinstance(number, (int, float)) and number >= 0):
+                raise InputError(f"{what} must be a number of at least 0, got {number!r}")
+        if not timeout:
             raise InputError(f"timeout must be more than 0 seconds, got {timeout!r}")
         if max_cost is not None and (price_in is None or price_out is None):
             raise InputError(
@@ -199,9 +211,9 @@ class ChatCaptioner:
         self.prompt_version = f"{self.instruction.version}-{seen}"
         self.usage = _Usage()
         self.notes: list[str] = []
-        self._mode = 0
+        self._form = 0
+        self._answered: set[int] = set()  # forms in which an answer came
         self._length_field = "max_tokens"
-        self._answered = False
         self._free_at = 0.0  # on the clock of time.monotonic
 
     # -- what it will take ---------------------------------------------------------------------
@@ -421,16 +433,15 @@ class ChatCaptioner:
             {"role": "user", "content": content},
         ]
 
-    def _request(self, messages: list[dict[str, Any]]) -> dict[str, Any]:
+    def _request(self, messages: list[dict[str, Any]], form: int = 0) -> dict[str, Any]:
         request: dict[str, Any] = {"model": self.model, "messages": messages}
         request[self._length_field] = self.max_tokens
         if self.temperature is not None:
             request["temperature"] = self.temperature
-        mode = _MODES[self._mode]
-        if mode == "schema":
+        if form == 0:
             schema = {"name": "captions", "strict": True, "schema": json_schema(self.kinds)}
             request["response_format"] = {"type": "json_schema", "json_schema": schema}
-        elif mode == "object":
+        elif form == 1:
             request["response_format"] = {"type": "json_object"}
         return request
 
@@ -463,13 +474,20 @@ class ChatCaptioner:
         """Make one request."""
         import openai
 
+        form = 0  # what this request has come down to; the others' form is not touched by it
+        refusal = ""
         while True:
-            request = self._request(messages)
+            form = max(form, self._form)
+            request = self._request(messages, form)
             self.usage.requests += 1
             try:
                 async with asyncio.timeout(self.timeout):
                     body = await self._body(client, request)
-                return self._text_of(body)
+                text = self._text_of(body)
+                if form > self._form and self._form not in self._answered:
+                    self._change_form(form, refusal)
+                self._answered.add(form)
+                return text
             except TimeoutError:
                 raise _Again(f"no answer within {self.timeout:g} s") from None
             except openai.APITimeoutError:
@@ -478,7 +496,8 @@ class ChatCaptioner:
                 cause = problem.__cause__ or problem
                 raise _Again(self._clean(f"connection failed ({cause})")) from None
             except openai.APIStatusError as problem:
-                self._refused(problem, request)  # returns if the request was changed
+                refusal = self._clean(_message_of(problem))
+                form = self._refused(problem, request, form)
 
     async def _body(self, client: AsyncOpenAI, request: dict[str, Any]) -> bytes:
         # The body is read here, not by the client: an endless one must not fill the memory.
@@ -508,7 +527,6 @@ class ChatCaptioner:
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             start = self._clean(body[:80].decode("utf-8", "replace"))
             raise _Again(f"the server's response is no chat completion ({start!r})") from None
-        self._answered = True
         estimate = self._tokens_of_one()
         used = [
             value if isinstance(value := usage.get(name), int) and value >= 0 else guess
@@ -525,23 +543,36 @@ class ChatCaptioner:
             raise _Failed("the server's content filter stopped the answer")
         return text if isinstance(text, str) else ""
 
-    def _refused(self, problem: Any, request: dict[str, Any]) -> None:
-        """Decide what follows from an HTTP error; returns only if the request can be changed."""
+    def _change_form(self, form: int, refusal: str) -> None:
+        self.notes.append(
+            f"the server refused {_FORMS[self._form]} ({refusal or 'no reason given'}), so answers were "
+            f"asked for as {_FORMS[form]}"
+        )
+        self._form = form
+
+    def _refused(self, problem: Any, request: dict[str, Any], form: int) -> int:
+        """Decide what follows from an HTTP error: gives the form to ask for next, or raises."""
         status = int(problem.status_code)
         said = self._clean(_message_of(problem))
         if status in (400, 422):
             low = said.lower()
             if self._length_field in request and "max_completion_tokens" in low:
                 self._length_field = "max_completion_tokens"
-                return
+                return form
             if "temperature" in low and "temperature" in request:
+                if self.temperature is not None:
+                    self.notes.append(f"the server takes no temperature ({said}); its own was used")
                 self.temperature = None
-                return
-            # Servers word it differently; before the first success any refusal may be meant so.
-            about_form = any(word in low for word in ("format", "json", "schema", "structured"))
-            if self._mode_of(request) < len(_MODES) - 1 and (about_form or not self._answered):
-                self._mode = max(self._mode, self._mode_of(request) + 1)
-                return
+                return form
+            if form < len(_FORMS) - 1:
+                if any(word in low for word in _FORM_WORDS):
+                    if form >= self._form:
+                        self._change_form(form + 1, said)
+                    return form + 1
+                # Servers word it differently. Where no answer came in this form yet, any refusal may
+                # mean the form, or this picture: the same request in another form will tell.
+                if form not in self._answered:
+                    return form + 1
             raise _Failed(f"the server refused the request ({status}: {said})")
         if status in (401, 403, 404):
             remedy = {
@@ -556,11 +587,6 @@ class ChatCaptioner:
             after = _retry_after(problem.response.headers)
             raise _Again(f"the server answered {status} ({said})", after)
         raise _Failed(f"the server answered {status} ({said})")
-
-    @staticmethod
-    def _mode_of(request: Mapping[str, Any]) -> int:
-        kind = request.get("response_format", {}).get("type", "plain")
-        return {"json_schema": 0, "json_object": 1}.get(kind, 2)
 
 
 def _message_of(problem: Any) -> str:

@@ -32,7 +32,7 @@ from eegprompt.study import Study, _checked_name
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["COLUMNS", "CaptionStore", "Origin"]
+__all__ = ["COLUMNS", "CaptionStore", "Origin", "facts_of", "unfinished_sets"]
 
 COLUMNS = (
     "image_id",
@@ -349,6 +349,25 @@ class CaptionStore:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def unfinished_sets(study: Study) -> dict[str, tuple[int, list[dict[str, str]]]]:
+    """Caption sets of which something stands in a journal only: no table shows it.
+
+    They were broken off, or all that was asked for failed.
+
+    Returns
+    -------
+    dict of str to (int, list of dict)
+        Name -> number of images that are captioned, and the failures (see
+        :meth:`CaptionStore.failed`).
+    """
+    found = {}
+    for journal in sorted((study.path / "captions").glob("*.jsonl")):
+        origin = Origin(facts_of(study.path, journal.stem).get("origin", {}))
+        store = CaptionStore(study, journal.stem, origin)
+        found[journal.stem] = (len(store.done()), list(store.failed().values()))
+    return found
 
 
 def facts_of(folder: Path, name: str) -> dict[str, Any]:

@@ -356,8 +356,11 @@ def _typed(name: str, value: str = "...") -> str:
 
 def _check_known(reader: Any, flags: dict[str, Any], others: dict[str, Any]) -> None:
     """Refuse an option that the reader does not have, as it was typed, with those it has."""
-    fields = getattr(getattr(reader, "options", None), "model_fields", None)
-    for name in () if fields is None else (*flags, *others):
+    model = getattr(reader, "options", None)
+    if model is None:
+        return
+    fields: list[str] = list(model.model_fields)
+    for name in (*flags, *others):
         if name not in fields:
             word = f"--{name.replace('_', '-')}" if name in flags else f"-o {name}"
             unknown = UnknownNameError("option", word, map(_typed, fields))

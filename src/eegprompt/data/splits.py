@@ -22,7 +22,7 @@ from eegprompt.data.overlap import (
     shared_images,
 )
 from eegprompt.errors import InputError, SplitError, UnknownNameError
-from eegprompt.registry import resolve
+from eegprompt.registry import check_options, resolve
 from eegprompt.study import Study
 from eegprompt.types import Fold, Split
 
@@ -818,13 +818,8 @@ def make_split(study: Study, kind: str, name: str | None = None, **options: Any)
     SplitError
         If the study does not allow the split.
     """
-    import inspect
-
     function, _ = resolve("split", kind)
-    allowed = [p for p in inspect.signature(function).parameters if p not in ("study", "name")]
-    for option in options:
-        if option not in allowed:
-            raise UnknownNameError(f"option of the split '{kind}'", option, allowed)
+    check_options(function, options, f"the split '{kind}'", beside=("name",))
     split: Split = function(study, name=name, **options)
     study.write_split(split)
     return split

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.errors import InputError, UnknownNameError
-from eegprompt.registry import resolve
+from eegprompt.registry import check_options, resolve
 
 if TYPE_CHECKING:
     from eegprompt.protocols import Generator
 
-__all__ = ["load_generator"]
+__all__ = ["check_generator_options", "load_generator"]
 
 
 def load_generator(spec: str, **options: Any) -> Generator:
@@ -28,31 +28,26 @@ def load_generator(spec: str, **options: Any) -> Generator:
     Raises
     ------
     UnknownNameError
-        If there is no such generator.
+        If there is no such generator, or it has no such option.
     ModelLoadError
         If the model cannot be loaded.
-    InputError
-        If the generator does not take an option.
     """
+    check_generator_options(spec, options)
     target, argument = resolve("generator", spec)
-    try:
-        return target(argument, **options)
-    except TypeError as problem:
-        if "unexpected keyword" not in str(problem):
-            raise
-        raise InputError(
-            f"the generator '{spec}' does not take these options: {_unknown(problem, target)}"
-        ) from None
+    generator: Generator = target(argument, **options)
+    return generator
 
 
-def _unknown(problem: TypeError, target: object) -> str:
-    """What a constructor did not take, in words, with what it takes."""
-    from inspect import signature
+def check_generator_options(spec: str, options: Iterable[str]) -> None:
+    """Refuse an option that the generator a user's string names does not take; loads nothing.
 
-    def options(made: object) -> list[str]:
-        every = signature(made).parameters.values()  # type: ignore[arg-type]
-        return [p.name for p in every if p.kind is p.KEYWORD_ONLY]
-
-    # The built-in one hands its options on to diffusers'.
-    allowed = options(target) or options(resolve("generator", "diffusers")[0])
-    return str(UnknownNameError("option", str(problem).split("'")[-2], allowed))
+    Raises
+    ------
+    UnknownNameError
+        If there is no such generator or option.
+    """
+    target, _ = resolve("generator", spec)
+    name = spec.partition(":")[0]
+    if name == "builtin":  # hands its options on
+        target, _ = resolve("generator", "diffusers")
+    check_options(target, options, f"the generator '{name}'")
