@@ -194,15 +194,15 @@ def test_what_is_finished_is_not_done_again(explained, monkeypatch):
 
 def test_another_decoding_or_a_lost_figure_is_done_again(run):
     explain(run, what="winners")
-    before = load_record(run, "winners")["key"]
+    before = load_record(run.path, "winners")["key"]
     known = read_json(run.path / "provenance.json")
     known["decode"]["key"] = "another"
     (run.path / "provenance.json").write_text(json.dumps(known))
     assert "run eegprompt explain again" in _text(write_report(run))
     explain(run, what="winners")
-    assert load_record(run, "winners")["key"] != before
+    assert load_record(run.path, "winners")["key"] != before
     (run.figures_dir / "explain" / "winners-shares.png").unlink()
-    assert load_record(run, "winners") == {}
+    assert load_record(run.path, "winners") == {}
     explain(run, what="winners")
     assert (run.figures_dir / "explain" / "winners-shares.png").exists()
 
@@ -221,7 +221,7 @@ def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_half(run, mo
     monkeypatch.setattr("eegprompt.explanation.winners.analyze", stop)
     with pytest.raises(KeyboardInterrupt):
         explain(run, what=MINE)
-    assert load_record(run, "geometry") and not load_record(run, "winners")
+    assert load_record(run.path, "geometry") and not load_record(run.path, "winners")
     assert not list(run.path.rglob("*.partial*"))
 
 

@@ -438,6 +438,10 @@ def run_recipe(
             evaluate_folds(out, progress=report)
     for i, run in enumerate(runs if recipe.explain else ()):
         _explain(run, recipe, _numbered(step, i, count))
+    if recipe.explain:
+        from eegprompt.explanation import explain_folds
+
+        explain_folds(runs)
     _beside(recipe, out, study, config_of(None), step)
     return out
 

@@ -207,7 +207,7 @@ def explain(
     Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
     """
     from eegprompt.explanation import explain as find_out
-    from eegprompt.explanation import load_findings
+    from eegprompt.explanation import explain_folds, load_findings
 
     opened = _open(run)
     if trial:
@@ -216,17 +216,20 @@ def explain(
     for one in opened:
         with console.step(_title("explain", one, opened)) as progress:
             find_out(one, what=what, deep=deep, progress=progress)
-    findings = [(one, f) for one in opened for f in load_findings(one)]
+    findings = [(one.path, f) for one in opened for f in load_findings(one)]
+    together = explain_folds(opened)
+    if together is not None:
+        findings.append((opened[0].path.parent, together))
     if json:
         console.print_json(
             [
-                {"run": str(one.path), "name": f.name, "verdict": f.verdict, "seen": f.seen}
-                for one, f in findings
+                {"run": str(path), "name": f.name, "verdict": f.verdict, "seen": f.seen}
+                for path, f in findings
             ]
         )
         return
-    for one, finding in findings:
-        where = f"{one.path.name}: " if len(opened) > 1 else ""
+    for path, finding in findings:
+        where = f"{path.name}: " if len(opened) > 1 else ""
         verdict = f" ({finding.verdict})" if finding.verdict else ""
         console.out().print(f"{where}{finding.title}{verdict}\n  {finding.seen}\n", markup=False)
 

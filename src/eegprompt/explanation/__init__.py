@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eegprompt.explanation._finding import Finding, Omitted, Picture, load_findings
     from eegprompt.explanation._material import Batch, Material
     from eegprompt.explanation._registry import ANALYSES
+    from eegprompt.explanation.across_folds import explain_folds, load_folds
 
 __all__ = [
     "ANALYSES",
@@ -24,7 +25,9 @@ __all__ = [
     "Omitted",
     "Picture",
     "explain",
+    "explain_folds",
     "load_findings",
+    "load_folds",
 ]
 
 _HOMES = {
@@ -35,7 +38,9 @@ _HOMES = {
     "Omitted": "eegprompt.explanation._finding",
     "Picture": "eegprompt.explanation._finding",
     "explain": "eegprompt.explanation._explain",
+    "explain_folds": "eegprompt.explanation.across_folds",
     "load_findings": "eegprompt.explanation._finding",
+    "load_folds": "eegprompt.explanation.across_folds",
 }
 
 

@@ -80,7 +80,7 @@ def _one(material: Material, name: str) -> None:
     """Run an analysis and write what it found, unless it is there."""
     analysis = ANALYSES[name]
     deep = material.deep and analysis.deepens
-    stored = load_record(material.run, name).get("key")
+    stored = load_record(material.run.path, name).get("key")
     # A deep finding holds all that a plain one does, so it need not be replaced by one.
     if stored in {material.key(name, d) for d in {deep, deep or analysis.deepens}}:
         return
@@ -91,7 +91,7 @@ def _one(material: Material, name: str) -> None:
         finding = Finding.omitted(name, analysis.question, str(reason).rstrip("."))
     key = material.key(name, deep)
     save_finding(
-        material.run,
+        material.run.path,
         finding,
         record={"key": key, "deep": deep, "seconds": round(time.monotonic() - started, 2)},
         axes=material.axes,

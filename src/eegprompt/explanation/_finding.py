@@ -14,7 +14,15 @@ from eegprompt.artifacts import atomic_path, read_json, write_json
 from eegprompt.errors import InputError, RunError
 from eegprompt.run import Run
 
-__all__ = ["Finding", "Omitted", "Picture", "load_findings", "load_record", "save_finding"]
+__all__ = [
+    "Finding",
+    "Omitted",
+    "Picture",
+    "load_finding",
+    "load_findings",
+    "load_record",
+    "save_finding",
+]
 
 
 class Omitted(InputError):
@@ -91,14 +99,14 @@ class Finding:
 
 
 def save_finding(
-    run: Run, finding: Finding, *, record: Mapping[str, Any], axes: Mapping[str, Any]
+    place: Path, finding: Finding, *, record: Mapping[str, Any], axes: Mapping[str, Any]
 ) -> None:
     """Write ``explain/NAME.safetensors`` and then ``explain/NAME.json``, which marks it complete.
 
     Parameters
     ----------
-    run : Run
-        Where.
+    place : pathlib.Path
+        Folder of the run, or of a run over folds.
     finding : Finding
         What.
     record : mapping
@@ -109,7 +117,7 @@ def save_finding(
     """
     from safetensors.numpy import save_file
 
-    folder = run.path / "explain"
+    folder = place / "explain"
     path = folder / f"{finding.name}.json"
     path.unlink(missing_ok=True)
     arrays = {name: np.ascontiguousarray(a) for name, a in finding.arrays.items()}
@@ -131,7 +139,7 @@ def save_finding(
             "notes": finding.notes,
             "table": finding.table,
             "figures": [
-                {"path": p.path.relative_to(run.path).as_posix(), "caption": p.caption}
+                {"path": p.path.relative_to(place).as_posix(), "caption": p.caption}
                 for p in finding.figures
             ],
             "arrays": {name: list(a.shape) for name, a in arrays.items()},
@@ -141,17 +149,36 @@ def save_finding(
     )
 
 
-def load_record(run: Run, name: str) -> dict[str, Any]:
+def load_record(place: Path, name: str) -> dict[str, Any]:
     """Key and provenance of a stored finding; empty if it is not there or not complete."""
-    path = run.path / "explain" / f"{name}.json"
+    path = place / "explain" / f"{name}.json"
     if not path.exists():
         return {}
     stored = read_json(path, error=RunError)
-    files = [run.path / "explain" / f"{name}.safetensors"]
+    files = [place / "explain" / f"{name}.safetensors"]
     for figure in stored.get("figures", []):
-        svg = run.path / figure["path"]
+        svg = place / figure["path"]
         files += [svg, svg.with_suffix(".png")]
     return dict(stored.get("record", {})) if all(f.exists() for f in files) else {}
+
+
+def load_finding(place: Path, name: str) -> Finding | None:
+    """One finding, without its arrays; None if it is not there."""
+    path = place / "explain" / f"{name}.json"
+    if not path.exists():
+        return None
+    stored = read_json(path, error=RunError)
+    return Finding(
+        name=stored["name"],
+        title=stored["title"],
+        seen=stored["seen"],
+        not_concluded=stored["not_concluded"],
+        table=stored["table"],
+        figures=[Picture(place / f["path"], f["caption"]) for f in stored["figures"]],
+        verdict=stored["verdict"],
+        good=stored["good"],
+        notes=stored["notes"],
+    )
 
 
 def load_findings(run: Run | str | Path, names: Sequence[str] | None = None) -> list[Finding]:
@@ -177,23 +204,6 @@ def load_findings(run: Run | str | Path, names: Sequence[str] | None = None) -> 
     from eegprompt.explanation._registry import ANALYSES
 
     run = run if isinstance(run, Run) else Run(run)
-    findings = []
-    for name in ANALYSES if names is None else names:
-        path = run.path / "explain" / f"{name}.json"
-        if not path.exists():
-            continue
-        stored = read_json(path, error=RunError)
-        findings.append(
-            Finding(
-                name=stored["name"],
-                title=stored["title"],
-                seen=stored["seen"],
-                not_concluded=stored["not_concluded"],
-                table=stored["table"],
-                figures=[Picture(run.path / f["path"], f["caption"]) for f in stored["figures"]],
-                verdict=stored["verdict"],
-                good=stored["good"],
-                notes=stored["notes"],
-            )
-        )
-    return findings
+    wanted = ANALYSES if names is None else names
+    found = [load_finding(run.path, name) for name in wanted]
+    return [finding for finding in found if finding is not None]

@@ -6,7 +6,8 @@ the encoder two halves of :data:`HALF` each, which share no picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,7 +24,12 @@ from eegprompt.interpret.gradients import (
     smoothgrad,
 )
 from eegprompt.interpret.occlusion import channel_groups, channel_occlusion
-from eegprompt.interpret.patterns import Pattern, activation_pattern, class_means
+from eegprompt.interpret.patterns import (
+    Pattern,
+    activation_pattern,
+    class_means,
+    half_agreement,
+)
 from eegprompt.interpret.rollout import attention_rollout
 from eegprompt.interpret.trust import Information, Verdict
 from eegprompt.kinds import KINDS, LEVELS
@@ -44,6 +50,7 @@ __all__ = [
 
 PATTERN_TRIALS = 2000
 PERMUTATIONS = 50
+FASTEST = 250.0  # Hz; patterns of recordings at twice that and more are of averaged samples
 HALF = 48
 INTEGRATION_STEPS = 12
 NEIGHBORS = 8
@@ -81,8 +88,10 @@ class Patterns:
         Whether the head speaks.
     p : dict of head to float
         The same, corrected for the number of heads (Holm).
-    reliability, likeness : dict of head to float
-        Reliability from two halves; similarity to the map of shuffled weights.
+    reliability, reliability_p : dict of head to float
+        Reliability from two halves of the pictures, and its p, corrected for the number of heads.
+    likeness : dict of head to float
+        Similarity to the map of shuffled weights.
     verdicts : dict of head to Verdict
         On the head's pattern.
     """
@@ -98,6 +107,7 @@ class Patterns:
     information: dict[str, Information]
     p: dict[str, float]
     reliability: dict[str, float]
+    reliability_p: dict[str, float]
     likeness: dict[str, float]
     verdicts: dict[str, Verdict]
 
@@ -120,28 +130,31 @@ def patterns_of(material: Material) -> Patterns:
     known = material.study.image_identity == "known"
     units = table["image_id"].astype(str).to_numpy() if known else ids.astype(str)
     subjects = table["subject"].astype(str).to_numpy()
-    trials = view(material, ids)
+    every = samples_averaged(material)
+    trials = view(material, ids, every)
     shuffled = _outputs(material, shuffled_encoder(material), ids)
     half_rows = trust.halves(units, material.seed)
-    found, untrained, means, reliability, likeness = {}, {}, {}, {}, {}
-    common: dict[str, Any] = {"n_permutations": PERMUTATIONS, "seed": material.seed}
+    # So many permutations that p can be small enough after correction for the heads.
+    n_half = max(20, math.ceil(math.sqrt(2 * len(material.heads) / trust.ALPHA)))
+    found, untrained, means, agreement, likeness = {}, {}, {}, {}, {}
+    common: dict[str, Any] = {"groups": subjects, "units": units, "seed": material.seed}
     for place, head in enumerate(material.heads):
-        said = outputs[head]
-        found[head] = _pattern(trials, said, groups=subjects, units=units, **common)
-        untrained[head] = _pattern(trials, shuffled[head], groups=subjects, units=units, **common)
-        means[head] = (
+        for patterns, said in ((found, outputs[head]), (untrained, shuffled[head])):
+            one = _pattern(trials, said, **common, n_permutations=PERMUTATIONS)
+            patterns[head] = replace(
+                one,
+                amplitude=_at_every_sample(one.amplitude, every, material),
+                z=_at_every_sample(one.z, every, material),
+            )
+        means[head] = _at_every_sample(
             class_means(trials, captions[head], groups=subjects)
             if len(ids) > 1
-            else np.zeros(trials.shape[1:])
-        )
-        one, other = (
-            _pattern(
-                View(trials.eeg, ids[half], trials.factor), said[half],
-                groups=subjects[half], units=units[half], **(common | {"n_permutations": 20}),
-            ).z
-            for half in half_rows
+            else np.zeros(trials.shape[1:]),
+            every, material,
         )  # fmt: skip
-        reliability[head] = trust.reliability(one, other)
+        agreement[head] = half_agreement(
+            trials, outputs[head], half_rows, **common, n_permutations=n_half
+        )
         likeness[head] = trust.similarity(found[head].z, untrained[head].z)
         material.progress(place + 1, len(material.heads), "activation patterns")
     information = {
@@ -149,11 +162,28 @@ def patterns_of(material: Material) -> Patterns:
         for head in material.heads
     }
     p = _corrected({head: i.p for head, i in information.items()})
-    verdicts = {h: trust.judge(p[h], reliability[h], likeness[h]) for h in material.heads}
+    agree = _corrected({head: a.p for head, a in agreement.items()})
+    reliability = {head: a.reliability for head, a in agreement.items()}
+    verdicts = {
+        h: trust.judge(p[h], likeness[h], reliability=reliability[h], reliability_p=agree[h])
+        for h in material.heads
+    }
     return Patterns(
         ids, units, subjects, outputs, captions, found, untrained, means, information, p,
-        reliability, likeness, verdicts,
+        reliability, agree, likeness, verdicts,
     )  # fmt: skip
+
+
+def samples_averaged(material: Material) -> int:
+    """Samples that patterns average into one: some 4 ms, so that a recording at 1 kHz takes no
+    longer than one at 250 Hz."""
+    return max(1, int(material.sfreq // FASTEST))
+
+
+def _at_every_sample(values: np.ndarray, every: int, material: Material) -> np.ndarray:
+    """A map of averaged samples on the recording's time axis; the last value stands for the rest."""
+    missing = len(material.times) - every * values.shape[1]
+    return np.pad(np.repeat(values, every, axis=1), ((0, 0), (0, missing)), mode="edge")
 
 
 @dataclass(frozen=True)
@@ -217,7 +247,7 @@ def attributions_of(material: Material) -> Attributions:
             h: trust.similarity(maps[0][method][h][0], other[method][h][0]) for h in material.heads
         }
         verdicts[method] = {
-            h: trust.judge(known.p[h], reliability[method][h], likeness[method][h])
+            h: trust.judge(known.p[h], likeness[method][h], reliability=reliability[method][h])
             for h in material.heads
         }
     errors = [m["integrated_gradients"][h][2] for m in maps for h in material.heads]

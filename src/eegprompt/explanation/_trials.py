@@ -26,21 +26,34 @@ class View:
         Rows of it.
     factor : float or array (n_chans, 1)
         What they are multiplied by.
+    every : int
+        So many samples are averaged into one; what is left at the end is dropped.
     """
 
-    def __init__(self, eeg: np.ndarray, ids: np.ndarray, factor: float | np.ndarray = 1.0):
-        self.eeg, self.ids, self.factor = eeg, np.asarray(ids), factor
+    def __init__(
+        self,
+        eeg: np.ndarray,
+        ids: np.ndarray,
+        factor: float | np.ndarray = 1.0,
+        every: int = 1,
+    ):
+        self.eeg, self.ids, self.factor, self.every = eeg, np.asarray(ids), factor, every
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """Trials, channels, samples."""
-        return (len(self.ids), self.eeg.shape[1], self.eeg.shape[2])
+        return (len(self.ids), self.eeg.shape[1], self.eeg.shape[2] // self.every)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, which: Any) -> np.ndarray:
-        return np.asarray(self.eeg[self.ids[which]], dtype=np.float32) * np.float32(self.factor)
+        some = np.asarray(self.eeg[self.ids[which]], dtype=np.float32)
+        if self.every > 1:
+            n_times = self.shape[2]
+            some = some[..., : n_times * self.every]
+            some = some.reshape(*some.shape[:-1], n_times, self.every).mean(axis=-1)
+        return some * np.float32(self.factor)
 
 
 class FromElectrodes(nn.Module):
@@ -88,6 +101,6 @@ def units_of(material: Material) -> tuple[float, str]:
     return (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
 
 
-def view(material: Material, ids: np.ndarray) -> View:
-    """Trials in the unit that is drawn."""
-    return View(material.study.eeg, ids, units_of(material)[0])
+def view(material: Material, ids: np.ndarray, every: int = 1) -> View:
+    """Trials in the unit that is drawn, so many samples averaged into one."""
+    return View(material.study.eeg, ids, units_of(material)[0], every)

@@ -43,8 +43,9 @@ __all__ = [
 ALPHA = 0.05
 """A head speaks if its p, corrected for the number of heads, is below this."""
 
-RELIABLE = 0.4
-"""A map may be read from this reliability on; two halves then correlate at .25 or more."""
+RELIABLE = 0.5
+"""An attribution may be read from this reliability on: at least half of what varies over the map is
+then common to both halves. By convention less is poor (Koo and Li 2016, J Chiropr Med 15:155)."""
 
 ALIKE = 0.5
 """A map is of the encoder's structure, not of what it learned, if it correlates with that of
@@ -67,7 +68,9 @@ class Verdict:
     why: str
 
 
-def judge(p: float, reliability: float, likeness: float) -> Verdict:
+def judge(
+    p: float, likeness: float, *, reliability: float, reliability_p: float | None = None
+) -> Verdict:
     """Pass a verdict on a head's map.
 
     Parameters
@@ -75,18 +78,23 @@ def judge(p: float, reliability: float, likeness: float) -> Verdict:
     p : float
         Of the head's :func:`caption_information`, corrected for the number of heads; NaN where its
         captions are all the same.
-    reliability : float
-        :func:`reliability` of the maps of two halves; NaN where one is constant or there is one.
     likeness : float
         :func:`similarity` to the map of shuffled weights, or of an encoder trained on shuffled
-        labels; NaN likewise.
+        labels; NaN where one is constant.
+    reliability : float
+        Of the maps of two halves (:func:`reliability`); NaN where one is constant or there is one.
+    reliability_p : float, optional
+        Of :func:`eegprompt.interpret.patterns.half_agreement`, corrected for the number of heads:
+        then it decides, and not the size of `reliability`.
 
     Examples
     --------
-    >>> judge(0.4, 0.9, 0.1).why
+    >>> judge(0.4, 0.1, reliability=0.9).why
     'null head: no better than chance on held-out trials'
-    >>> judge(0.01, 0.9, 0.1)
+    >>> judge(0.01, 0.1, reliability=0.9)
     Verdict(good=True, why='passed')
+    >>> judge(0.01, 0.1, reliability=0.9, reliability_p=0.2).good
+    False
     """
     if np.isnan(p):
         return Verdict(False, "constant head: all its captions are the same")
@@ -94,7 +102,7 @@ def judge(p: float, reliability: float, likeness: float) -> Verdict:
         return Verdict(False, "null head: no better than chance on held-out trials")
     if np.isnan(reliability):
         return Verdict(False, "reliability unknown: too few pictures to halve")
-    if reliability < RELIABLE:
+    if reliability < RELIABLE if reliability_p is None else reliability_p >= ALPHA:
         return Verdict(False, "not reliable: two halves of the trials disagree")
     if likeness >= ALIKE:
         return Verdict(False, "not learned: shuffled weights give much the same map")

@@ -293,6 +293,13 @@ class Material:
         """The run, or the first of the folds."""
         return self.runs[0]
 
+    @cached_property
+    def findings_together(self) -> Finding | None:
+        """What ``eegprompt explain`` found in all folds together; None for one run."""
+        from eegprompt.explanation import load_folds
+
+        return load_folds([r.run for r in self.runs]) if self.over_folds else None
+
     @property
     def study(self) -> Study | None:
         """The study, if it can be opened."""

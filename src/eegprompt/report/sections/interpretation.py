@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +37,13 @@ class View:
 
 
 def build(material: Material) -> Section | None:
-    """All findings of the run; over folds, those of the first fold that was explained, and in
-    words those of the others."""
+    """All findings of the run; over folds, those of all together, then those of the first fold
+    that was explained, and in words those of the others."""
     explained = [run for run in material.runs if run.findings]
     if not explained:
         return None
     first, *others = explained
+    together = material.findings_together
     return Section(
         "interpretation",
         "What carries the meaning",
@@ -53,31 +53,11 @@ def build(material: Material) -> Section | None:
             "others": [
                 (run.label, [view(f, pictures=False) for f in run.findings]) for run in others
             ],
-            "across": _across(explained),
+            "together": None if together is None else view(together),
             "simulated": SIMULATED if material.simulated else "",
             "outdated": [run.label or "this run" for run in explained if _outdated(run)],
         },
         short="Interpretation",
-    )
-
-
-def _across(runs: list[RunMaterial]) -> str:
-    """Which head is the surest in how many folds: one that changes is no property of the data."""
-    surest: list[str] = []
-    for run in runs:
-        rows = [r for f in run.findings if f.name == "winners" for r in f.table]
-        shares = [(r.get("wins (%)") or 0.0, str(r.get("head"))) for r in rows]
-        if shares:
-            surest.append(max(shares)[1])
-    if len(surest) < 2:
-        return ""
-    counts = Counter(surest).most_common()
-    said = ", ".join(f"{head} in {n}" for head, n in counts)
-    if len(counts) == 1:
-        return f"In all {len(surest)} folds the same head is the surest most often: {counts[0][0]}."
-    return (
-        f"The head that is the surest most often changes from fold to fold ({said}), so which one it is "
-        "says something about a training, not about the recording."
     )
 
 
