@@ -33,6 +33,7 @@ from eegprompt.pipeline import complete_settings, demo_recipe, make_study
 from eegprompt.training import train
 
 NULL = "StoryHint"
+GOOD = 0.8  # area under the ROC curve from which a map is called good
 
 
 def trained(out: Path, seed: int) -> Material:
@@ -67,7 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="where runs are kept")
     parser.add_argument("--seeds", default="0,1,2")
     options = parser.parse_args()
-    rows, errors, own_errors = [], [], []
+    rows, errors, own_errors, judged, shuffled = [], [], [], [], []
     for seed in (int(s) for s in options.seeds.split(",")):
         material = trained(options.out, seed)
         started = time.process_time()
@@ -94,11 +95,19 @@ def main() -> None:
         shared = [f"{s.head} on {s.partner}" for s in partners_of(material, known)]
         print(f"  peak > 30 ms from its own sources: {', '.join(far) or 'none'}")
         print(f"  named as a partner's: {', '.join(shared) or 'none'}")
-        refused = [f"{h} ({v.why})" for h, v in known.verdicts.items() if not v.good]
-        print(f"  patterns refused: {', '.join(refused) or 'none'}")
+        auc = {r["head"]: r["auc"] for r in rows if r["seed"] == seed and r["method"] == "patterns"}
+        judged += [(auc[h], v.good) for h, v in known.verdicts.items() if h in auc]
+        refused = [
+            f"{h} ({v.why.partition(':')[0]}; AUC {auc.get(h, np.nan):.2f})"
+            for h, v in known.verdicts.items()
+            if not v.good
+        ]
+        print(f"  patterns refused: {', '.join(refused) or 'none'}; least reliability "
+              f"{min(known.reliability.values()):.2f}")  # fmt: skip
         print(f"  processor time {time.process_time() - started:.0f} s")
         labels = maps.patterns_of(retrained(material, "shuffled-labels", shuffle=True))
         passed = [h for h, v in labels.verdicts.items() if v.good]
+        shuffled += [(v.good, labels.reliability_p[h]) for h, v in labels.verdicts.items()]
         print(f"  trained on shuffled captions, heads that pass: {', '.join(passed) or 'none'}")
         if seed == 0:
             null = maps.patterns_of(with_null_head(material, options.out))
@@ -115,6 +124,12 @@ def main() -> None:
         )
         lateness = f"{np.median(np.abs(late)):8.1f}" if np.isfinite(late).all() else "       –"
         print(f"{method:22s} {auc.mean():8.3f} {auc.min():7.3f} {all_time.mean():10.3f} {lateness}")
+    good = [passes for value, passes in judged if value >= GOOD]
+    bad = [passes for value, passes in judged if value < GOOD]
+    print(f"\nof {len(good)} maps with an AUC of at least {GOOD}, {len(good) - sum(good)} are refused; "
+          f"of {len(bad)} with less, {sum(bad)} pass; of {len(shuffled)} after shuffled captions, "
+          f"{sum(passes for passes, _ in shuffled)} pass (halves alone would pass "
+          f"{sum(p < 0.05 for _, p in shuffled)})")  # fmt: skip
     pairs = [
         (row["auc"], by_method["saliency"][key]["auc"])
         for key, row in by_method["patterns"].items()
