@@ -155,6 +155,24 @@ def test_differences_are_paired_by_hand() -> None:
     assert "(chance 0.250)" in table and "Design confounded." in table
 
 
+def test_a_difference_without_an_interval_says_why() -> None:
+    def entry(value: float, units: str) -> dict:
+        return {"value": value, "n": 9, "replicates": [value, value + 1], "units": units}
+
+    whole = [{"value": 1.0, "n": 9}]
+    rows = [
+        _row("loss", "b", "a", "kid", whole, whole),
+        _row("loss", "b", "a", "retrieval", [entry(0.5, "x")], [entry(0.4, "y")]),
+        _row("loss", "b", "a", "class_accuracy", [entry(0.5, "x")], [entry(0.4, "x")]),
+    ]
+    assert "whole set of pictures" in rows[0]["no_interval"]
+    assert "different images or trials" in rows[1]["no_interval"]
+    assert rows[2]["no_interval"] is None and rows[2]["lo"] is not None
+    page = ablation_table(rows, (0,))
+    assert "Differences without interval and p: " in page
+    assert all(row["no_interval"] in page for row in rows[:2])
+
+
 def test_what_cannot_be_compared_is_refused(small_study: Path, base, tmp_path: Path) -> None:
     study = Study(small_study)
     with pytest.raises(UnknownNameError, match="did you mean 'loss'"):

@@ -657,6 +657,55 @@ def test_category_only_study(tmp_path: Path) -> None:
                   "Face or house", "permutation within run"):  # fmt: skip
         assert words in text, words
     assert "none of which it had met" not in text
+    # ten heads that say the same are one finding, and are no headline
+    assert text.count("the heads are one finding, not one each") >= 2
+    assert "heads above chance" not in text
+
+
+def test_few_pictures_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path: Path) -> None:
+    study = build_study(tmp_path / "study", per_class=4)
+    run = build_run(tmp_path / "run", study)
+
+    def said(**change: Any) -> str:
+        stored = build_scores("known")
+        for row in stored["rows"]:
+            if row["rung"] == "eeg":
+                row |= change
+        write_json(run.scores_path, stored)
+        return Reader(write_report(run).read_text("utf-8")).text
+
+    calm = said(n=50, n_trials=50)
+    assert "Few:" not in calm and "nothing of the EEG" not in calm and "hardly" not in calm
+    few = said(n=49, n_trials=49)
+    assert "Picture scores. Few: 49 pictures. Only a large difference could show." in few
+    assert few.count("Few: 49 pictures") > 5  # in the tile, and at each row
+    assert "Few: 60 pictures and 2 references" in said(n=60, note="only 2 references")
+    plain = said(n=60, value=0.1)
+    assert (
+        "score as high or higher on: Pixel correlation 0.100 (a plain gray picture 0.110)" in plain
+    )
+    assert "this generator cannot draw such pictures" in said(n=60, ceiling=0.5)
+
+
+def test_every_score_says_its_direction_range_and_chance() -> None:
+    from eegprompt.evaluation import _captions, _classes, _features, _pictures
+    from eegprompt.report.words import describe
+
+    named = {"two_way_alex2", "clip_image_cosine", "clip_score", "effnet_distance", "lpips"}
+    named |= {"50_way_accuracy", "1000_way_accuracy", "dataset_way_accuracy", "kid", "fid"}
+    named |= {"image_retrieval_top1", "image_retrieval_top5", "inception_score"}
+    for module in (_captions, _classes, _features, _pictures):
+        source = Path(str(module.__file__)).read_text("utf-8")
+        found = re.findall(r'"((?:class|caption|image)_[a-z_]+?(?:_top1|_lda|accuracy|auc|macro|'
+                           r'weighted|majority))"', source)  # fmt: skip
+        named |= set(found) | (
+            {"pixcorr", "ssim", "ssim_legacy"} & set(re.findall(r'"(\w+)"', source))
+        )
+    assert len(named) > 20
+    for metric in sorted(named):
+        scale = describe(metric).scale
+        assert scale.startswith(("Higher is better; ", "Lower is better; ")), metric
+        assert "chance" in scale, metric
 
 
 def test_run_over_folds(study: Study, tmp_path: Path) -> None:

@@ -612,6 +612,7 @@ def _row(
         "chance": float(np.mean(chance)) if len(chance) == len(mine) else None,
         **dict.fromkeys(("difference", "lo", "hi", "p")),
         "compared_with": None,
+        "no_interval": None,
     }
     if variant == first or any(b is None for b in base):
         return row
@@ -622,7 +623,14 @@ def _row(
         "replicates" in m and "replicates" in b and m["units"] == b["units"]
         for m, b in zip(mine, there)
     )
-    if paired:
+    if not paired:
+        resampled = all("replicates" in m for m in [*mine, *there])
+        row["no_interval"] = (
+            f"'{variant}' and '{first}' were scored on different images or trials"
+            if resampled
+            else "a score of the whole set of pictures, which cannot be drawn again image by image"
+        )
+    else:
         drawn = np.mean(
             [np.array(m["replicates"]) - np.array(b["replicates"]) for m, b in zip(mine, there)],
             axis=0,
@@ -708,6 +716,14 @@ def ablation_table(
         for variant in dict.fromkeys(row["variant"] for row in mine):
             cells = {row["measure"]: _cell(row) for row in mine if row["variant"] == variant}
             lines.append(f"| {variant} | " + " | ".join(cells.get(m, "–") for m in measures) + " |")
+        without = dict.fromkeys(
+            f"{MEASURES[row['measure']][0] if row['measure'] in MEASURES else row['head']} – "
+            f"{row['no_interval']}"
+            for row in mine
+            if row.get("no_interval")
+        )
+        if without:
+            lines += ["", f"Differences without interval and p: {'; '.join(without)}."]
         lines += _heads_table(mine)
     if failed:
         lines += ["", "## Not measured", "", *(f"- {each}" for each in failed)]

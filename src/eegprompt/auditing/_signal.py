@@ -336,5 +336,5 @@ def _apart_in_time(work: Material) -> np.ndarray:
 def _p(p: float | None) -> str:
     if p is None:
         return "not testable"
-    text = "p < .001" if p < 0.001 else f"p = {p:.3f}".replace("0.", ".", 1)
+    text = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
     return text.replace(" ", "\u00a0")

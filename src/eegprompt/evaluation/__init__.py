@@ -30,11 +30,11 @@ from eegprompt.errors import RunError
 from eegprompt.evaluation._captions import caption_scores
 from eegprompt.evaluation._classes import class_scores, lda_scores
 from eegprompt.evaluation._material import Material
-from eegprompt.evaluation._pictures import picture_scores
+from eegprompt.evaluation._pictures import FEW_PICTURES, picture_scores
 from eegprompt.evaluation._rows import Score, correct, identity, mean_of_folds
 from eegprompt.run import Run, fold_runs
 
-__all__ = ["evaluate", "evaluate_folds", "scores_of"]
+__all__ = ["FEW_PICTURES", "evaluate", "evaluate_folds", "scores_of"]
 
 Progress = Callable[[int, int, str], None]
 

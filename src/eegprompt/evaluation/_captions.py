@@ -65,6 +65,11 @@ def caption_scores(work: Material) -> list[Score]:
             scores += inside or []
             scores += _among_all(work, one)
         scores += _class_level(work, one)
+    if not work.known:
+        work.note(
+            "As only the category of a trial is known, every caption kind says the same here, which "
+            "category it was, in other words: the rows of the heads are one finding, not one each."
+        )
     if alike:
         work.note(
             f"No within-class score of {', '.join(alike)}: captions of these kinds do not vary within "

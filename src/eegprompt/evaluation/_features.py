@@ -178,7 +178,7 @@ class _FeatureScores:
                 "features": self.name,
                 "weights": self._weights(layer),
                 "protocol": self._protocol(layer),
-                "note": "; ".join(n for n in (note, pictures.level) if n) or None,
+                "note": "; ".join(n for n in (note, pictures.remark) if n) or None,
             }
             score = pictures.table_score(row, tables, within=scope == "within-class")
             if score is None:
@@ -392,6 +392,11 @@ class _FeatureScores:
         ]
 
     def _distribution(self, layer: str) -> list[Score]:
+        if not self.work.known:
+            self.work.missing.append(
+                "fid and kid: one picture stands for each category, and that is no set of references"
+            )
+            return []
         references = np.asarray(self.references[layer])
         sets = {rung: np.asarray(f[layer]) for rung, f in self.by_rung.items()}
         others = self._training_features(layer, len(references))

@@ -19,11 +19,13 @@ from eegprompt.ladder import PROMPT_RUNGS, RUNGS
 from eegprompt.metrics.images import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
 from eegprompt.run import slug
 
-__all__ = ["picture_scores"]
+__all__ = ["FEW_PICTURES", "FEW_REFERENCES", "picture_scores"]
 
 _SIDES = ("eeg", "floor", "ceiling")  # stand in one row; other rungs have rows of their own
 _PIXEL_PAIRS = 2048  # pictures × references whose SSIM is computed for permutations
 _PIXEL_PICTURES = 128  # and pictures at most, for they are held at 425 × 425
+FEW_PICTURES = 50  # below this, two-way identification is uncertain by 14 points and more
+FEW_REFERENCES = 10
 _MEAN_IMAGE_OF = 500  # training images that the mean image is made from, at most
 
 
@@ -167,7 +169,15 @@ class PictureScores:
             "pictures drawn by the same generator with the same seeds from random captions and from "
             "the true captions."
         )
-        self.level = "" if work.known else "category-level: compared with the category's picture"
+        remarks = [] if work.known else ["category-level: compared with the category's picture"]
+        if len(self.image_ids) < FEW_REFERENCES:
+            remarks.append(f"only {len(self.image_ids)} references")
+        self.remark = "; ".join(remarks)
+        if len(self.image_ids) < FEW_REFERENCES or len(self.units) < FEW_PICTURES:
+            work.note(
+                f"Few pictures: scores of {len(self.trials)} drawings against "
+                f"{len(self.image_ids)} references can show only large differences."
+            )
 
     def scores(self, *, pixels: bool = True) -> list[Score]:
         """All rows, corrected together as one family."""
@@ -311,22 +321,28 @@ class PictureScores:
                 "scope": "all",
                 "unit": "r" if metric == "pixcorr" else "SSIM",
                 "protocol": self.protocol,
-                "note": self.level or None,
+                "note": self.remark or None,
             }
             scores.append(self._pixel_score(facts, by_rung, tables[metric], units))
             scores += self.further(facts, by_rung)
             scores += [
                 self._plain_score({**facts, "rung": rung}, by_rung[rung])
                 for rung in ("gray", "mean-image")
+                if rung in by_rung
             ]
         return scores
 
     def _pixel_values(self, chunk: int = 16) -> dict[str, dict[str, np.ndarray]]:
         """Scores by metric and rung, one a trial; references are prepared once for all rungs."""
-        plain = {
-            "gray": np.full((425, 425, 3), 128, dtype=np.uint8),
-            "mean-image": self._mean_image(),
-        }
+        plain = {"gray": np.full((425, 425, 3), 128, dtype=np.uint8)}
+        mean = self._mean_image()
+        if mean is None:
+            self.work.missing.append(
+                "rung 'mean-image': every training image is a reference itself, so that their mean "
+                "would hold the answer"
+            )
+        else:
+            plain["mean-image"] = mean
         baselines = {rung: prepare([picture], self.protocol) for rung, picture in plain.items()}
         parts: dict[str, dict[str, list[np.ndarray]]] = {
             metric: {rung: [] for rung in (*RUNGS, *plain)}
@@ -371,10 +387,12 @@ class PictureScores:
             for metric, by_rung in parts.items()
         }
 
-    def _mean_image(self) -> np.ndarray:
-        """Mean of the training images."""
+    def _mean_image(self) -> np.ndarray | None:
+        """Mean of the training images that are no references; None where there are none."""
         work = self.work
-        image_ids = sorted(set(work.images[work.fold.train]))
+        image_ids = sorted(set(work.images[work.fold.train]) - set(self.image_ids))
+        if not image_ids:
+            return None
         if len(image_ids) > _MEAN_IMAGE_OF:
             step = len(image_ids) / _MEAN_IMAGE_OF
             image_ids = [image_ids[int(i * step)] for i in range(_MEAN_IMAGE_OF)]

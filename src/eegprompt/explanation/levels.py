@@ -267,7 +267,7 @@ def _maps(
     return material.save_figure(
         figure, "levels-maps",
         "Differences between levels in how much of the EEG their heads' outputs explain: t value, "
-        "mean over the window; marked electrodes are in a cluster with p < .05 (all pairs together) "
+        "mean over the window; marked electrodes are in a cluster with p < 0.05 (all pairs together) "
         "somewhere in it.",
     )  # fmt: skip
 
@@ -297,5 +297,5 @@ def _images(
     figure.colorbar(shown, ax=panels, aspect=18, pad=0.02).set_label("t across units")
     return material.save_figure(
         figure, "levels-images",
-        "The same at every channel and moment; gray is in no cluster with p < .05 (all pairs together).",
+        "The same at every channel and moment; gray is in no cluster with p < 0.05 (all pairs together).",
     )  # fmt: skip

@@ -121,7 +121,7 @@ def analyze(material: Material) -> Finding:
             f"Ridge regression from the channels' means to caption embeddings, within subject, "
             f"learned on {len(train)} training trials, tried on {len(test)} test trials; two-way "
             "identification among the distinct test captions, chance .5. Above chance: cluster "
-            "permutation over time (p < .05, 500 sign flips); onset: half of the peak's height, "
+            "permutation over time (p < 0.05, 500 sign flips); onset: half of the peak's height, "
             f"500 bootstrap resamples; seed {material.seed}."
         ],
     )
@@ -180,7 +180,7 @@ def _courses(
     return material.save_figure(
         figure, "when-courses",
         "Decoding of each head's captions from one window at a time. Squares: the level is above "
-        "chance (cluster permutation over time, p < .05). Gray: when the level's mean reaches half of "
+        "chance (cluster permutation over time, p < 0.05). Gray: when the level's mean reaches half of "
         "its peak, with its 95 % interval.",
     )  # fmt: skip
 

@@ -395,4 +395,4 @@ def _lead(said: _Said, order: np.ndarray, curves: list[Reliability]) -> str:
 
 
 def _p(value: float) -> str:
-    return f"= {value:.3f}" if value >= 0.001 else "< .001"
+    return f"= {value:.3f}" if value >= 0.001 else "< 0.001"

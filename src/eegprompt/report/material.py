@@ -368,6 +368,18 @@ class Material:
         ]
 
     @property
+    def one_finding(self) -> str:
+        """Why the heads of this study are not as many findings; empty where they may be."""
+        if self.study is None or self.study.image_identity != "category":
+            return ""
+        return (
+            "Only the category of a trial is known here, so every kind of caption says the same in "
+            f"other words ({' or '.join(self.study.categories[:4])}"
+            f"{', …' if len(self.study.categories) > 4 else ''}): the heads are one finding, not "
+            "one each."
+        )
+
+    @property
     def builtin_features(self) -> bool:
         """Whether a picture score rests on the built-in features."""
         return any("builtin" in (s.features or "") for s in self.scores)

@@ -47,6 +47,11 @@ class Metric:
     group: str
     symbol: str
 
+    @property
+    def scale(self) -> str:
+        """Its direction, range and chance; empty for a score that is not known here."""
+        return SCALES.get(self.key, "")
+
 
 # The first pattern that is found in the lower-case name (with '_' for '-' and blanks) decides.
 _METRICS: tuple[tuple[str, Metric], ...] = tuple(
@@ -231,9 +236,9 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             r"clip_score",
             "clip_score",
             "Picture–caption likeness",
-            "Cosine of the drawn picture and the true caption.",
+            "A hundred times the cosine of the drawn picture and the true captions (CLIPScore).",
             "picture",
-            "cosine",
+            "score",
         ),
         (
             r"cosine",
@@ -414,6 +419,39 @@ RUNGS = {
     "wrong-class": "drawn from the captions of a picture of another category",
 }
 """What rungs beyond floor and ceiling are."""
+
+_OF_CATEGORIES = (
+    "Higher is better; 0 to 100 %; chance by permutation, about one in the number of categories."
+)
+SCALES = {
+    "retrieval_class": _OF_CATEGORIES,
+    "class_accuracy": _OF_CATEGORIES,
+    "class_macro": _OF_CATEGORIES,
+    "class_weighted": _OF_CATEGORIES,
+    "class_vote": _OF_CATEGORIES,
+    "generation_class": _OF_CATEGORIES,
+    "lda": "Higher is better; 0 to 100 % (AUC: 0 to 1); chance by permutation (AUC: 0.5).",
+    "auc": "Higher is better; 0 to 1; chance 0.5.",
+    "two_way": "Higher is better; 0 to 100 %; chance 50 %.",
+    "generation_accuracy": "Higher is better; 0 to 100 %; chance by permutation.",
+    "image_retrieval_top1": "Higher is better; 0 to 100 %; chance one in the images compared.",
+    "image_retrieval_top5": "Higher is better; 0 to 100 %; chance five in the images compared.",
+    "retrieval_top1": "Higher is better; 0 to 100 %; chance by permutation: a caption that is right "
+    "for many images is easier to hit.",
+    "retrieval_top5": "Higher is better; 0 to 100 %; chance by permutation.",
+    "retrieval_rank": "Lower is better; from 1 to the size of the pool; chance about half of it.",
+    "pixcorr": "Higher is better; −1 to 1; chance by permutation, which is not 0.",
+    "ssim": "Higher is better; −1 to 1; chance by permutation, which is far above 0.",
+    "ssim_legacy": "Higher is better; −1 to 1; chance by permutation, which is far above 0.",
+    "clip_score": "Higher is better; 0 to 100; chance by permutation, which is far above 0.",
+    "image_cosine": "Higher is better; −1 to 1; chance by permutation, which is far above 0.",
+    "image_distance": "Lower is better; from 0 (1 − r: to 2); chance by permutation.",
+    "inception_score": "Higher is better; from 1 to the number of classes; no chance level, for any "
+    "clear-cut and varied set scores high: read it beside the references' own.",
+    "distribution": "Lower is better; FID from 0, KID about 0 for equal sets and sometimes below; no "
+    "chance level: read it beside the floor and real pictures.",
+}
+"""Direction, range and chance of each family of scores."""
 
 GLOSSARY: tuple[tuple[str, str], ...] = (
     (

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from eegprompt.report.material import Material, RunMaterial
+from eegprompt.report.scores import Score
 from eegprompt.report.sections import Section
 from eegprompt.report.sections.scores import ALPHA, blocks
-from eegprompt.report.words import plural
+from eegprompt.report.words import RUNGS, plural
 from eegprompt.study import Study
 from eegprompt.study_info import step_in_words
 
@@ -130,6 +131,7 @@ def _warnings(material: Material) -> list[str]:
             "pictures: the picture beside a reconstruction is one of its category, and nothing here "
             "says that details of a picture were decoded."
         )
+    warnings.extend(_about_pictures(material))
     if study is not None and study.design == "block":
         warnings.append(
             "Each category was shown in one block: a decoder can read the time instead of the "
@@ -155,6 +157,54 @@ def _warnings(material: Material) -> list[str]:
         warnings.append(audit["summary"])
     warnings.extend(f"Waived: {waiver}" for waiver in material.waived)
     return warnings
+
+
+def _about_pictures(material: Material) -> list[str]:
+    """What to know before believing a picture score: how few there are, and what scores without EEG."""
+    rows = [r for b in blocks(material.scores) for r in b.rows if r.score.what.group == "picture"]
+    warnings = []
+    few = [row.few for row in rows if row.few]
+    if few:
+        warnings.append(f"Picture scores. {few[0]}")
+    plain = []
+    for row in rows:
+        better = [
+            f"{RUNGS[s.rung]} {s.text}"
+            for s in row.further
+            if s.rung in ("gray", "mean-image") and _beats(s, row.score)
+        ]
+        if better:
+            plain.append(f"{row.label} {row.score.text} ({', '.join(better)})")
+    if plain:
+        warnings.append(
+            "Pictures that hold nothing of the EEG score as high or higher on: "
+            + "; ".join(plain)
+            + "."
+        )
+    dull = [
+        f"{row.label} {row.score.fmt(row.ceiling)}"
+        for row in rows
+        if row.score.what.key == "two_way"
+        and row.ceiling is not None
+        and row.score.chance is not None
+        and row.ceiling <= row.score.chance + 0.05
+    ]
+    if dull:
+        warnings.append(
+            "Even drawn from the true captions, pictures are hardly told apart (ceiling of "
+            + "; ".join(dull)
+            + "): this generator cannot draw such pictures, whatever the EEG tells."
+        )
+    return warnings
+
+
+def _beats(other: Score, score: Score) -> bool:
+    """Whether another rung's value is at least as good."""
+    if other.value is None or score.value is None:
+        return False
+    if score.higher_is_better is False:
+        return other.value <= score.value
+    return other.value >= score.value
 
 
 def _too_few_permutations(material: Material) -> list[str]:

@@ -42,6 +42,7 @@ def build(material: Material) -> Section | None:
             "kinds": {name: kind.says for name, kind in KINDS.items()},
             "level_of": {name: kind.level.value for name, kind in KINDS.items()},
             "is_range": material.spread_is_range,
+            "one_finding": material.one_finding,
             "tested": any(r.score.best_p is not None for p in panels for r in p.rows),
         },
         short="By head",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from eegprompt.evaluation import FEW_PICTURES
 from eegprompt.kinds import KINDS
 from eegprompt.report.charts import Scale
 from eegprompt.report.material import Material
@@ -72,6 +74,17 @@ class Row:
     def hollow(self) -> bool:
         """Whether a test did not find it above chance."""
         return self.score.best_p is not None and self.score.best_p >= ALPHA
+
+    @property
+    def few(self) -> str:
+        """A caution where a picture score rests on few pictures or references; empty elsewhere."""
+        n, references = self.score.n, re.search(r"only (\d+) references", self.score.note or "")
+        if self.score.what.group != "picture" or n is None:
+            return ""
+        if references is None and n >= FEW_PICTURES:
+            return ""
+        against = f" and {references[1]} references" if references else ""
+        return f"Few: {n:,} pictures{against}. Only a large difference could show."
 
     @property
     def count(self) -> str:
@@ -159,8 +172,9 @@ def build(material: Material) -> Section | None:
             "in_class": any(s.chance_within_class is not None for s in material.scores),
             "rung_names": RUNGS,
             "meanings": list(
-                {r.score.what.label: r.score.what.says for b in found for r in b.rows}.items()
+                {r.score.what.label: r.score.what for b in found for r in b.rows}.items()
             ),
+            "one_finding": material.one_finding,
         },
     )
 

@@ -32,15 +32,21 @@ class Tile:
     good: bool | None
     chart: Markup
     beside: list[tuple[str, str]] = field(default_factory=list)
+    caution: str = ""
 
 
 def build(material: Material) -> Section:
     """Lede and tiles."""
     found = blocks(material.scores)
+    heads = None
+    if not material.one_finding:  # else the category says it all
+        heads = (
+            _heads_tile(found, "retrieval_top1", within=True)
+            or _heads_tile(found, "retrieval_top1", within=False)
+            or _heads_tile(found, "retrieval_class", within=False)
+        )
     wanted = (
-        _heads_tile(found, "retrieval_top1", within=True)
-        or _heads_tile(found, "retrieval_top1", within=False)
-        or _heads_tile(found, "retrieval_class", within=False),
+        heads,
         _category_tile(found, material),
         _picture_tile(found, within=False),
         _picture_tile(found, within=True),
@@ -104,6 +110,8 @@ def lede(material: Material) -> list[str]:
         if any(r.drawn("eeg") for r in material.runs):
             told += "; joined into a prompt, they told a frozen generator what to draw"
         sentences.append(told + ".")
+    if material.one_finding:
+        sentences.append(material.one_finding)
     return sentences
 
 
@@ -215,7 +223,9 @@ def _picture_tile(found: list[Block], *, within: bool) -> Tile | None:
         if within
         else "Against another picture, how often the drawing resembles its own reference more."
     )
-    return _tile(block, row, title, sentence)
+    tile = _tile(block, row, title, sentence)
+    tile.caution = row.few
+    return tile
 
 
 def _tile(block: Block, row: Row, title: str, sentence: str) -> Tile:
