@@ -497,7 +497,8 @@ def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
     said = json.loads(run.scores_path.read_text())["missing"]
     assert find(rows, "ssim", rung="eeg")["n"] == 11
     assert any("1 pictures of rung 'eeg'" in m and "other prompts" in m for m in said)
-    assert any("2 of 13 trials have no picture of rung 'eeg'" in m for m in said)
+    (lacking,) = (m for m in said if "2 of 13 trials have no picture of rung 'eeg'" in m)
+    assert lacking.endswith(f"run 'eegprompt generate {run.path} --rungs eeg'")
 
 
 def test_rungs_drawn_with_other_settings_are_not_compared(study, tmp_path):

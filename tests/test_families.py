@@ -230,6 +230,7 @@ def test_the_round_trip_is_the_autoencoders(folders, family):
     import torch
 
     generator = load(folders, family, batch_size=2)
+    assert generator.has_autoencoder and generator._pipeline is None
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
     out = generator.round_trip(images)
     side = 32 if family == "sana" else 16

@@ -267,7 +267,10 @@ def test_a_server_that_is_silent_or_gone_is_said(server):
         (b"<html>hello</html>", "sent no picture"),
         ({"created": 1, "data": []}, "sent no picture"),
         ({"created": 1, "data": [{}]}, "neither b64_json nor url"),
-        ({"created": 1, "data": [{"b64_json": "bm8gcGljdHVyZQ=="}]}, "sent no picture"),
+        (
+            {"created": 1, "data": [{"b64_json": "bm8gcGljdHVyZQ=="}]},
+            "10 bytes that are no picture",
+        ),
         ({"created": 1, "data": [{"b64_json": "?"}]}, "sent no picture"),
         (
             {"data": [{"b64_json": base64.b64encode(png((0, 0, 0), (16, 8))).decode()}]},

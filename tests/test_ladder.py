@@ -242,6 +242,15 @@ def test_rungs_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
     assert check_rungs(["ceiling", "eeg", "eeg"]) == ["eeg", "ceiling"]
     with pytest.raises(InputError, match="bare has none; leave the rung out"):
         draw(run, rungs=["reference-vae"], generator=Bare())
+    pixels_only = Painter()
+    pixels_only.has_autoencoder = False
+    with pytest.raises(InputError, match=r"'reference-vae' cannot be had: .* has none; leave"):
+        draw(run, rungs=["reference-vae"], generator=pixels_only)
+    for without in (Bare(), pixels_only):
+        with pytest.warns(UserWarning, match=r"'reference-vae' is left out: .* has none"):
+            draw(run, rungs=["all"], generator=without)
+        assert list(run.images_dir(without.name, "reference").glob("*.png"))
+        assert not list(run.images_dir(without.name, "reference-vae").glob("*.png"))
     study = run.study()
     one = shutil.copytree(study.path, tmp_path / "one")
     import pandas as pd

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, PngImagePlugin
 
 from eegprompt import report
 from eegprompt.artifacts import content_key, write_json
@@ -583,9 +583,7 @@ def test_without_meanings_only_the_same_words_count(tmp_path: Path) -> None:
 
 
 def test_data_uri_is_small_and_keeps_no_text(tmp_path: Path) -> None:
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
+    info = PngImagePlugin.PngInfo()
     info.add_text("prompt", "a secret prompt")
     Image.new("RGB", (64, 48), "red").save(tmp_path / "small.png", pnginfo=info)
     Image.new("RGB", (700, 512), "blue").save(tmp_path / "large.png")
@@ -621,6 +619,27 @@ def test_partial_runs(run: Run, tmp_path: Path, names: tuple[str, ...], words: l
     assert read.open == []
     for word in words:
         assert word in read.text
+
+
+def test_pictures_of_other_settings_are_not_shown_beside_the_others(
+    run: Run, page: str, tmp_path: Path
+) -> None:
+    mixed = cut(run, tmp_path / "mixed")
+    for path in (mixed.path / "images").rglob("*.png"):
+        facts = PngImagePlugin.PngInfo()
+        facts.add_text("look", "older" if path.parent.name == "floor" else "present")
+        with Image.open(path) as picture:
+            picture.save(path, pnginfo=facts)
+    shown = Reader(write_report(mixed).read_text("utf-8"))
+    before = Reader(page)
+
+    def n_of(reader: Reader, words: str) -> int:
+        return sum(words in str(img.get("alt")) for img in reader.of("img"))
+
+    assert "pictures of floor that were drawn with other settings" in shown.text
+    assert "other settings" not in before.text and "Not drawn yet" not in shown.text
+    assert n_of(before, "random captions") and not n_of(shown, "random captions")
+    assert n_of(shown, "true captions") == n_of(before, "true captions") > 0
 
 
 def test_run_whose_study_has_gone(run: Run, tmp_path: Path) -> None:

@@ -161,13 +161,13 @@ def draw(
     study = run.study()
     fold: Fold = run.fold(study)
     loaded, folder = _load(generator, config, options or {})
-    if "reference-vae" in wanted_rungs and not hasattr(loaded, "round_trip"):
+    skipped = []
+    if "reference-vae" in wanted_rungs and not _has_coding(loaded):
+        why = f"it shows an image through a pipeline's own coding, and {loaded.name} has none"
         if rungs is None or "all" not in rungs:
-            raise InputError(
-                f"the rung 'reference-vae' shows an image through a pipeline's own coding, and "
-                f"{loaded.name} has none; leave the rung out"
-            )
+            raise InputError(f"the rung 'reference-vae' cannot be had: {why}; leave the rung out")
         wanted_rungs.remove("reference-vae")
+        skipped.append(f"the rung 'reference-vae' is left out: {why}")
     spoken = [rung for rung in wanted_rungs if rung in PROMPT_RUNGS]
     prompts = prompts_for(run, loaded, folder, spoken, progress=progress)
     trials = select_trials(study.trials["image_id"].tolist(), fold.test, per_image, config.seed)
@@ -197,18 +197,25 @@ def draw(
         if rung in PICTURE_RUNGS:
             _show_references(run, loaded, folder, rung, trials, look, progress)
     _note(run, folder, wanted_rungs, record, complete=True)
-    notes = list(getattr(loaded, "notes", ()))  # e.g. that it needed more memory than there is
+    notes = skipped + list(
+        getattr(loaded, "notes", ())
+    )  # e.g. that it needed more memory than there is
     others = [r for r in RUNGS if r not in wanted_rungs and _differs(run, folder, r, look)]
     if others:
         notes.append(
             f"the pictures of {', '.join(others)} were drawn with other settings than those drawn now "
-            "and are not compared with them; 'eegprompt generate --rungs "
-            f"{','.join(others)}' draws them anew"
+            f"and are not compared with them; 'eegprompt generate {run.path} --rungs {','.join(others)}"
+            f"{'' if folder == config.drawing.generator else f' --generator {folder}'}' draws them anew"
         )
     for said in notes:
         warnings.warn(said, stacklevel=2)
     run.record("generate", generator=settings, rungs=wanted_rungs, seed=config.seed, notes=notes)
     return run
+
+
+def _has_coding(generator: Generator) -> bool:
+    """Whether a generator can send an image through an autoencoder of its own."""
+    return hasattr(generator, "round_trip") and getattr(generator, "has_autoencoder", True)
 
 
 # Settings that do not decide what a picture shows: another machine may go on with a run.

@@ -362,8 +362,11 @@ class _Import:
             try:
                 with Image.open(io.BytesIO(data)) as picture:
                     pixels = np.asarray(picture.convert("RGB"))[:, :, ::-1]
-            except Exception as problem:
-                raise RecordingError(f"{where}: 'image' is no picture ({problem})") from None
+            except Exception:  # whatever the bytes are; the library names an object in memory
+                raise RecordingError(
+                    f"{where}: 'image' holds {len(data)} bytes that are no picture; download the "
+                    "file again"
+                ) from None
             return add_pixels(np.ascontiguousarray(pixels), self.writer.folder, image)
         file = self.writer.folder / ".picture"
         file.write_bytes(data)

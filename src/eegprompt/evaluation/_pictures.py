@@ -47,8 +47,8 @@ def picture_scores(work: Material, *, pixels: bool = True) -> list[Score]:
         if not pictures["eeg"]:
             if generator == named or any(pictures.values()):
                 work.missing.append(
-                    f"picture scores: no pictures of rung 'eeg' by generator '{generator}'; run "
-                    "'eegprompt generate RUN'"
+                    f"picture scores: no pictures of rung 'eeg' by generator '{generator}'; "
+                    f"{_remedy(work, generator)}"
                 )
             continue
         wanted = {
@@ -59,20 +59,31 @@ def picture_scores(work: Material, *, pixels: bool = True) -> list[Score]:
         if absent:
             work.missing.append(
                 f"picture scores: rungs that generator '{generator}' has not drawn: "
-                f"{', '.join(absent)}; run 'eegprompt generate RUN --rungs {','.join(absent)}'"
+                f"{', '.join(absent)}; {_remedy(work, generator, *absent)}"
             )
         for rung, trials in wanted.items():
             lacking = len(trials - set(pictures[rung]) - found[rung][1])
             if lacking:
                 work.missing.append(
                     f"picture scores: {lacking} of {len(trials)} trials have no picture of rung '{rung}' "
-                    f"by generator '{generator}'; run 'eegprompt generate'"
+                    f"by generator '{generator}'; {_remedy(work, generator, rung)}"
                 )
         try:
             scores += PictureScores(work, generator, pictures).scores(pixels=pixels)
         except StudyError as problem:  # reference pictures are gone; captions can still be scored
             work.missing.append(f"picture scores: {problem}")
     return scores
+
+
+def _remedy(work: Material, generator: str, *rungs: str) -> str:
+    """The command that draws what is missing, to be copied."""
+    words = ["eegprompt generate", str(work.run.path)]
+    if slug(generator) != slug(work.config.drawing.generator):
+        entry = dict(drawn(work.run)).get(slug(generator), {})
+        words.append(f"--generator {entry.get('name', generator)}")
+    if rungs:
+        words.append(f"--rungs {','.join(rungs)}")
+    return f"run '{' '.join(words)}'"
 
 
 def _prompts(work: Material, generator: str) -> dict[tuple[int, str], str]:
@@ -114,8 +125,8 @@ def _pictures(
         facts = picture_facts(path)
         if facts is None:
             work.missing.append(
-                f"picture scores: {path} cannot be read as a picture; run 'eegprompt generate' again, "
-                "which draws it anew"
+                f"picture scores: {path} cannot be read as a picture; "
+                f"{_remedy(work, generator, rung)}, which draws it anew"
             )
             continue
         if facts.get("blanked"):
@@ -139,12 +150,12 @@ def _pictures(
         work.missing.append(
             f"picture scores: {sum(map(len, other_look.values()))} pictures of rung '{rung}' by "
             f"generator '{generator}' were drawn with other settings (steps, guidance, negative "
-            f"prompt, …) than those of rung 'eeg' now; run 'eegprompt generate --rungs {rung}'"
+            f"prompt, …) than those of rung 'eeg' now; {_remedy(work, generator, rung)}"
         )
     if outdated:
         work.missing.append(
             f"picture scores: {outdated} pictures of rung '{rung}' by generator '{generator}' were drawn "
-            "from other prompts than the run now has; run 'eegprompt generate'"
+            f"from other prompts than the run now has; {_remedy(work, generator, rung)}"
         )
     return found, set(blanked)
 

@@ -425,6 +425,11 @@ class DiffusersGenerator:
         drawn, self.blanked = self._draw(arguments, seeds, ["(embeddings)"] * len(seeds))
         return np.stack(drawn) if drawn else self._nothing()
 
+    @property
+    def has_autoencoder(self) -> bool:
+        """Whether :meth:`round_trip` can be had; some pipelines draw pixels. Loads nothing."""
+        return bool((self._index.get("vae") or [None, None])[1])
+
     def round_trip(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Send pictures through the pipeline's autoencoder: the best that it could draw.
 

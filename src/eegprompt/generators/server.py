@@ -289,7 +289,7 @@ class ServerGenerator:
         """From an answer to uint8 (height, width, 3)."""
         if answer is None:
             return None
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
 
         try:
             data = answer.data[0]
@@ -307,6 +307,8 @@ class ServerGenerator:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise self._no_picture(f"{picture.width}x{picture.height} pixels")
                 size, shown = picture.size, np.asarray(picture.convert("RGB"), dtype=np.uint8)
+        except UnidentifiedImageError:  # its text names an object in memory
+            raise self._no_picture(f"{len(content)} bytes that are no picture") from None
         except (binascii.Error, OSError, SyntaxError, ValueError) as problem:
             raise self._no_picture(f"{type(problem).__name__}: {problem}") from None
         if size != (self._width, self._height):

@@ -12,6 +12,7 @@ import numpy as np
 
 from eegprompt.artifacts import read_json, read_table
 from eegprompt.auditing import read_audit
+from eegprompt.drawing import look_of, picture_facts
 from eegprompt.errors import CaptionError, InputError, RunError, SplitError, StudyError
 from eegprompt.report.scores import Score, mean_over_folds
 from eegprompt.run import Run, fold_runs, slug
@@ -177,12 +178,31 @@ class RunMaterial:
         files = self.run.images_dir(self.generator, rung).glob("*_0.png")
         return sorted(int(p.stem.split("_")[0]) for p in files if p.stem.split("_")[0].isdigit())
 
+    @cached_property
+    def _look(self) -> str | None:
+        """Key of the settings that rung `eeg` was drawn with, as the scores take it."""
+        if self.generator is None:
+            return None
+        some = sorted(self.run.images_dir(self.generator, "eeg").glob("*_0.png"))[:32]
+        return look_of(some) or self.drawing.get("look")
+
+    def is_comparable(self, rung: str, trial_id: int) -> bool:
+        """Whether a trial's first picture was drawn with the settings of rung `eeg`'s.
+
+        Others (of more steps, another guidance, …) are left out of the scores and are not to be
+        shown beside them. Pictures that do not say how they were drawn count as drawn alike.
+        """
+        if self.generator is None or self._look is None:
+            return True
+        facts = picture_facts(self.run.image_path(self.generator, rung, trial_id))
+        return facts is None or facts.get("look", self._look) == self._look
+
     def picture(self, rung: str, trial_id: int) -> Path | None:
-        """Path of a trial's first picture on a rung, if it was drawn."""
+        """Path of a trial's first picture on a rung, if it was drawn with the settings of `eeg`."""
         if self.generator is None:
             return None
         path = self.run.image_path(self.generator, rung, trial_id)
-        return path if path.exists() else None
+        return path if path.exists() and self.is_comparable(rung, trial_id) else None
 
     # -- captions ------------------------------------------------------------------------------
     @cached_property

@@ -35,6 +35,11 @@ def build(material: Material) -> Section | None:
     views = [view_trial(run, trial, others=2) for run, trial in sample]
     first_run, first_trial = sample[0]
     rungs = [r for r in ("eeg", "floor", "ceiling") if any(v.pictures[r] for v in views)]
+    other = [
+        rung
+        for rung in dict.fromkeys((*rungs, "floor", "ceiling", *(name for name, *_ in _FURTHER)))
+        if any(not run.is_comparable(rung, trial) for run, trial in sample)
+    ]
     columns = [
         ("reference", "Shown" if known else "Its category", "the reference"),
         ("eeg", "From EEG", "the reconstruction"),
@@ -51,7 +56,8 @@ def build(material: Material) -> Section | None:
             "columns": columns if rungs else columns[:1],
             "further": [column for column in _FURTHER if views[0].pictures.get(column[0])],
             "drawn": bool(rungs),
-            "absent": [r for r in ("eeg", "floor", "ceiling") if r not in rungs],
+            "absent": [r for r in ("eeg", "floor", "ceiling") if r not in rungs + other],
+            "other_settings": other,
             "first": views[0],
             "first_eeg": _eeg(first_run, first_trial),
             "views": views[1:],
