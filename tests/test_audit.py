@@ -329,7 +329,8 @@ def test_training_refuses_a_leak_and_prints_a_waiver(small_study: Path, tmp_path
     stored = json.loads((run / "scores.json").read_text())
     assert all("8 pictures" in row["waived"] for row in stored["rows"])
     assert {row["audit"] for row in stored["rows"]} == {"not audited"}
-    assert "Waived: 8 pictures" in (run / "report.html").read_text("utf-8")
+    page = (run / "report.html").read_text("utf-8")
+    assert "Waived: 8 pictures" in page and "Leaks waived" in page  # at the scores, at the head
 
 
 # -- odd studies -----------------------------------------------------------------------------------

@@ -181,3 +181,50 @@ def test_embeddings_of_the_wrong_length_are_refused(study: Study, tmp_path: Path
     save_file(stored, run.embeddings_path)
     with pytest.raises(InputError, match="12 test trials but embeddings of shape"):
         evaluate(run)
+
+
+# -- the definitions of docs/scores.md, metric by metric ---------------------------------------
+def test_constant_pictures_have_a_stated_score_in_every_metric() -> None:
+    from eegprompt.metrics import distributions, generation, identification, images
+
+    rng = np.random.default_rng(1)
+    references, flat = rng.random((12, 20)), np.full((12, 20), 0.3)
+    assert identification.two_way(references, flat).tolist() == [0.5] * 12
+    assert identification.correlation_distance(references, flat).tolist() == [1.0] * 12
+    assert not identification.feature_cosine(references, np.zeros((12, 20))).any()
+    expected = ((references - 0.3) ** 2).sum(axis=1)
+    distances = identification.squared_distances(references, flat)
+    np.testing.assert_allclose(distances, np.repeat(expected[:, None], 12, axis=1))
+    pixels, gray = rng.random((2, 16, 16, 3)), np.full((2, 16, 16, 3), 0.5)
+    assert images.pixcorr(pixels, gray).tolist() == [0, 0]
+    # without variance only the luminance term is left, and a constant of the contrast
+    same = images.ssim(images.gray(gray), images.gray(gray))
+    np.testing.assert_allclose(same, 1)
+    for score in (images.ssim, images.ssim_legacy):
+        assert (np.abs(score(images.gray(pixels), images.gray(gray))) < 0.2).all()
+    assert distributions.frechet_distance(flat, flat) == pytest.approx(0, abs=1e-12)
+    assert distributions.kernel_distance(flat, flat, subsets=2)[0] == pytest.approx(0, abs=1e-9)
+    moved = distributions.frechet_distance(flat, flat + 0.1)
+    assert moved == pytest.approx(20 * 0.1**2)
+    assert distributions.inception_score(flat)[0] == pytest.approx(1)
+    np.testing.assert_allclose(generation.n_way_accuracy(flat, np.arange(12), n=5), 1 / 5)
+    np.testing.assert_allclose(generation.same_class(flat, np.arange(12)), 1 / 20)
+
+
+def test_one_image_is_refused_or_has_no_interval() -> None:
+    from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
+    from eegprompt.metrics import distributions, identification, images, retrieval
+
+    one = np.arange(6.0)[None]
+    with pytest.raises(InputError, match="at least two references"):
+        identification.two_way(one, one)
+    for distance in (distributions.frechet_distance, distributions.kernel_distance):
+        with pytest.raises(InputError, match="at least 2 pictures"):
+            distance(one, one)
+    with pytest.raises(InputError, match="at least 10 pictures"):
+        distributions.inception_score(one)
+    assert identification.correlation_distance(one, one)[0] == pytest.approx(0)
+    assert images.pixcorr(one, one)[0] == pytest.approx(1)
+    assert retrieval.topk_accuracy(np.ones((3, 1)), np.zeros(3, int)) == 1  # chance is 1 too
+    found = bootstrap(ratio_statistic(np.ones(1), np.ones(1)), 1, 10)
+    assert np.isnan(found.lo) and np.isnan(found.hi)

@@ -53,10 +53,10 @@ class FeatureFile:
     def __getitem__(self, rows: slice) -> np.ndarray:
         """Read some rows that follow one another."""
         start, stop, _ = rows.indices(self.shape[0])
-        out = np.empty((max(stop - start, 0), self.shape[1]), dtype=np.float32)
+        n = max(stop - start, 0)
         self._stream.seek(4 * start * self.shape[1])
-        self._stream.readinto(out.reshape(-1).view(np.uint8))
-        return out
+        values = np.frombuffer(self._stream.read(4 * n * self.shape[1]), dtype=np.float32)
+        return values.reshape(n, self.shape[1])
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         """All rows, in memory."""

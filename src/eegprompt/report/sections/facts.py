@@ -103,6 +103,8 @@ def _badges(material: Material) -> list[tuple[str, str, str]]:
         if material.audit.get("decodable") is False:
             text += ", nothing decodable"
         badges.append((css, text, _audit_words(material)["summary"]))
+    if material.waived:
+        badges.append(("bad", "Leaks waived", "; ".join(material.waived)))
     if material.simulated:
         badges.append(("plain", "Simulated EEG", "The EEG was simulated, not recorded."))
     if material.study is not None and material.study.image_identity == "category":
