@@ -130,8 +130,10 @@ def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
         f"'{config.evaluation.protocol}', {config.evaluation.permutations:,} permutations",
     ]
     if recipe.explain:
-        deep = ", with what retrains or redraws" if recipe.explain == "deep" else ""
-        steps.append(f"explain what was decoded{deep}")
+        more = ", with what retrains or redraws" if recipe.explain == "deep" else ""
+        if isinstance(recipe.explain, tuple):
+            more = f": {', '.join(recipe.explain)}"
+        steps.append(f"explain what was decoded{more}")
     if recipe.ablations is not None:
         steps.append(_ablating(recipe.ablations, config))
     if recipe.published is not None:

@@ -34,13 +34,21 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eegprompt.artifacts import read_json, write_json
-from eegprompt.errors import InputError, RunError, StorageError, StudyError, UnknownNameError
+from eegprompt.errors import (
+    CaptionError,
+    InputError,
+    RunError,
+    StorageError,
+    StudyError,
+    UnknownNameError,
+)
 from eegprompt.experiment import (
     ExperimentConfig,
     TrainingConfig,
     apply_overrides,
     load_config,
 )
+from eegprompt.kinds import KINDS
 from eegprompt.registry import check_options, resolve
 
 if TYPE_CHECKING:
@@ -48,11 +56,13 @@ if TYPE_CHECKING:
     from eegprompt.study import Study
 
 __all__ = [
+    "AblationsRecipe",
     "ImportRecipe",
     "MakeRecipe",
     "Progress",
     "Recipe",
     "Step",
+    "ablate_recipe",
     "change_settings",
     "complete_settings",
     "demo_recipe",
@@ -137,7 +147,7 @@ class Recipe(_Section):
         numbers, are written into its folder ``paper/``.
     ablations : AblationsRecipe, optional
         What to compare after the run, of fold 0 where there are several.
-    explain : bool or "deep"
+    explain : bool, "deep" or names of analyses
         Whether to explain what was decoded, and whether with what retrains or redraws.
     """
 
@@ -146,7 +156,7 @@ class Recipe(_Section):
     folds: Literal["one", "all"] = "one"
     published: Path | None = None
     ablations: AblationsRecipe | None = None
-    explain: bool | Literal["deep"] = False
+    explain: bool | Literal["deep"] | tuple[str, ...] = False
 
 
 def demo_recipe(
@@ -286,12 +296,24 @@ def load_recipe(
         from eegprompt.ablation import plan
 
         plan(config, recipe.ablations.what, recipe.ablations.seeds)
+    if isinstance(recipe.explain, tuple):
+        from eegprompt.explanation import ANALYSES
+
+        for name in recipe.explain:
+            if name not in ANALYSES:
+                raise UnknownNameError("analysis", name, ANALYSES)
     if recipe.published is not None and not recipe.published.exists():
         raise InputError(f"the published scores {recipe.published} do not exist")
     return recipe
 
 
-def make_study(make: MakeRecipe, out: str | Path, *, progress: Progress | None = None) -> Study:
+def make_study(
+    make: MakeRecipe,
+    out: str | Path,
+    *,
+    kinds: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Study:
     """Make the study of a recipe: simulate or import, write captions, split. What exists is kept.
 
     Parameters
@@ -300,6 +322,8 @@ def make_study(make: MakeRecipe, out: str | Path, *, progress: Progress | None =
         How it comes about.
     out : path-like
         The study's folder.
+    kinds : sequence of str
+        Caption kinds that a caption file must hold.
     progress : callable, optional
         Called with (done, total, label).
 
@@ -310,11 +334,15 @@ def make_study(make: MakeRecipe, out: str | Path, *, progress: Progress | None =
     Raises
     ------
     InputError
-        If `out` holds a study that was made otherwise.
+        If `out` holds a study that was made otherwise, or there are no recordings.
+    CaptionError
+        If the caption file is missing, malformed or lacks a kind.
     """
     from eegprompt.study import Study
 
     out = Path(out)
+    if not (out / "study.json").exists():
+        _check_files(make, kinds)
     _note_how(make, out)
     if not (out / "study.json").exists():
         _make_trials(make, out, progress)
@@ -405,8 +433,9 @@ def run_recipe(
         raise InputError(f"{out} exists and is no run; choose another folder for the run")
     if recipe.make is not None:
         place = out / _STUDY
+        kinds = load_config({"study": _STUDY, **settings}).kinds
         with step("study") as report:
-            study = make_study(recipe.make, place, progress=report)
+            study = make_study(recipe.make, place, kinds=kinds, progress=report)
     else:
         place = Path(settings["study"])
         study = Study(place)
@@ -426,7 +455,8 @@ def run_recipe(
         run = run_experiment(config_of(None), out, step=step)
         if recipe.explain:
             _explain(run, recipe, step)
-        _beside(recipe, out, study, config_of(None), step)
+        _write_paper(recipe, out)
+        ablate_recipe(recipe, out, step=step)
         return run.path
     count = len(study.split(config_of(None).split).folds)
     runs = [
@@ -442,27 +472,60 @@ def run_recipe(
         from eegprompt.explanation import explain_folds
 
         explain_folds(runs)
-    _beside(recipe, out, study, config_of(None), step)
+    _write_paper(recipe, out)
+    ablate_recipe(recipe, out, step=step)
     return out
 
 
-def _beside(recipe: Recipe, out: Path, study: Study, config: ExperimentConfig, step: Step) -> None:
-    """Ablations, and the run's table and figures beside a publication's."""
-    if recipe.ablations is not None:
-        from eegprompt.ablation import ablate
+def ablate_recipe(
+    recipe: Recipe, out: str | Path, *, step: Step | None = None, progress: Progress | None = None
+) -> Path | None:
+    """Carry out a recipe's ablations, in the folder of its run.
 
-        given = recipe.ablations
-        base = config.model_copy(update={"study": str(study.path.resolve())})
-        with step("ablate") as report:
-            ablate(
-                study, out / ABLATION, base, what=given.what, seeds=given.seeds, draw=given.draw,
-                jobs=given.jobs, progress=report,
-            )  # fmt: skip
+    Parameters
+    ----------
+    recipe : Recipe
+        Whose run is finished.
+    out : path-like
+        The run's folder, or the parent of one run a fold, of which the first is compared with.
+    step, progress : callable, optional
+        As in :func:`run_experiment`.
+
+    Returns
+    -------
+    pathlib.Path or None
+        The folder with ``ablation.json`` and ``ablation.md``; None where the recipe has none.
+    """
+    from eegprompt.ablation import ablate
+    from eegprompt.run import Run as Opened
+    from eegprompt.run import fold_runs
+
+    if recipe.ablations is None:
+        return None
+    out = Path(out)
+    run = Opened(out if (out / "config.yaml").exists() else fold_runs(out)[0])
+    study, given = run.study(), recipe.ablations
+    with (step or _silent(progress))("ablate") as report:
+        ablate(
+            study,
+            out / ABLATION,
+            load_config({**run.config, "study": str(study.path.resolve())}),
+            what=given.what,
+            seeds=given.seeds,
+            draw=given.draw,
+            jobs=given.jobs,
+            progress=report,
+        )
+    _write_paper(recipe, out)
+    return out / ABLATION
+
+
+def _write_paper(recipe: Recipe, out: Path) -> None:
+    """The run's table and figures beside a publication's."""
+    from eegprompt.reproduction import write_paper
+
     if recipe.published is not None:
-        from eegprompt.reproduction import write_paper
-
-        with step("paper"):
-            write_paper(out, recipe.published)
+        write_paper(out, recipe.published)
 
 
 def _audit_once(study: Study, split: str, step: Step) -> None:
@@ -482,8 +545,9 @@ def _audit_once(study: Study, split: str, step: Step) -> None:
 def _explain(run: Run, recipe: Recipe, step: Step) -> None:
     from eegprompt.explanation import explain
 
+    what = recipe.explain if isinstance(recipe.explain, tuple) else None
     with step("explain") as report:
-        explain(run, deep=recipe.explain == "deep", progress=report)
+        explain(run, what=what, deep=recipe.explain == "deep", progress=report)
 
 
 def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
@@ -614,18 +678,33 @@ def _note_how(make: MakeRecipe, out: Path) -> None:
     """Refuse a study made otherwise; its file stands beside the study, for it precedes it."""
     path = out.with_name(f"{out.name}.json")
     how = make.model_dump(mode="json", by_alias=True)
-    if path.exists():
+    made = (out / "study.json").exists()
+    if made and path.exists():
         before = read_json(path)
-        if before != how:
+        if _anywhere(before) != _anywhere(how):
             changed = [key for key in how if before.get(key) != how[key]]
             raise InputError(
                 f"{out} was made with other settings ({', '.join(changed)}); choose another --out, "
                 f"or delete {out.parent} to start anew"
             )
         return
-    if (out / "study.json").exists():
+    if made:
         raise InputError(f"{out} is there, but not from a recipe; choose another --out")
     write_json(path, how)
+
+
+def _anywhere(how: dict[str, Any]) -> dict[str, Any]:
+    """How a study was made, wherever its recordings lay: they may be moved afterwards."""
+    source = (how.get("import") or {}).get("source")
+
+    def walk(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: walk(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [walk(inner) for inner in value]
+        return value.replace(source, "{source}") if source and isinstance(value, str) else value
+
+    return dict(walk(how))
 
 
 def _make_trials(make: MakeRecipe, out: Path, progress: Progress | None) -> None:
@@ -637,13 +716,29 @@ def _make_trials(make: MakeRecipe, out: Path, progress: Progress | None) -> None
         return
     assert make.import_ is not None
     source = Path(make.import_.source)
-    if not source.exists():
-        where = f"; {make.import_.obtain}" if make.import_.obtain else ""
-        raise InputError(f"there are no recordings at {source}{where}")
     target, argument = resolve("reader", make.import_.reader)
     reader = target(argument) if argument else target()
     files = [source / name for name in make.import_.files]
     reader.read(files, out, progress=progress, **make.import_.options)
+
+
+def _check_files(make: MakeRecipe, kinds: Sequence[str]) -> None:
+    """Look for the recordings, and read a caption file before what comes before it is done."""
+    if make.import_ is not None and not Path(make.import_.source).exists():
+        where = f"; {make.import_.obtain}" if make.import_.obtain else ""
+        raise InputError(f"there are no recordings at {make.import_.source}{where}")
+    if make.captions is None or make.captions.captioner.partition(":")[0] != "file":
+        return
+    from eegprompt.captioning import load_captioner
+
+    captioner = load_captioner(make.captions.captioner, **make.captions.options)
+    there = getattr(captioner, "kinds", KINDS)
+    lacking = [kind for kind in kinds if kind not in there]
+    if lacking:
+        raise CaptionError(
+            f"{make.captions.captioner.partition(':')[2]} has no captions of the kinds "
+            f"{', '.join(lacking)}; add them, or leave these kinds out: kinds=[{', '.join(there)}]"
+        )
 
 
 def _filled_in(make: dict[str, Any], folder: Path, source: str | Path | None) -> dict[str, Any]:

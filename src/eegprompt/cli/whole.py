@@ -34,8 +34,10 @@ def run(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Do all that a recipe says: study, training, decoding, drawing, scores, explanation, report.
+    """Do all that a recipe says: study, training, decoding, drawing, scores, explanation, report,
+    and then its ablations.
 
+    KEY=VALUE words replace whatever stands in the recipe, study=FOLDER the study it would make.
     Finished steps are not done again, so an interrupted call goes on where it stopped.
 
     Example: [bold]eegprompt run recipes/n170.yaml --source recordings/n170 --out runs/n170[/bold]
@@ -136,15 +138,32 @@ def register(app: typer.Typer) -> None:
 
 
 def _carry_out(recipe: Any, out: Path, json: bool) -> None:
-    from eegprompt.pipeline import run_recipe
+    from eegprompt.pipeline import ablate_recipe, run_recipe
     from eegprompt.report import write_report
 
-    folder = run_recipe(recipe, out, step=console.step)
-    with console.step("report"):
-        path = write_report(folder)
+    # Ablations may take many times as long as the run, so its report is written before them too.
+    folder = run_recipe(recipe.model_copy(update={"ablations": None}), out, step=console.step)
+    path = folder / "report.html"
+    if recipe.ablations is None or not (folder / "ablation" / "ablation.json").exists():
+        with console.step("report"):
+            write_report(folder)
+    ablation = None
+    if recipe.ablations is not None:
+        ablation = ablate_recipe(recipe, folder, step=console.step)
+        with console.step("report"):
+            write_report(folder)
+    paper = folder / "paper" if recipe.published is not None else None
     if json:
         scores = read_json(folder / "scores.json")
-        console.print_json({"run": str(folder), "report": str(path), **scores})
+        written = {"report": path, "paper": paper, "ablation": ablation}
+        console.print_json(
+            {"run": str(folder), **{k: str(v) for k, v in written.items() if v}, **scores}
+        )
         return
     print_scores(folder, notes=False)
+    if paper is not None:
+        console.out().print(f"Beside published scores: {paper / 'table-1.md'}", markup=False)
+        console.out().print(f"The paper's figures: {paper / 'README.md'}", markup=False)
+    if ablation is not None:
+        console.out().print(f"Ablations: {ablation / 'ablation.md'}", markup=False)
     console.out().print(f"Report: {path}", markup=False)

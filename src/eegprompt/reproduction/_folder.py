@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from eegprompt.artifacts import atomic_directory, write_json, write_text
-from eegprompt.explanation import load_findings
-from eegprompt.explanation._figures import save_figure
 from eegprompt.reproduction._pictures import chosen_trials, figure_of
 from eegprompt.reproduction._table import compare
 from eegprompt.run import Run, fold_runs
@@ -125,6 +123,9 @@ def write_paper(out: str | Path, published: str | Path) -> Path:
 
 def _put(figure: PaperFigure, run: Run, folder: Path) -> tuple[str, bool]:
     """Put one figure into the folder; give its caption and True, or why it is not there and False."""
+    from eegprompt.explanation import load_findings
+    from eegprompt.explanation._figures import save_figure
+
     if not figure.finding:
         chosen = chosen_trials(run)
         if not chosen:

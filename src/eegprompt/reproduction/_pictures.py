@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.explanation._figures import GRAY, INK, TWO_COLUMNS, style
 from eegprompt.run import Run
 
 if TYPE_CHECKING:
@@ -63,6 +62,8 @@ def figure_of(run: Run, chosen: list[tuple[str, int]]) -> tuple[Figure, str]:
     caption : str
     """
     from matplotlib.figure import Figure
+
+    from eegprompt.explanation._figures import GRAY, INK, TWO_COLUMNS, style
 
     study = run.study()
     generator = str(run.config["drawing"]["generator"])
