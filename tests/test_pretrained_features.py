@@ -291,3 +291,18 @@ def test_a_run_is_scored_with_them(
     worse = found["lpips"]
     assert worse["higher_is_better"] is False and worse["value"] < worse["floor"]
     assert "alexnet:" in "".join(__import__("json").loads(run.scores_path.read_text())["notes"])
+
+    # The paper's table has a number of ours in each of its columns, and says what it rests on.
+    from eegprompt.reproduction import compare
+
+    table = compare(run.path, Path(__file__).parents[1] / "recipes" / "eegcvpr-published.csv")
+    own = next(row for row in table.rows if row.measured)
+    assert list(own.cells) and set(own.cells) == set(table.metrics)
+    kid = next(row for row in rows if row["metric"] == "kid" and row["rung"] == "eeg")
+    assert own.cells["kid"].value == kid["value"]
+    for words in ("alexnet-owt-7be5be79.pth", "weights-inception-2015", str(clip)):
+        assert words in own.weights
+    assert "mindeye" in own.protocol and "torch-fidelity (IS, KID, FID)" in own.protocol
+    named = {row.model for row in table.rows if row.measured}
+    assert {"chance, by permutation", "a plain gray picture"} <= named
+    assert "the pictures shown, in place of drawn ones" in named  # the IS of the real pictures

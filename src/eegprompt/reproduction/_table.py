@@ -311,12 +311,17 @@ def _row(name: str, scores: Sequence[dict[str, Any]], key: str) -> Row:
         ends = ("lo", "hi") if key == "value" else (f"{key}_lo", f"{key}_hi")
         lo, hi = (score.get(end) for end in ends)
         cells[metric] = Cell(score[key], score.get("sd") if key == "value" else None, lo, hi)
-        about["n"][metric] = f"{score['n']:,}"
+        about["n"][metric] = _how_many(score)
         for what in ("protocol", "weights"):
             if score.get(what):
                 about[what][metric] = str(score[what])
     n, protocol, weights = (_shared(of) for of in about.values())
     return Row(name, "", "", True, cells, n, protocol, weights)
+
+
+def _how_many(score: dict[str, Any]) -> str:
+    n, trials = score["n"], score.get("n_trials")
+    return f"{n:,}" if trials in (None, n) else f"{n:,} images in {trials:,} trials"
 
 
 def _shared(of: dict[str, str]) -> str:
