@@ -27,7 +27,7 @@ from eegprompt.artifacts import read_json
 from eegprompt.builtin.scene_captions import captions
 from eegprompt.builtin.scenes import kind_vector, meaning, sample_scene
 from eegprompt.data.montage import EEGCVPR_CHANNELS, positions_of
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.experiment import load_config
 from eegprompt.kinds import KINDS
 from eegprompt.study import Study, StudyWriter

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import wilcoxon
 
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.experiment import load_config
 from eegprompt.explanation import Material
 from eegprompt.explanation import _maps as maps

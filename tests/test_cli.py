@@ -186,7 +186,7 @@ def test_each_sort_of_failure_has_its_exit_code(cli, fakes, small_run, problem, 
     def fail(*args, **kwargs):
         raise problem
 
-    fakes.put("eegprompt.decoder", "decode", fail)
+    fakes.put("eegprompt.decoding", "decode", fail)
     answer = cli("decode", small_run.path)
     assert answer.exit_code == code
     assert says in answer.stderr
@@ -197,11 +197,11 @@ def test_interrupting_a_real_process_ends_with_130(tmp_path, small_study):
     run = make_run(tmp_path / "run", small_study)
     code = (
         "import sys, types, time\n"
-        "fake = types.ModuleType('eegprompt.decoder')\n"
+        "fake = types.ModuleType('eegprompt.decoding')\n"
         "def decode(run, progress=None):\n"
         "    print('started', flush=True); time.sleep(30)\n"
         "fake.decode = decode\n"
-        "sys.modules['eegprompt.decoder'] = fake\n"
+        "sys.modules['eegprompt.decoding'] = fake\n"
         "from eegprompt.cli import main\n"
         f"sys.argv = ['eegprompt', 'decode', {str(run.path)!r}]\n"
         "main()\n"
@@ -438,7 +438,7 @@ def test_train_names_a_setting_that_does_not_exist(cli, fakes, small_study, tmp_
 
 
 def test_later_steps_change_their_own_settings_only(cli, fakes, small_run):
-    fakes.put("eegprompt.decoder", "decode")
+    fakes.put("eegprompt.decoding", "decode")
     answer = cli("decode", small_run.path, "decoding.per_head=2")
     assert answer.exit_code == 0, answer.stderr
     ((args, _),) = fakes.named("decode")
@@ -532,7 +532,7 @@ def journey(fakes, small_study):
 
     fakes.put("eegprompt.builtin_study", "simulate", simulate)
     fakes.put("eegprompt.training", "train", train)
-    fakes.put("eegprompt.decoder", "decode", decode)
+    fakes.put("eegprompt.decoding", "decode", decode)
     fakes.put("eegprompt.drawing", "draw")
     fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path, run))
     fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
@@ -586,14 +586,14 @@ def test_demo_runs_with_captions_measured_from_the_pictures(cli, journey, tmp_pa
 
 
 def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
-    decode = sys.modules["eegprompt.decoder"].decode
+    decode = sys.modules["eegprompt.decoding"].decode
 
     def interrupted(run, progress=None):
         raise KeyboardInterrupt
 
-    sys.modules["eegprompt.decoder"].decode = interrupted
+    sys.modules["eegprompt.decoding"].decode = interrupted
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 130
-    sys.modules["eegprompt.decoder"].decode = decode
+    sys.modules["eegprompt.decoding"].decode = decode
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 0
     assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 1, "evaluate": 1}
 

@@ -12,7 +12,8 @@ import pytest
 
 import tiny_models
 from eegprompt.artifacts import read_json, write_json
-from eegprompt.decoder import Decoder, candidate_pools, decode, image_seed, load_candidates
+from eegprompt.decoder import Decoder, image_seed, load_candidates
+from eegprompt.decoding import candidate_pools, decode
 from eegprompt.errors import (
     CaptionError,
     InputError,
@@ -203,7 +204,7 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eegprompt.decoder._save_candidates", stop)
+    monkeypatch.setattr("eegprompt.decoding.save_candidates", stop)
     with pytest.raises(KeyboardInterrupt):
         decode(fresh)
     monkeypatch.undo()

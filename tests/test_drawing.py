@@ -15,7 +15,8 @@ from PIL import Image
 import tiny_models
 import tiny_pipelines
 from eegprompt.artifacts import read_json, write_table
-from eegprompt.decoder import decode, image_seed
+from eegprompt.decoder import image_seed
+from eegprompt.decoding import decode
 from eegprompt.drawing import draw, drawn, picture_facts, prompts_for, select_trials
 from eegprompt.errors import InputError, RunError, StorageError, UnknownNameError
 from eegprompt.run import Run

@@ -20,7 +20,7 @@ import tiny_models
 from eegprompt import explanation
 from eegprompt.artifacts import read_json
 from eegprompt.cli.app import app
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 from eegprompt.explanation import (
     ANALYSES,

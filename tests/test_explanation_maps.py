@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 import tiny_models
 from eegprompt.builtin_study import simulate
 from eegprompt.data.montage import positions_of
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.experiment import load_config
 from eegprompt.explanation import (
     Finding,

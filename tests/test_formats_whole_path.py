@@ -13,7 +13,7 @@ import tiny_datasets
 import tiny_recordings
 from eegprompt.captioning import write_captions
 from eegprompt.data.splits import make_split
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.evaluation import evaluate
 from eegprompt.experiment import load_config
 from eegprompt.pipeline import complete_settings

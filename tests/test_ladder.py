@@ -14,7 +14,8 @@ from PIL import Image
 import tiny_models
 from eegprompt.artifacts import read_json
 from eegprompt.controls.surrogates import derange, matched_noise
-from eegprompt.decoder import Decoder, decode, image_seed
+from eegprompt.decoder import Decoder, image_seed
+from eegprompt.decoding import decode
 from eegprompt.drawing import draw, picture_facts
 from eegprompt.errors import InputError
 from eegprompt.evaluation import evaluate

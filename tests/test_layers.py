@@ -226,7 +226,7 @@ def test_every_named_layer_member_exists():
         ("eegprompt.metrics.x", "from eegprompt.errors import InputError", 0),
         ("eegprompt.decoder", "from eegprompt.cli import main", 1),
         ("eegprompt.decoder", "from eegprompt.training import train\nimport eegprompt", 0),
-        ("eegprompt.report.x", "from eegprompt.decoder import decode", 0),
+        ("eegprompt.report.x", "from eegprompt.decoding import decode", 0),
     ],
 )
 def test_the_walk_sees_what_it_should(module, source, count):

@@ -102,7 +102,7 @@ def test_where_no_signal_is_planted_nothing_is_found(tmp_path):
 def test_captions_of_another_captioner_are_learned_and_decoded(tmp_path):
     from eegprompt.builtin_study import simulate
     from eegprompt.captioning import write_captions
-    from eegprompt.decoder import decode
+    from eegprompt.decoding import decode
     from eegprompt.experiment import load_config
     from eegprompt.training import train
 

@@ -14,7 +14,7 @@ _PUBLIC = {
     "Run": "eegprompt.run",
     "Study": "eegprompt.study",
     "audit": "eegprompt.auditing",
-    "decode": "eegprompt.decoder",
+    "decode": "eegprompt.decoding",
     "draw": "eegprompt.drawing",
     "evaluate": "eegprompt.evaluation",
     "explain": "eegprompt.explanation",

@@ -437,7 +437,7 @@ def _work(group: list[_Job], threads: int) -> None:
 
 
 def _measure(job: _Job) -> dict[str, Any]:
-    from eegprompt.decoder import decode
+    from eegprompt.decoding import decode
     from eegprompt.drawing import draw
     from eegprompt.evaluation import scores_of
     from eegprompt.study import Study

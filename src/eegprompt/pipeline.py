@@ -638,7 +638,7 @@ def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[
 
 def _up_to_pictures(config: ExperimentConfig, out: Path, step: Step) -> Run:
     """Train, decode and draw; each of these knows itself what of it is done."""
-    from eegprompt.decoder import decode
+    from eegprompt.decoding import decode
     from eegprompt.drawing import draw
     from eegprompt.study import Study
     from eegprompt.training import train

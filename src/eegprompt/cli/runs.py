@@ -90,7 +90,7 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
 
     Example: [bold]eegprompt decode runs/a decoding.pool=train decoding.per_head=2[/bold]
     """
-    from eegprompt.decoder import decode as retrieve
+    from eegprompt.decoding import decode as retrieve
     from eegprompt.pipeline import change_settings
 
     opened = _open(run)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from eegprompt.decoder import decode
+from eegprompt.decoding import decode
 from eegprompt.experiment import load_config
 from eegprompt.explanation._material import Material
 from eegprompt.study import Study
