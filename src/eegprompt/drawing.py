@@ -48,7 +48,15 @@ if TYPE_CHECKING:
     from eegprompt.protocols import Generator
     from eegprompt.types import Fold
 
-__all__ = ["draw", "picture_facts", "prompts_for", "select_trials"]
+__all__ = [
+    "draw",
+    "drawn",
+    "look_of",
+    "picture_facts",
+    "prompts_for",
+    "select_trials",
+    "squashed",
+]
 
 Progress = Callable[[int, int, str], None]
 
@@ -554,7 +562,7 @@ def _show_references(
         picture = study.load_images([image])[0]
         if size is None:
             size = (picture.shape[1], picture.shape[0])
-        picture = _squashed(picture, size)
+        picture = squashed(picture, size[::-1])
         if rung == "reference-vae":
             picture = generator.round_trip(picture[None])[0]  # type: ignore[attr-defined]
         for trial in mine:
@@ -581,11 +589,13 @@ def _picture_size(run: Run, generator: Generator, folder: str) -> tuple[int, int
     return None
 
 
-def _squashed(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def squashed(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture at another height and width, which begin `shape`; not cropped."""
     from PIL import Image
 
-    if (picture.shape[1], picture.shape[0]) == size:
+    if picture.shape[:2] == shape[:2]:
         return picture
+    size = (shape[1], shape[0])
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 
