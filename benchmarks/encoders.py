@@ -37,7 +37,7 @@ def configurations(method: str) -> Iterator[dict[str, Any]]:
         for width, own in itertools.product((0.02, 0.04, 0.06, 0.08), (True, False)):
             yield {"encoder": {"name": method, "options": {"bin_width": width, "per_subject": own}}}
     elif method == "transformer":
-        for width, dropout, epochs in itertools.product((32, 64), (0.5, 0.7), (15, 30)):
+        for width, dropout, epochs in itertools.product((64, 96), (0.7, 0.8), (20, 40)):
             options = {"n_filters": width, "width": width, "dropout": dropout}
             yield {
                 "encoder": {"name": method, "options": options},
@@ -48,13 +48,41 @@ def configurations(method: str) -> Iterator[dict[str, Any]]:
             yield {
                 "encoder": {
                     "name": f"braindecode:{method}",
-                    "options": {"options": {_DROPOUT.get(method, "drop_prob"): dropout}},
+                    "options": {
+                        "options": {
+                            **_AT_128_HZ.get(method, {}),
+                            _DROPOUT.get(method, "drop_prob"): dropout,
+                        }
+                    },
                 },
                 "training": {"learning_rate": rate, "epochs": epochs},
             }
 
 
 _DROPOUT = {"ATCNet": "conv_block_dropout"}
+_SHALLOW = {"filter_time_length": 13, "pool_time_length": 38, "pool_time_stride": 8}
+_AT_128_HZ: dict[str, dict[str, int]] = {
+    "ShallowFBCSPNet": _SHALLOW,
+    "EEGConformer": _SHALLOW,
+    "Deep4Net": {
+        "filter_time_length": 5,
+        "filter_length_2": 5,
+        "filter_length_3": 5,
+        "filter_length_4": 5,
+        "pool_time_length": 2,
+        "pool_time_stride": 2,
+    },
+    "ATCNet": {
+        "conv_block_kernel_length_1": 32,
+        "conv_block_kernel_length_2": 8,
+        "conv_block_pool_size_1": 3,
+        "conv_block_pool_size_2": 3,
+    },
+}
+"""Kernels and pools were published for 250 Hz and trials of seconds. Here they last as long in seconds;
+the pools of Deep4Net and ATCNet are as large as 0.8 s allow. With the published numbers of samples
+ShallowFBCSPNet and EEGConformer would average the whole trial, and braindecode would shrink ATCNet
+until it reads its end alone."""
 
 
 def trained(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from pathlib import Path
@@ -15,7 +16,6 @@ import tiny_datasets as tiny
 from eegprompt.data.alljoined import AlljoinedReader
 from eegprompt.errors import EegpromptError, RecordingError
 from eegprompt.study import Study
-from malicious import Runs
 
 
 def read(source: Any, out: Path, **options: Any) -> Study:
@@ -95,6 +95,14 @@ def test_rows_of_alljoined1(tmp_path):
         read(tiny.write_alljoined1(tmp_path / "t", n_chans=63), tmp_path / "no")
 
 
+class Harm:
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.canary}",)
+
+
 def test_bad_input(tmp_path):
     source = tiny.write_alljoined(tmp_path / "s")
     place = source / "preprocessed_eeg" / "sub-01"
@@ -111,7 +119,7 @@ def test_bad_input(tmp_path):
         ({"preprocessed_eeg_data": whole["preprocessed_eeg_data"][:-1]}, "holds 77 trials, but"),
         ({"preprocessed_eeg_data": nan}, "not finite"),
         ({"ch_names": ["Q1", *tiny.HEADSET[1:]]}, "names Q1"),
-        ({"configs": Runs(canary)}, "could run code"),
+        ({"configs": Harm(canary)}, "could run code"),
     ):
         content = {k: v for k, v in (whole | entries).items() if v is not None}
         file.write_bytes(pickle.dumps(content))

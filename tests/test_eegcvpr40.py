@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import tiny_eegcvpr as tiny
-from damaged import check_any_damage
 from eegprompt.data.eegcvpr40 import Eegcvpr40Reader
-from eegprompt.errors import RecordingError, SplitError
+from eegprompt.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.study import Study
 from malicious import Runs, by_hand
 
@@ -141,7 +142,25 @@ def test_a_crafted_file_runs_nothing(release: Path, tmp_path: Path) -> None:
         assert not mark.exists() and not (tmp_path / "study").exists()
 
 
-def test_any_damage_ends_in_a_sentence(made: tiny.Tiny, tmp_path: Path) -> None:
-    release = tmp_path / "release"
-    file = tiny.save_objects(release / "train" / "1.npy", tiny.five(made, 0))
-    check_any_damage(file, lambda out: read(release, out), head=900, tail=200)
+def test_any_damage_ends_in_a_sentence(made: tiny.Tiny, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    file = tiny.save_objects(folder / "train" / "1.npy", tiny.five(made, 0))
+    good = file.read_bytes()
+    head = st.integers(0, min(len(good), 900))
+    tail = st.integers(len(good) - 200, len(good) - 1)
+
+    @settings(max_examples=40, deadline=None, database=None)
+    @given(st.lists(st.tuples(head | tail, st.integers(0, 255)), min_size=1, max_size=3))
+    def damage(changes: list[tuple[int, int]]) -> None:
+        data = bytearray(good)
+        for at, byte in changes:
+            data[at] = byte
+        file.write_bytes(data)
+        try:
+            read(folder, folder / "study")
+        except EegpromptError:
+            assert not (folder / "study").exists()
+        shutil.rmtree(folder / "study", ignore_errors=True)
+        assert [p.name for p in folder.iterdir()] == ["train"]
+
+    damage()

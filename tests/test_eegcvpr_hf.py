@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 import tiny_eegcvpr as tiny
-from damaged import check_any_damage
 from eegprompt.data.eegcvpr_hf import EegcvprHfReader
-from eegprompt.errors import RecordingError, SplitError
+from eegprompt.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.study import Study
 from malicious import by_hand
 
@@ -177,6 +178,24 @@ def test_bad_files_are_refused(release: Path, tmp_path: Path) -> None:
     assert not out.exists() and not (tmp_path / "mark").exists()
 
 
-def test_any_damage_ends_in_a_sentence(made: tiny.Tiny, tmp_path: Path) -> None:
-    file = tiny.write_parquet(tmp_path / "in" / "train.parquet", tiny.hub_rows(made, [0, 1]))
-    check_any_damage(file, lambda out: read(file, out), head=400, tail=2500)
+def test_any_damage_ends_in_a_sentence(made: tiny.Tiny, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("fuzz")
+    file = tiny.write_parquet(folder / "train.parquet", tiny.hub_rows(made, [0, 1]))
+    good = file.read_bytes()
+    place = st.integers(0, 400) | st.integers(len(good) - 2500, len(good) - 1)
+
+    @settings(max_examples=40, deadline=None, database=None)
+    @given(st.lists(st.tuples(place, st.integers(0, 255)), min_size=1, max_size=3))
+    def damage(changes: list[tuple[int, int]]) -> None:
+        data = bytearray(good)
+        for at, byte in changes:
+            data[at] = byte
+        file.write_bytes(data)
+        try:
+            read(file, folder / "study")
+        except EegpromptError:
+            assert not (folder / "study").exists()
+        shutil.rmtree(folder / "study", ignore_errors=True)
+        assert [p.name for p in folder.iterdir()] == ["train.parquet"]
+
+    damage()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from pathlib import Path
@@ -15,7 +16,6 @@ import tiny_datasets as tiny
 from eegprompt.data.things_eeg2 import ThingsEeg2Reader
 from eegprompt.errors import EegpromptError, InputError, RecordingError
 from eegprompt.study import Study
-from malicious import Runs
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,14 @@ def change(path: Path, **entries: Any) -> None:
     path.write_bytes(pickle.dumps({k: v for k, v in content.items() if v is not None}, 4))
 
 
+class Harm:
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.canary}",)
+
+
 def nan_at(path: Path) -> None:
     eeg = pickle.loads(path.read_bytes())["preprocessed_eeg_data"]
     eeg[3, 1, 2, 5] = np.nan
@@ -170,7 +178,7 @@ def test_a_crafted_file_does_not_run(layout, pictures, tmp_path):
     source = tiny.write_things(tmp_path / "s", layout)
     canary = tmp_path / "canary"
     for file in sorted(source.glob("sub-01/*")):
-        content = {"preprocessed_eeg_data": Runs(canary), "eeg": 1, "file": file.name}
+        content = {"preprocessed_eeg_data": Harm(canary), "eeg": 1, "file": file.name}
         if layout == "ubp":
             torch.save(content, file)
         elif layout == "gifford":

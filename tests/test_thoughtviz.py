@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import random
 from pathlib import Path
@@ -15,7 +16,6 @@ from eegprompt.data.splits import by_image
 from eegprompt.data.thoughtviz import CLASSES, ThoughtVizReader
 from eegprompt.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.study import Study
-from malicious import Runs
 from tiny_recordings import write_pictures
 
 
@@ -49,6 +49,14 @@ def test_pictures_stand_for_classes(tmp_path):
     assert all(study.image_path(c).is_file() for c in CLASSES["image"])
 
 
+class Harm:
+    def __init__(self, canary: Path):
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.canary}",)
+
+
 def test_bad_input(tmp_path):
     path = tiny.write_thoughtviz(tmp_path / "eeg")
     whole = pickle.loads(path.read_bytes(), encoding="latin1")
@@ -61,7 +69,7 @@ def test_bad_input(tmp_path):
         ({"y_train": whole["y_train"][:-1]}, r"\(60, 10\) is needed"),
         ({"y_train": whole["y_train"] * 2}, "row 0 of 'y_train' is not one-hot"),
         ({"x_train": nan}, r"not finite at \[4, 0, 3, 2\]"),
-        ({"x_train": Runs(canary)}, "could run code"),
+        ({"x_train": Harm(canary)}, "could run code"),
     ):
         content = {k: v for k, v in (whole | entries).items() if v is not None}
         path.write_bytes(pickle.dumps(content, protocol=2))

@@ -48,15 +48,7 @@ if TYPE_CHECKING:
     from eegprompt.protocols import Generator
     from eegprompt.types import Fold
 
-__all__ = [
-    "draw",
-    "drawn",
-    "look_of",
-    "picture_facts",
-    "prompts_for",
-    "select_trials",
-    "squashed",
-]
+__all__ = ["draw", "picture_facts", "prompts_for", "select_trials"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -562,7 +554,7 @@ def _show_references(
         picture = study.load_images([image])[0]
         if size is None:
             size = (picture.shape[1], picture.shape[0])
-        picture = squashed(picture, size[::-1])
+        picture = _squashed(picture, size)
         if rung == "reference-vae":
             picture = generator.round_trip(picture[None])[0]  # type: ignore[attr-defined]
         for trial in mine:
@@ -589,13 +581,11 @@ def _picture_size(run: Run, generator: Generator, folder: str) -> tuple[int, int
     return None
 
 
-def squashed(picture: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A picture at another height and width, which begin `shape`; not cropped."""
+def _squashed(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
-    if picture.shape[:2] == shape[:2]:
+    if (picture.shape[1], picture.shape[0]) == size:
         return picture
-    size = (shape[1], shape[0])
     return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
 
 

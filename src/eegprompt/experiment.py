@@ -45,7 +45,7 @@ class TrainingConfig(_Settings):
     """How the encoder is trained. Selection is by the validation side alone."""
 
     objective: str = Field("clip", description="what the heads are trained by")
-    epochs: int = Field(30, ge=1, description="passes over the training trials, at most")
+    epochs: int = Field(40, ge=1, description="passes over the training trials, at most")
     batch_size: int = Field(128, ge=2, description="trials in a step")
     learning_rate: float = Field(2e-3, gt=0, description="highest rate of the schedule")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.drawing import squashed
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
 from eegprompt.evaluation._feature_file import FeatureFile
+from eegprompt.evaluation._pictures import squashed
 from eegprompt.evaluation._rows import Score, number, row_of
 from eegprompt.ladder import RUNGS
 from eegprompt.metrics.distributions import frechet_distance, inception_score, kernel_distance

@@ -11,7 +11,7 @@ import numpy as np
 
 from eegprompt.artifacts import read_table
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
-from eegprompt.drawing import drawn, look_of, picture_facts, squashed
+from eegprompt.drawing import drawn, look_of, picture_facts
 from eegprompt.errors import RunError, StudyError
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._rows import Score, Units, number, row_of
@@ -499,6 +499,16 @@ class PictureScores:
             spread.replicates,
             units.names,
         )
+
+
+def squashed(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A picture at the height and width of another."""
+    from PIL import Image
+
+    if image.shape == shape:
+        return image
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def _standardized(images: np.ndarray) -> np.ndarray:

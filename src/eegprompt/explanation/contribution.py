@@ -12,9 +12,10 @@ import numpy as np
 from eegprompt.artifacts import atomic_path, content_key
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
 from eegprompt.decoder import candidates_in_prompts, composer_of, head_captions, image_seed
-from eegprompt.drawing import select_trials, squashed
+from eegprompt.drawing import select_trials
 from eegprompt.errors import InputError, StudyError, TokenBudgetError
 from eegprompt.evaluation._features import load_features
+from eegprompt.evaluation._pictures import squashed
 from eegprompt.explanation import _figures as look
 from eegprompt.explanation._finding import Finding, Omitted, Picture
 from eegprompt.explanation._material import Material

@@ -167,7 +167,7 @@ def _about_pictures(material: Material) -> list[str]:
     warnings = []
     few = [row.few for row in rows if row.few]
     if few:
-        warnings.append(few[0])
+        warnings.append(f"Picture scores. {few[0]}")
     plain = []
     for row in rows:
         better = [

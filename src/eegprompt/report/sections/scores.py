@@ -83,8 +83,8 @@ class Row:
             return ""
         if references is None and n >= FEW_PICTURES:
             return ""
-        against = f", against {references[1]} references" if references else ""
-        return f"Few pictures: {n:,}{against}. Only a large difference could show."
+        against = f" and {references[1]} references" if references else ""
+        return f"Few: {n:,} pictures{against}. Only a large difference could show."
 
     @property
     def count(self) -> str:
