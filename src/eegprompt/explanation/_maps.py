@@ -136,7 +136,9 @@ def patterns_of(material: Material) -> Patterns:
     half_rows = trust.halves(units, material.seed)
     # So many permutations that p can be small enough after correction for the heads.
     n_half = max(20, math.ceil(math.sqrt(2 * len(material.heads) / trust.ALPHA)))
-    found, untrained, means, agreement, likeness = {}, {}, {}, {}, {}
+    found: dict[str, Pattern] = {}
+    untrained: dict[str, Pattern] = {}
+    means, agreement, likeness = {}, {}, {}
     common: dict[str, Any] = {"groups": subjects, "units": units, "seed": material.seed}
     for place, head in enumerate(material.heads):
         for patterns, said in ((found, outputs[head]), (untrained, shuffled[head])):
