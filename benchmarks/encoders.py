@@ -64,14 +64,6 @@ _SHALLOW = {"filter_time_length": 13, "pool_time_length": 38, "pool_time_stride"
 _AT_128_HZ: dict[str, dict[str, int]] = {
     "ShallowFBCSPNet": _SHALLOW,
     "EEGConformer": _SHALLOW,
-    "Deep4Net": {
-        "filter_time_length": 5,
-        "filter_length_2": 5,
-        "filter_length_3": 5,
-        "filter_length_4": 5,
-        "pool_time_length": 2,
-        "pool_time_stride": 2,
-    },
     "ATCNet": {
         "conv_block_kernel_length_1": 32,
         "conv_block_kernel_length_2": 8,
@@ -79,10 +71,11 @@ _AT_128_HZ: dict[str, dict[str, int]] = {
         "conv_block_pool_size_2": 3,
     },
 }
-"""Kernels and pools were published for 250 Hz and trials of seconds. Here they last as long in seconds;
-the pools of Deep4Net and ATCNet are as large as 0.8 s allow. With the published numbers of samples
-ShallowFBCSPNet and EEGConformer would average the whole trial, and braindecode would shrink ATCNet
-until it reads its end alone."""
+"""Kernels and pools were published for 250 Hz and trials of seconds. Here they last as long in seconds,
+and ATCNet's pools are as large as 0.8 s allow: with the published numbers of samples ShallowFBCSPNet
+and EEGConformer would average the whole trial, and braindecode would shrink ATCNet until it reads
+its end alone. Deep4Net is left to braindecode's shrinking, with which it does better on the
+validation side (.58 against .46 for its first configuration)."""
 
 
 def trained(
