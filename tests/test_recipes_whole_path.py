@@ -107,7 +107,7 @@ def eegcvpr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = (
     "kinds=[ObjectSnap,MoodFeel]", "make.import.options.samples=[20,148]", "training.epochs=25",
     "training.patience=25", "training.label_smoothing=0", "ablations={what: [heads], seeds: 1}",
-    "explain=[attribution,geometry,winners]",
+    "explain=[attribution,geometry,winners]", "drawing.trials_per_image=1",
 )  # fmt: skip
 
 
