@@ -27,6 +27,7 @@ from eegprompt.explanation import (
 )
 from eegprompt.explanation import _maps as maps
 from eegprompt.explanation._cap import Cap
+from eegprompt.explanation._trials import in_steps, step_edges
 from eegprompt.explanation.localization import planted_maps
 from eegprompt.interpret import trust as interpret_trust
 from eegprompt.run import Run
@@ -165,6 +166,20 @@ def test_levels_come_in_their_order(found, scenes):
     assert square.shape[0] == square.shape[1] and np.diag(square).max() > 0.65
     assert found["levels"].table[0]["levels"] == "low − mid"
     assert found["levels"].table[0]["p (strongest cluster)"] < 0.05
+
+
+def test_gradients_are_drawn_in_the_steps_of_the_encoder(found, scenes):
+    """Windows that a convolution reads more often weigh more: a comb that says nothing of the EEG."""
+    step = maps.attributions_of(Material(scenes)).module.step
+    assert step == 2, "windows of one sample, patches of two"
+    course = np.mean([arrays(scenes, "attribution")[f"saliency/{h}"].mean(0) for h in KINDS], 0)
+    even, odd = course[: len(course) // 2 * 2].reshape(-1, 2).T
+    assert abs(np.log(even.mean() / odd.mean())) > 0.1, "there is such a comb"
+    captions = " ".join(p.caption for p in found["attribution"].figures)
+    assert "the encoder's own steps of 31 ms" in captions
+    edges = step_edges(Material(scenes).times, step)
+    assert len(edges) == len(in_steps(course, step)) + 1
+    assert edges[0] == pytest.approx(-0.1 - 0.5 / 64, abs=0.01)
 
 
 def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):

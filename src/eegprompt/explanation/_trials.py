@@ -12,7 +12,15 @@ from torch import nn
 
 from eegprompt.explanation._material import Material
 
-__all__ = ["FromElectrodes", "View", "channel_scale", "units_of", "view"]
+__all__ = [
+    "FromElectrodes",
+    "View",
+    "channel_scale",
+    "in_steps",
+    "step_edges",
+    "units_of",
+    "view",
+]
 
 
 class View:
@@ -84,9 +92,42 @@ class FromElectrodes(nn.Module):
         return getattr(self.inner, "stem", None)
 
     @property
+    def step(self) -> int:
+        """Samples from one patch of the encoder to the next; 1 where it has no such steps.
+
+        Within a step a gradient is a comb: windows are averaged before anything else, and a
+        convolution whose kernel is no multiple of its stride reads some windows more often than
+        others (Odena et al. 2016). So no finer resolution than a step has a meaning.
+        """
+        samples, stride = getattr(self.inner, "samples", 1), getattr(self.stem, "stride", 1)
+        stride = stride[0] if isinstance(stride, tuple) and stride else stride
+        known = isinstance(samples, int) and isinstance(stride, int)
+        return max(1, samples * stride) if known else 1
+
+    @property
     def spatial_attention(self) -> Any:
         """The encoder's own spatial attention, where it has one."""
         return getattr(self.inner, "spatial_attention", None)
+
+
+def in_steps(values: np.ndarray, step: int) -> np.ndarray:
+    """Mean over each step of an encoder, along the last axis; the last may be shorter.
+
+    Examples
+    --------
+    >>> in_steps(np.array([1.0, 3.0, 2.0, 2.0, 7.0]), 2).tolist()
+    [2.0, 2.0, 7.0]
+    """
+    starts = np.arange(0, values.shape[-1], step)
+    length = np.diff([*starts, values.shape[-1]])
+    return np.asarray(np.add.reduceat(values, starts, axis=-1) / length)
+
+
+def step_edges(times: np.ndarray, step: int) -> np.ndarray:
+    """Where the steps of :func:`in_steps` begin, and where the last ends, in seconds."""
+    sample = float(times[1] - times[0]) if len(times) > 1 else 1.0
+    starts = times[::step] - sample / 2
+    return np.append(starts, times[-1] + sample / 2)
 
 
 def channel_scale(material: Material) -> np.ndarray:

@@ -19,7 +19,7 @@ from eegprompt.explanation._maps import (
     question,
 )
 from eegprompt.explanation._material import Material
-from eegprompt.explanation._trials import channel_scale
+from eegprompt.explanation._trials import channel_scale, in_steps, step_edges
 from eegprompt.explanation.patterns import front_to_back, short_verdict
 from eegprompt.interpret.occlusion import window_occlusion
 
@@ -198,21 +198,23 @@ def _signed(material: Material, found: Attributions, cap: Cap) -> Picture:
     levels = levels_of(material.heads)
     figure = Figure(figsize=(TWO_COLUMNS, 2.1), layout="constrained")
     panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    edges = 1e3 * step_edges(material.times, found.module.step)
     for axes, (level, names) in zip(panels, levels.items()):
         # A negative product lowers the loss: it speaks for the right caption.
         values = -np.mean([found.signed["gradient_times_input"][h] for h in names], axis=0)
+        values = in_steps(values, found.module.step) * 1e3
         top = int(np.sqrt((values**2).mean(axis=0)).argmax())
-        chosen = values[:, max(top - 1, 0) : top + 2].mean(axis=1) * 1e3
+        chosen = values[:, top]
         limit = max(float(np.abs(chosen).max()), 1e-9)
         cap.draw(axes, chosen, (-limit, limit), cmap=DIVERGING)
-        axes.set_title(f"{level}, {1e3 * material.times[top]:.0f} ms", loc="center")
+        axes.set_title(f"{level}, {edges[top]:.0f} to {edges[top + 1]:.0f} ms", loc="center")
         color_bar(figure, axes, (-limit, limit), "10⁻³ nats a sample", DIVERGING)
         if not any(found.verdicts["gradient_times_input"][h].good for h in names):
             stamp(axes, short_verdict(found.verdicts["gradient_times_input"][names[0]].why))
     return material.save_figure(
         figure, "attribution-signed",
-        "Signed gradient × input at the moment when it is largest, mean over trials and the level's "
-        "heads: red speaks for the right caption, blue against it.",
+        "Signed gradient × input in the step of the encoder in which it is largest, mean over trials "
+        "and the level's heads: red speaks for the right caption, blue against it.",
     )  # fmt: skip
 
 
@@ -223,16 +225,16 @@ def _courses(
 
     figure = Figure(figsize=(TWO_COLUMNS, 2.3), layout="constrained")
     left, middle, right = figure.subplots(1, 3)
+    edges = 1e3 * step_edges(material.times, found.module.step)
     dashes = {"low": "-", "mid": (0, (5, 1.5)), "high": (0, (1.5, 1.2))}
     for level, names in levels_of(material.heads).items():
         look: dict[str, Any] = {
             "color": LEVEL_COLORS.get(level, "black"), "ls": dashes.get(level, "-"), "label": level,
         }  # fmt: skip
         for axes, method in ((left, "saliency"), (middle, "integrated_gradients")):
-            course = np.mean(
-                [_share(found.magnitude[method][h].mean(axis=0)) for h in names], axis=0
-            )
-            axes.plot(1e3 * material.times, course, **look)
+            courses = [found.magnitude[method][h].mean(axis=0) for h in names]
+            course = np.mean([_share(in_steps(c, found.module.step)) for c in courses], axis=0)
+            axes.stairs(course, edges, baseline=None, lw=1.3, **look)
         right.plot(1e3 * moments, np.mean([rises[h] for h in names], axis=0), **look)
     left.set_title("|gradient|")
     middle.set_title("integrated gradients")
@@ -248,8 +250,9 @@ def _courses(
     return material.save_figure(
         figure, "attribution-courses",
         "When the encoder is sensitive, by level: mean over channels of |gradient| and of integrated "
-        f"gradients, and by how much the loss rises when a stretch of {1e3 * WINDOW:.0f} ms is "
-        "replaced by the mean trial.",
+        f"gradients, in the encoder's own steps of {_step(material, found)}, and by how much the "
+        f"loss rises when a stretch of {1e3 * WINDOW:.0f} ms is replaced by the mean trial. The "
+        "moment of a step is no finer than the step.",
     )  # fmt: skip
 
 
@@ -257,14 +260,17 @@ def _images(material: Material, found: Attributions) -> Picture:
     from matplotlib.figure import Figure
 
     order = front_to_back(material)
-    shares = {h: _share(v) for h, v in found.magnitude["saliency"].items()}
+    step = found.module.step
+    shares = {h: _share(in_steps(v, step)) for h, v in found.magnitude["saliency"].items()}
     by_level = level_maps(shares, material.heads)
     figure = Figure(figsize=(TWO_COLUMNS, 2.6), layout="constrained")
     panels = figure.subplots(1, len(by_level), sharey=True, squeeze=False)[0]
-    extent = (1e3 * material.times[0], 1e3 * material.times[-1], len(order) - 0.5, -0.5)
+    edges = 1e3 * step_edges(material.times, step)
     for axes, (level, values) in zip(panels, by_level.items()):
-        shown = axes.imshow(values[order], aspect="auto", vmin=0, vmax=1, extent=extent,
-                            interpolation="nearest")  # fmt: skip
+        shown = axes.pcolormesh(
+            edges, np.arange(len(order) + 1) - 0.5, values[order], vmin=0, vmax=1, rasterized=True
+        )
+        axes.set_ylim(len(order) - 0.5, -0.5)
         good = any(found.verdicts["saliency"][h].good for h in levels_of(material.heads)[level])
         axes.set_title(level if good else f"{level}: not trusted")
         axes.set_xlabel("time from onset (ms)")
@@ -277,8 +283,13 @@ def _images(material: Material, found: Attributions) -> Picture:
     return material.save_figure(
         figure, "attribution-images",
         "The paper's saliency before it is averaged over time: |gradient| of each level's heads at "
-        "every channel and moment, each head's divided by its largest value.",
+        f"every channel, in the encoder's own steps of {_step(material, found)}, each head's divided "
+        "by its largest value.",
     )  # fmt: skip
+
+
+def _step(material: Material, found: Attributions) -> str:
+    return f"{1e3 * found.module.step / material.sfreq:.0f} ms"
 
 
 def _single(values: Any) -> np.ndarray:

@@ -13,7 +13,7 @@ from eegprompt.explanation import _figures as look
 from eegprompt.explanation._cap import Cap, color_bar
 from eegprompt.explanation._finding import Picture
 from eegprompt.explanation._material import Material
-from eegprompt.explanation._trials import FromElectrodes, channel_scale
+from eegprompt.explanation._trials import FromElectrodes, channel_scale, in_steps, step_edges
 from eegprompt.interpret.gradients import Attribution, integrated_gradients
 from eegprompt.retrieval import evidence
 from eegprompt.run import Run
@@ -276,21 +276,28 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
             )
         )
         top.plot([], [], color=color, lw=2, label=name)
-    span = np.quantile(np.abs(eeg), 0.999) * 1.15 or 1.0
+    span = 1.03 * np.abs(eeg).max() or 1.0
     top.set_xlim(times[0], times[-1])
     top.set_ylim(-span, span)
     top.set_ylabel(f"EEG ({unit})")
     top.legend(loc="lower left", ncols=2, bbox_to_anchor=(0, 1.0), borderaxespad=0.1)
-    when = np.array([np.abs(h.attribution).sum(axis=0) for h in said])
+    step = FromElectrodes(material.encoder, material.steps, channel_scale(material)).step
+    when = np.array([in_steps(np.abs(h.attribution).sum(axis=0), step) for h in said])
     when = 100 * when / np.maximum(when.sum(axis=1, keepdims=True), 1e-300)
-    half = (times[1] - times[0]) / 2
-    image = bottom.imshow(
-        when, aspect="auto", cmap=look.TABLE, vmin=0, interpolation="nearest",
-        extent=(times[0] - half, times[-1] + half, len(said) - 0.5, -0.5),
-    )  # fmt: skip
+    edges = 1e3 * step_edges(material.times, step)
+    image = bottom.pcolormesh(
+        edges, np.arange(len(said) + 1) - 0.5, when, cmap=look.TABLE, vmin=0, rasterized=True
+    )
+    bottom.set_ylim(len(said) - 0.5, -0.5)
     bottom.set_yticks(range(len(said)), [h.head for h in said])
     bottom.set_xlabel("time from stimulus onset (ms)")
-    figure.colorbar(image, ax=bottom, label="attribution\n(% a sample)", fraction=0.05, pad=0.01)
+    figure.colorbar(
+        image,
+        ax=bottom,
+        label=f"attribution\n(% in {1e3 * step / material.sfreq:.0f} ms)",
+        fraction=0.05,
+        pad=0.01,
+    )
     for axes in (top, bottom):
         axes.axvline(0, color=look.INK, lw=0.8, ls=(0, (3, 2)))
     return material.save_figure(
