@@ -15,6 +15,7 @@ from eegprompt.explanation._maps import (
     level_maps,
     levels_of,
     patterns_of,
+    samples_averaged,
 )
 from eegprompt.explanation._material import Material
 from eegprompt.explanation._trials import units_of
@@ -72,13 +73,23 @@ def analyze(material: Material) -> Finding:
         verdict=f"{len(good)} of {len(material.heads)} maps pass",
         good=2 * len(good) > len(material.heads),
         notes=[
-            f"{len(known.ids)} test trials; regression within each subject on the 12 leading "
+            f"{_sampled(known.ids, material)}; regression within each subject on the 12 leading "
             f"components of a head's embeddings; z against {PERMUTATIONS} permutations of outputs "
             f"among pictures (seed {material.seed}); amplitudes in {unit} for one standard deviation "
-            "of the output.",
+            "of the output."
+            + (
+                f" {samples_averaged(material)} samples of the recording are averaged into one."
+                if samples_averaged(material) > 1
+                else ""
+            ),
             *cap.notes,
         ],
     )
+
+
+def _sampled(ids: np.ndarray, material: Material) -> str:
+    every = len(material.ids("test"))
+    return f"{len(ids)} of {every} test trials" if len(ids) < every else f"{every} test trials"
 
 
 def partners_of(material: Material, known: Patterns) -> list[SharedPeak]:
@@ -153,6 +164,7 @@ def _row(
         "largest z": round(float(pattern.z.max()), 1),
         f"amplitude ({unit})": round(float(pattern.amplitude.max()), 2),
         "reliability": _rounded(known.reliability[head], 2),
+        "its p (Holm)": _rounded(known.reliability_p[head], 3),
         "like shuffled": _rounded(known.likeness[head], 2),
         "peak shared with": ", ".join(s.partner for s in shared if s.head == head),
         "verdict": known.verdicts[head].why,

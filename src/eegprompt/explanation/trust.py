@@ -78,8 +78,8 @@ def analyze(material: Material) -> Finding:
             "A map that passes is a property of this trained encoder that two halves of the trials "
             "agree on; that it shows a source is not tested here. Patterns are not meant to be what "
             "the encoder uses, so a low deletion gain does not speak against them, as it does against "
-            "an attribution. Without --deep nothing was retrained: shuffled labels and other seeds "
-            "were not tried."
+            "an attribution. Nothing was retrained for this: whether the maps survive shuffled labels "
+            "and another seed is tried by a deep explanation only."
             if not material.deep
             else "A map that passes is a property of this encoder that halves, seeds and shuffled "
             "labels support; that it shows a source is not tested here. Two trainings are few."
@@ -91,8 +91,11 @@ def analyze(material: Material) -> Finding:
         good=2 * passed > len(material.heads),
         notes=[
             f"A map passes if its head's p < {ALPHA} (two-way identification on held-out trials, "
-            f"permutation of pictures, Holm over heads), its reliability is at least {RELIABLE} and "
-            f"its correlation with the map of shuffled weights below {ALIKE}. Deletion gain: area "
+            "permutation of pictures, Holm over heads), if its halves agree – a pattern's more than "
+            f"those of permuted outputs (p < {ALPHA}, Holm over heads), an attribution's with a "
+            f"reliability of at least {RELIABLE} –, and if its correlation with the map of shuffled "
+            f"weights is below {ALIKE}. Halves of noise that a network reads agree too: against maps "
+            "without meaning stands the first test. Deletion gain: area "
             "between the loss curves of the map's order and of three random orders, over the rise "
             f"when all channels are replaced by the mean trial; {min(HALF, len(found.ids))} trials."
         ],
