@@ -329,7 +329,9 @@ def _shared(of: dict[str, str]) -> str:
     if not of:
         return ""
     groups: dict[str, list[str]] = {}
-    for metric, said in of.items():
+    places = {metric: i for i, metric in enumerate(HEADINGS)}
+    for metric in sorted(of, key=lambda m: places.get(m, len(places))):
+        said = of[metric]
         groups.setdefault(said, []).append(HEADINGS.get(metric, metric).rstrip(" ↑↓"))
     most = Counter(of.values()).most_common(1)[0][0]
     if len(groups) == 1:
