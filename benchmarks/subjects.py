@@ -1,9 +1,10 @@
 """Class accuracy for people never seen: the encoder against its baselines, one subject left out.
 
-Command: ``python benchmarks/subjects.py --out DIR``. The study knows categories only: sixteen of
-them, each a scene of its own whose ten meanings drive the simulated EEG, so captions and signal
-depend on the category alone. Five subjects differ in source places, orientations, latencies and
-gains as in every built-in study. Each subject is left out once, and another one validates.
+Command: ``python benchmarks/subjects.py --out DIR``; half an hour of one core. The study knows
+categories only: sixteen of them, each a scene of its own whose ten meanings drive the simulated
+EEG, so captions and signal depend on the category alone. Five subjects differ in source places,
+orientations, latencies and gains as in every built-in study. Each subject is left out once, and
+another one validates.
 
 For every method eight configurations are trained on the first fold of the first seed, and the one
 that does best for its *validation* subject is kept; with it, all folds of the studies of three
@@ -30,7 +31,7 @@ from encoders import SEEDS, configurations, trained
 
 SUBJECTS, TRIALS_A_CLASS = 5, 10
 N_CHANS = 32
-"""The first half-standard cap of the 128 electrodes, for cost alone."""
+"""The first of the 128 electrodes, a usual small cap; for cost alone."""
 SIGNAL = 0.15
 """By the rule that fixed the built-in study's: LDA within subjects at some four times chance (3.4)."""
 BATCH = 48
