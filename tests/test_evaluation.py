@@ -436,7 +436,11 @@ def test_only_the_category_known(tmp_path):
     retrieval = find(rows, "caption_retrieval_class_top1", head="ObjectSnap")
     assert retrieval["chance"] == pytest.approx(0.5)
     assert find(rows, "class_auc_lda")["value"] > 0.5
-    assert find(rows, "ssim", rung="eeg")["note"].startswith("category-level")
+    note = find(rows, "ssim", rung="eeg")["note"]
+    assert note.startswith("category-level") and "only 2 references" in note
+    assert not [r for r in rows if r["rung"] == "mean-image"]  # it would hold the references
+    said = json.loads((parent / "scores.json").read_text())
+    assert any("the rows of the heads are one finding" in n for n in said["notes"])
 
 
 def test_folds_are_pooled_permutation_by_permutation():
