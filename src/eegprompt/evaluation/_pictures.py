@@ -361,7 +361,7 @@ class PictureScores:
         }
         for start in range(0, len(self.trials), chunk):
             trials = self.trials[start : start + chunk]
-            references = prepare(self.shown(self.work.images[trials]), self.protocol)
+            references = prepare(self.shown(self.work.images[trials].tolist()), self.protocol)
             shades = gray(references)
 
             def score(
