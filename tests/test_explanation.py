@@ -581,7 +581,8 @@ def test_page_of_a_trial_that_was_not_tested(run):
 def test_a_recipe_explains_where_it_says_so(decoded, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "eegprompt.explanation.explain", lambda run, deep, progress: asked.append((run.path, deep))
+        "eegprompt.explanation.explain",
+        lambda run, deep, progress, what=None: asked.append((run.path, deep)),
     )
     for name in ("run_experiment", "_up_to_pictures"):
         monkeypatch.setattr(f"eegprompt.pipeline.{name}", lambda *a, **k: Run(decoded))

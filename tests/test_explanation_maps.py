@@ -65,6 +65,7 @@ def scenes(tmp_path_factory) -> Run:
         {
             "study": str(study.path), "captions": "planted-null", "kinds": list(KINDS),
             "training": {"epochs": 12, "batch_size": 64},
+            "encoder": {"options": {"window": 0.02}},
         }
     )  # fmt: skip
     return decode(train(study, place / "run", config))
@@ -102,7 +103,9 @@ def test_a_planted_null_head_is_named_and_its_maps_are_refused(found):
     assert rows["ClarityCue"]["verdict"] == "passed"
     for name in ("patterns", "trust", "attribution"):
         seen = found[name].seen
-        assert ("ThemeTag" in seen and ("null" in seen or "say nothing" in seen)) == bool(null)
+        assert ("ThemeTag" in seen and ("null" in seen.lower() or "say nothing" in seen)) == bool(
+            null
+        )
     levels_shown = {p for r in found["levels"].table for p in r["levels"].split(" − ")}
     assert ("high" in levels_shown) == (not null)
 

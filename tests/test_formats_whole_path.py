@@ -120,6 +120,7 @@ def test_from_the_sources_own_files_to_scores(name: str, tmp_path: Path) -> None
             "split": split,
             "captions": "rules",
             "kinds": ["ObjectSnap", "ColorTone"],
+            "encoder": {"options": {"window": 0.02}},  # some of these trials last 64 ms
             "training": {"epochs": 1, "batch_size": 16, "fitted_steps": steps},
             "evaluation": {"permutations": 19, "resamples": 100},
         }
