@@ -117,8 +117,11 @@ def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
     folds = "each fold" if recipe.folds == "all" else f"fold {config.fold}"
     waived = f", waiving {', '.join(config.waive)}" if config.waive else ""
     training, drawing = config.training, config.drawing
+    made = recipe.make.split if recipe.make is not None else None
+    named = made is None or "split" in recipe.settings
+    split = config.split if named else made.name or made.kind
     steps = [
-        f"audit the split '{config.split}'",
+        f"audit the split '{split}'",
         f"train the encoder '{config.encoder.name}' on {folds}, objective '{training.objective}', "
         f"{len(config.kinds)} of {len(KINDS)} caption kinds, text encoder '{config.text_encoder}', "
         f"up to {training.epochs} passes of {training.batch_size} trials, seed {config.seed}{waived}",

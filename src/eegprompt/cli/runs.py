@@ -207,16 +207,17 @@ def explain(
     Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
     """
     from eegprompt.explanation import explain as find_out
-    from eegprompt.explanation import explain_folds, load_findings
+    from eegprompt.explanation import explain_folds
 
     opened = _open(run)
     if trial:
         _say(_trial_pages(opened, trial), json)
         return
+    findings = []
     for one in opened:
         with console.step(_title("explain", one, opened)) as progress:
-            find_out(one, what=what, deep=deep, progress=progress)
-    findings = [(one.path, f) for one in opened for f in load_findings(one)]
+            found = find_out(one, what=what, deep=deep, progress=progress)
+        findings += [(one.path, f) for f in found]
     together = explain_folds(opened)
     if together is not None:
         findings.append((opened[0].path.parent, together))

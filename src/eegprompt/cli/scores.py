@@ -32,6 +32,9 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
     if rows:
         columns = list(rows[0])
         console.print_table(columns, [[row[c] for c in columns] for row in rows])
+        console.out().print(
+            "p is corrected by Holm's procedure where several heads or scores are asked the same."
+        )
     for text in stored.get("notes", []) if notes else []:
         console.out().print(f"Note: {text}", markup=False)
     for text in stored.get("missing", []):

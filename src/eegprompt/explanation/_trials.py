@@ -111,23 +111,31 @@ class FromElectrodes(nn.Module):
 
 
 def in_steps(values: np.ndarray, step: int) -> np.ndarray:
-    """Mean over each step of an encoder, along the last axis; the last may be shorter.
+    """Mean over each step of an encoder, along the last axis.
+
+    A rest shorter than half a step is left out: an encoder that reads whole windows never saw it.
 
     Examples
     --------
     >>> in_steps(np.array([1.0, 3.0, 2.0, 2.0, 7.0]), 2).tolist()
     [2.0, 2.0, 7.0]
     """
-    starts = np.arange(0, values.shape[-1], step)
-    length = np.diff([*starts, values.shape[-1]])
-    return np.asarray(np.add.reduceat(values, starts, axis=-1) / length)
+    bounds = _bounds(values.shape[-1], step)
+    sums = np.add.reduceat(values[..., : bounds[-1]], bounds[:-1], axis=-1)
+    return np.asarray(sums / np.diff(bounds))
+
+
+def _bounds(n: int, step: int) -> np.ndarray:
+    """First samples of the steps in `n` samples, and the sample behind the last."""
+    rest = n % step
+    end = n - rest if n > step and 2 * rest < step else n
+    return np.append(np.arange(0, end, step), end)
 
 
 def step_edges(times: np.ndarray, step: int) -> np.ndarray:
     """Where the steps of :func:`in_steps` begin, and where the last ends, in seconds."""
     sample = float(times[1] - times[0]) if len(times) > 1 else 1.0
-    starts = times[::step] - sample / 2
-    return np.append(starts, times[-1] + sample / 2)
+    return times[0] + (_bounds(len(times), step) - 0.5) * sample
 
 
 def channel_scale(material: Material) -> np.ndarray:

@@ -100,7 +100,7 @@ def analyze(material: Material) -> Finding:
             **{f"window_occlusion/{h}": _single(v) for h, v in rises.items()},
             "window_occlusion_times": _single(moments),
         },
-        verdict=f"{passed} of {total} maps pass",
+        verdict=f"{passed} of {total} maps can be reproduced",
         good=2 * passed > total,
         notes=[
             f"{len(found.ids)} test trials in two halves that share no picture; input in standard "
@@ -175,6 +175,11 @@ def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
             failed = [v for v in (found.verdicts[method][h] for h in names) if not v.good]
             if len(failed) == len(names):
                 stamp(axes, short_verdict(failed[0].why))
+            elif failed:
+                axes.text(
+                    0.5, 0.0, f"{len(names) - len(failed)} of {len(names)} pass", fontsize=6,
+                    transform=axes.transAxes, ha="center", va="top",
+                )  # fmt: skip
             if row == 0:
                 axes.set_title(_wrapped(METHODS[method]), fontsize=7.5, loc="center")
             if column == 0:
@@ -187,7 +192,8 @@ def _topographies(material: Material, found: Attributions, cap: Cap) -> Picture:
         figure, "attribution-topographies",
         "Attribution by method and level: each head's map averaged over time, divided by its "
         "largest value, averaged over the level's heads; every map has its own scale from 0 to its "
-        "largest value. A map is stamped where all its heads fail a test.",
+        "largest value. A map is stamped where all its heads fail a test; where "
+        "some do, it says how many pass.",
     )  # fmt: skip
 
 
