@@ -101,8 +101,9 @@ class FromElectrodes(nn.Module):
         """
         samples, stride = getattr(self.inner, "samples", 1), getattr(self.stem, "stride", 1)
         stride = stride[0] if isinstance(stride, tuple) and stride else stride
-        known = isinstance(samples, int) and isinstance(stride, int)
-        return max(1, samples * stride) if known else 1
+        if not (isinstance(samples, int) and isinstance(stride, int)):
+            return 1
+        return max(1, samples * stride)
 
     @property
     def spatial_attention(self) -> Any:
