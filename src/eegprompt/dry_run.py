@@ -118,8 +118,9 @@ def _running(recipe: Recipe, config: ExperimentConfig) -> list[str]:
     waived = f", waiving {', '.join(config.waive)}" if config.waive else ""
     training, drawing = config.training, config.drawing
     made = recipe.make.split if recipe.make is not None else None
-    named = made is None or "split" in recipe.settings
-    split = config.split if named else made.name or made.kind
+    split = config.split
+    if made is not None and "split" not in recipe.settings:
+        split = made.name or made.kind
     steps = [
         f"audit the split '{split}'",
         f"train the encoder '{config.encoder.name}' on {folds}, objective '{training.objective}', "
