@@ -14,7 +14,7 @@ import argparse
 import itertools
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,25 +133,40 @@ def compare(method: str, out: Path) -> None:
     write_json(chosen, {"validation": scores, "settings": settings, "results": results})
 
 
-def main() -> None:
-    """Run what is missing and print the table."""
-    from eegprompt import simulate
-
-    parser = argparse.ArgumentParser(description=__doc__)
+def carry_out(
+    description: str | None,
+    methods: str,
+    make_study: Callable[[Path, int], object],
+    compare: Callable[[str, Path], None],
+) -> tuple[Path, list[str]]:
+    """Read the command line, make the studies and compare each method; the folder and the methods."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", default="transformer,ridge,EEGNet,ShallowFBCSPNet,Deep4Net,"
-                        "EEGConformer,ATCNet")  # fmt: skip
+    parser.add_argument("--methods", default=methods)
     arguments = parser.parse_args()
-    out = arguments.out
+    out: Path = arguments.out
     for seed in SEEDS:
         if not (out / f"study-{seed}" / "study.json").exists():
-            simulate(out / f"study-{seed}", seed=seed)
-    methods = arguments.methods.split(",")
-    for method in methods:
+            make_study(out / f"study-{seed}", seed)
+    wanted = arguments.methods.split(",")
+    for method in wanted:
         try:
             compare(method, out)
         except ImportError as problem:
             print(f"{method}: {problem}", file=sys.stderr)
+    return out, wanted
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    from eegprompt import simulate
+
+    out, methods = carry_out(
+        __doc__,
+        "transformer,ridge,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
+        lambda folder, seed: simulate(folder, seed=seed),
+        compare,
+    )
     for metric, name in MEASURES.items():
         print(f"\n{name}: mean over seeds (each), half of a 95 % interval over images")
         for method in methods:

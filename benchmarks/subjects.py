@@ -15,9 +15,7 @@ stopped; braindecode's models need ``eegprompt[baselines]`` and are left out wit
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from eegprompt.artifacts import read_json, write_json
-from encoders import SEEDS, configurations, trained
+from encoders import SEEDS, carry_out, configurations, trained
 
 SUBJECTS, TRIALS_A_CLASS = 5, 10
 N_CHANS = 32
@@ -215,21 +213,12 @@ def table(methods: list[str], out: Path) -> None:
 
 def main() -> None:
     """Run what is missing and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--methods", default="transformer,ridge,LDA,EEGNet,ShallowFBCSPNet,"
-                        "Deep4Net,EEGConformer,ATCNet")  # fmt: skip
-    arguments = parser.parse_args()
-    out = arguments.out
-    for seed in SEEDS:
-        if not (out / f"study-{seed}" / "study.json").exists():
-            make_study(out / f"study-{seed}", seed)
-    methods = arguments.methods.split(",")
-    for method in methods:
-        try:
-            compare(method, out)
-        except ImportError as problem:
-            print(f"{method}: {problem}", file=sys.stderr)
+    out, methods = carry_out(
+        __doc__,
+        "transformer,ridge,LDA,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
+        make_study,
+        compare,
+    )
     table(methods, out)
 
 
