@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from eegprompt.cli.app import app
 from eegprompt.data.overlap import check_overlap, overlapping, shared_images
 from eegprompt.data.splits import (
+    ALIASES,
     by_image,
     by_run,
     by_subject,
@@ -18,8 +24,10 @@ from eegprompt.data.splits import (
     cross_session,
     forward_in_block,
     leave_classes_out,
+    leave_one_session_out,
     make_split,
     official,
+    split_function,
 )
 from eegprompt.errors import InputError, SplitError, UnknownNameError
 from eegprompt.registry import names
@@ -141,6 +149,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "by-subject, other images": (by_subject, {"subjects": 3}, {"images": "apart", "val": 0.2}),
     "by-run, other images": (by_run, {}, {"images": "apart", "val": 0.25, "test": 0.25}),
     "cross-session": (cross_session, {}, {}),
+    "leave-one-session-out": (leave_one_session_out, {}, {}),
     "by-image": (by_image, {}, {"val": 0.2, "test": 0.2}),
     "by-image, folds": (by_image, {}, {"folds": 4, "val": 0.2}),
     "leave-classes-out": (leave_classes_out, {"classes": 6}, {"classes": 1, "val": 0.2}),
@@ -382,3 +391,104 @@ def test_make_split_writes_any_registered_kind(tmp_path: Path) -> None:
         make_split(study, "by-runs")
     with pytest.raises(UnknownNameError, match="did you mean 'folds'"):
         make_split(study, "by-run", fold=2)
+
+
+def test_equal_places_for_validation_are_drawn_from(tmp_path: Path) -> None:
+    # One trial of each class in a recording: every place mirrors the classes equally badly.
+    study = make(
+        tmp_path / "study", subjects=6, sessions=1, runs=1, per_run=6, n_images=6, classes=6
+    )
+    places = set()
+    for seed in range(6):
+        fold = by_subject(study, seed=seed, val=0.2).folds[0]
+        places |= set(study.trials.loc[fold.val, "order"])
+        assert set(study.trials.loc[fold.train, "category"]) == set(study.categories)
+    assert places == set(range(6))
+    # Two subjects to train on, whose only trials of a class could both be taken.
+    few = make(tmp_path / "few", subjects=3, sessions=1, runs=1, per_run=3, n_images=3, classes=3)
+    for seed in range(12):
+        for fold in by_subject(few, seed=seed, val=0.34).folds:
+            assert set(few.trials.loc[fold.train, "category"]) == set(few.categories)
+
+
+def test_a_class_that_went_to_validation_is_said_to_be_there(tmp_path: Path) -> None:
+    study = make(
+        tmp_path / "study", subjects=2, sessions=1, runs=1, per_run=3, n_images=3, classes=3
+    )
+    with pytest.raises(SplitError) as caught:  # the only training subject has one trial a class
+        by_subject(study, val=0.34)
+    assert "validation" in str(caught.value) and "belongs to one" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("val", "count"), [(0.05, 1), (0.2, 1), (0.4, 3), (0.89, 6)])
+def test_groups_for_validation_are_a_fraction_of_them(
+    tmp_path: Path, val: float, count: int
+) -> None:
+    study = make(tmp_path / "study", subjects=8, sessions=1, runs=1)
+    for fold in by_subject(study, val=val, val_from="group").folds:
+        assert study.trials.loc[fold.val, "subject"].nunique() == count
+        assert study.trials.loc[fold.train, "subject"].nunique() == 7 - count
+    with pytest.raises(SplitError):
+        by_subject(
+            make(tmp_path / "three", subjects=3, sessions=1, runs=1), val_from="group", folds=2
+        )
+
+
+def test_sessions_within_and_pooled_over_subjects(tmp_path: Path) -> None:
+    study = make(tmp_path / "study", subjects=2, sessions=3)
+    within = cross_session(study)
+    assert len(within.folds) == 6 and within.how["within_subject"] is True
+    pooled = leave_one_session_out(study)
+    assert pooled.how["within_subject"] is False and pooled.how["folds"] == ["1", "2", "3"]
+    for fold, session in zip(pooled.folds, "123"):
+        for ids, names_ in ((fold.test, {session}), (fold.train, set("123") - {session})):
+            assert set(study.trials.loc[ids, "session"]) == names_
+            assert set(study.trials.loc[ids, "subject"]) == {"1", "2"}
+    with pytest.raises(SplitError):
+        leave_one_session_out(make(tmp_path / "one", sessions=1))
+
+
+@pytest.mark.parametrize(
+    ("alias", "kind", "n_folds"),
+    [
+        ("loso", "by-subject", 7),
+        ("leave-one-subject-out", "by-subject", 7),
+        ("leave-one-run-out", "by-run", 28),
+        ("kfold", "by-image", 5),
+        ("k-fold", "by-image", 5),
+        ("group-kfold", "by-subject", 5),
+    ],
+)
+def test_kinds_have_the_field_s_names_too(
+    tmp_path: Path, alias: str, kind: str, n_folds: int
+) -> None:
+    study = make(tmp_path / "study", subjects=7)
+    split = make_split(study, alias)
+    assert (split.name, split.how["kind"], len(split.folds)) == (alias, kind, n_folds)
+    assert study.split(alias).how == split.how
+    with pytest.raises(UnknownNameError) as caught:
+        make_split(study, f"{alias}s")
+    assert {alias, kind} <= set(caught.value.allowed)
+
+
+def test_group_kfold_of_few_subjects_has_a_fold_for_each(tmp_path: Path) -> None:
+    study = make(tmp_path / "study", subjects=3)
+    assert len(make_split(study, "group-kfold").folds) == 3
+    assert len(make_split(study, "group-kfold", folds=2).folds) == 2
+
+
+def test_the_options_of_a_kind_are_listed() -> None:
+    for kind in (*names("split"), *ALIASES):
+        said = CliRunner().invoke(app, ["split", kind, "--options", "--json"])
+        assert said.exit_code == 0, said.output
+        rows = json.loads(said.stdout)
+        function, _ = split_function(kind)
+        wanted = [
+            p.name for p in inspect.signature(function).parameters.values()
+            if p.kind is p.KEYWORD_ONLY
+        ]  # fmt: skip
+        assert [re.sub(r"^(--|-o )|=\.\.\.$", "", row["option"]) for row in rows] == wanted
+        assert all(row["what_it_is"] for row in rows), kind
+    assert CliRunner().invoke(app, ["split", "by-rn", "--options"]).exit_code == 2
+    assert CliRunner().invoke(app, ["split", "--options"]).exit_code == 2
+    assert CliRunner().invoke(app, ["split", "studies/x"]).exit_code == 2

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eegprompt.data.splits import split_function
 from eegprompt.errors import InputError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import check_generator_options
@@ -104,7 +105,7 @@ def _making(make: MakeRecipe) -> list[str]:
             f"caption every image with '{make.captions.captioner}'{_listed(make.captions.options)}"
         )
     if make.split is not None:
-        function, _ = resolve("split", make.split.kind)
+        function, _ = split_function(make.split.kind)
         check_options(
             function, make.split.options, f"the split '{make.split.kind}'", beside=("name",)
         )

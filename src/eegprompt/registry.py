@@ -68,6 +68,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "cross-session": "eegprompt.data.splits:cross_session",
         "forward-in-block": "eegprompt.data.splits:forward_in_block",
         "leave-classes-out": "eegprompt.data.splits:leave_classes_out",
+        "leave-one-session-out": "eegprompt.data.splits:leave_one_session_out",
         "official": "eegprompt.data.splits:official",
     },
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -245,15 +246,17 @@ def info(
 
 
 def split(
-    study: StudyPath,
+    study: Annotated[
+        Path | None, typer.Argument(metavar="STUDY", help="The study's folder.")
+    ] = None,
     kind: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="KIND",
-            help="How: by-image, by-run, by-subject, cross-session, forward-in-block, "
-            "leave-classes-out or official.",
+            help=f"How: {', '.join(names('split'))}; also loso, leave-one-subject-out, "
+            "leave-one-run-out, kfold, group-kfold.",
         ),
-    ],
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The split's name; default: KIND.")] = None,
     folds: Annotated[int | None, typer.Option(help="Number of folds.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; equal seeds give equal splits.")] = None,
@@ -263,14 +266,26 @@ def split(
             "--option", "-o", metavar="KEY=VALUE", help="Any other option of this kind of split."
         ),
     ] = None,
+    options_: Annotated[
+        bool, typer.Option("--options", help="List the options of KIND and stop; STUDY may lack.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Divide a study's trials into training, validation and test sides.
 
     Writes STUDY/splits/NAME.json: one or more folds of trial ids, and how they were made.
+    'eegprompt split KIND --options' lists what a kind can be told.
 
     Example: [bold]eegprompt split studies/n170 by-run[/bold]
     """
+    if options_:
+        _list_split_options(kind or (str(study) if study is not None else ""), json)
+        return
+    if study is None or kind is None:
+        raise InputError(
+            "split needs a study and a kind: eegprompt split studies/NAME by-run; the kinds are "
+            f"{', '.join(names('split'))}"
+        )
     from eegprompt.data.splits import make_split
     from eegprompt.study import Study
 
@@ -300,6 +315,69 @@ def register(app: typer.Typer) -> None:
 def _given(**options: Any) -> dict[str, Any]:
     """Only what was given, so that a default lives in one place: the library."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _list_split_options(kind: str, json: bool) -> None:
+    """What a kind of split can be told: each option as it is typed, its default, what it is."""
+    from eegprompt.data import splits
+
+    if not kind:
+        raise InputError(
+            "--options needs a kind of split: eegprompt split by-run --options; the kinds are "
+            f"{', '.join(names('split'))}"
+        )
+    function, known = splits.split_function(kind)
+    group = {"by-subject": "subject", "by-run": "run"}.get(known, "session")
+    said = {  # where a kind refers to by-run, as it would be said of its own groups
+        name: re.sub(r"\brun(?=s?\b)", group, words)
+        for name, words in _parameters(splits.by_run).items()
+    }
+    said |= {**_parameters(function), "name": f'Name of the split; default "{kind}".'}
+    folds = splits.ALIASES.get(kind, (kind, None))[1]
+    rows = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        default = parameter.default
+        if isinstance(default, int | float) and not isinstance(default, bool):
+            default = f"{default:g}"
+        if name == "folds" and folds is not None:
+            default = str(folds)
+        flag = name in ("name", "folds", "seed")
+        typed = f"--{name}" if flag else f"-o {name}=..."
+        rows.append((typed, _default(default), said.get(name, "")))
+    if json:
+        console.print_json([dict(zip(("option", "default", "what_it_is"), row)) for row in rows])
+        return
+    console.print_table(("option", "default", "what it is"), rows)
+
+
+def _parameters(function: Any) -> dict[str, str]:
+    """What a docstring in numpydoc's form says of each parameter; references to others are left out.
+
+    Examples
+    --------
+    >>> def f(*, a, b):
+    ...     "One line.\\n\\nParameters\\n----------\\na, b : int\\n    How ``many``."
+    >>> _parameters(f)
+    {'a': 'How many.', 'b': 'How many.'}
+    """
+    text = inspect.getdoc(function) or ""
+    _, _, rest = text.partition("Parameters\n----------\n")
+    found: dict[str, list[str]] = {}
+    current: list[str] = []
+    lines = rest.splitlines()
+    for i, line in enumerate(lines):
+        if i + 1 < len(lines) and lines[i + 1].startswith("---"):
+            break  # the next section
+        if line and not line.startswith(" "):
+            current = [name.strip(" *") for name in line.partition(" : ")[0].split(",")]
+            found |= {name: [] for name in current}
+        elif line.strip():
+            for name in current:
+                found[name].append(line.strip())
+    said = {name: " ".join(words).replace("`", "") for name, words in found.items()}
+    return {name: words for name, words in said.items() if words and "As in :func:" not in words}
 
 
 def _list_options(reader: Any) -> None:

@@ -22,11 +22,12 @@ from eegprompt.data.overlap import (
     shared_images,
 )
 from eegprompt.errors import InputError, SplitError, UnknownNameError
-from eegprompt.registry import check_options, resolve
+from eegprompt.registry import check_options, names, resolve
 from eegprompt.study import Study
 from eegprompt.types import Fold, Split
 
 __all__ = [
+    "ALIASES",
     "by_image",
     "by_run",
     "by_subject",
@@ -34,12 +35,25 @@ __all__ = [
     "cross_session",
     "forward_in_block",
     "leave_classes_out",
+    "leave_one_session_out",
     "make_split",
     "official",
+    "split_function",
 ]
 
 ValidationFrom = Literal["blocks", "group"]
 SharedImages = Literal["shared", "apart"]
+
+ALIASES: dict[str, tuple[str, int | None]] = {
+    "group-kfold": ("by-subject", 5),
+    "k-fold": ("by-image", 5),
+    "kfold": ("by-image", 5),
+    "leave-one-run-out": ("by-run", None),
+    "leave-one-subject-out": ("by-subject", None),
+    "loso": ("by-subject", None),
+}
+"""Other names of kinds: the kind, and the number of folds where none is given (at most one fold for
+each group)."""
 
 
 # -- what every split goes through ---------------------------------------------------------------
@@ -136,6 +150,14 @@ def _check_classes(study: Study, split: Split) -> None:
     category = _categories(study)
     for fold, label in zip(split.folds, split.how["folds"]):
         missing = sorted(set(category[fold.test]) - set(category[fold.train]))
+        validated = [name for name in missing if name in set(category[fold.val])]
+        if validated:
+            raise SplitError(
+                f"in the fold '{label}' all training trials of {len(validated)} "
+                f"class{'es' * (len(validated) > 1)} ({', '.join(validated[:5])}) would be in the "
+                "validation set: there are too few trials of a class; give 'val' a smaller fraction "
+                "or 'seed' another number"
+            )
         if missing:
             listing = ", ".join(missing[:5])
             what = f"{len(missing)} class{'es' * (len(missing) > 1)}"
@@ -175,10 +197,13 @@ def _blocks(
 
     Neighbors in time often share samples, and always share slow drifts, so validation trials are
     not strewn among training trials. Where the stretch lies is random, among the quarter of places
-    where it mirrors the recording's classes best.
+    where it mirrors the recording's classes best and all that are as good as the last of these.
+    Places that would leave a class without a training trial are taken only where there is no other.
     """
     category = _categories(study)
     recording = recording_index(study.trials)
+    of_trial = np.unique(category, return_inverse=True)[1].ravel()
+    left = np.bincount(of_trial[ids], minlength=int(of_trial.max(initial=0)) + 1)
     chosen: list[np.ndarray] = []
     for index in np.unique(recording[ids]):
         here = _in_order(study, ids[recording[ids] == index])
@@ -190,9 +215,15 @@ def _blocks(
         counts = np.concatenate([np.zeros((1, one_hot.shape[1])), one_hot.cumsum(axis=0)])
         shares = (counts[length:] - counts[:-length]) / length
         distance = np.abs(shares - one_hot.mean(axis=0)).sum(axis=1)
-        best = np.argsort(distance, kind="stable")[: max(1, len(distance) // 4)]
+        taken = np.round(shares * length).astype(np.int64)
+        keeps = (left[np.unique(of_trial[here])] > taken).all(axis=1)
+        places = np.flatnonzero(keeps) if keeps.any() else np.arange(len(distance))
+        best = places[np.argsort(distance[places], kind="stable")]
+        worst = distance[best[max(1, len(best) // 4) - 1]]
+        best = best[distance[best] <= worst + 1e-9]  # rounding does not part equals
         start = int(rng.choice(best))
         chosen.append(here[start : start + length])
+        left -= np.bincount(of_trial[chosen[-1]], minlength=len(left))
     val = np.concatenate(chosen) if chosen else np.zeros(0, np.int64)
     return np.setdiff1d(ids, val), val
 
@@ -252,8 +283,15 @@ def _leave_group_out(
             rest = np.setdiff1d(inside, tested_ids)
             if val_from == "group":
                 others = [g for g in present if g not in out]
-                held = others[int(rng.integers(len(others)))]
-                validation = rest[groups[rest] == held]
+                if len(others) < 2:
+                    raise SplitError(
+                        f"{folds} folds of {len(present)} {what}s leave one {what} to train and none "
+                        "to validate; give 'folds' a larger number, or take the validation trials "
+                        "from 'blocks'"
+                    )
+                count = min(max(1, round(val * len(others))), len(others) - 1)
+                held = [others[i] for i in rng.permutation(len(others))[:count]]
+                validation = rest[np.isin(groups[rest], held)]
                 train = np.setdiff1d(rest, validation)
             elif side_of_image is not None:
                 train = validation = rest
@@ -286,7 +324,7 @@ def _leave_group_out(
 
 def _validation_in_words(what: str, val: float, val_from: str, images: str) -> str:
     if val_from == "group":
-        return f"one other {what}, drawn by the seed"
+        return f"{val:g} of the other {what}s (at least one), drawn by the seed"
     if images == "apart":
         return f"{val:g} of the images, drawn by the seed"
     return (
@@ -338,10 +376,11 @@ def by_run(
     seed : int
         Decides where the validation stretches lie.
     val : float
-        Fraction of each training run's trials that select, in (0, 0.9).
+        Fraction of each training run's trials that select, in (0, 0.9); with ``"group"``, fraction
+        of the runs that are not tested.
     val_from : {"blocks", "group"}
         ``"blocks"``: one contiguous stretch of each training run; trials beside it that share
-        samples with it are left out. ``"group"``: another whole run.
+        samples with it are left out. ``"group"``: whole other runs, at least one.
     folds : int, optional
         Leave out a share of the runs, in that many folds, instead of one at a time.
     subject : str, optional
@@ -409,7 +448,7 @@ def by_subject(
     ----------
     study, seed, val, val_from, folds, images, test, name
         As in :func:`by_run`, with subjects in place of runs; ``val_from="group"`` selects on
-        another subject.
+        other subjects.
 
     Raises
     ------
@@ -448,6 +487,9 @@ def cross_session(
 ) -> Split:
     """Leave one session (recording day) out in each fold, within subjects.
 
+    A fold trains on the other sessions of the tested subject alone. To train on all subjects use
+    :func:`leave_one_session_out`.
+
     Parameters
     ----------
     study, seed, val, val_from, folds, subject, images, test, name
@@ -474,6 +516,51 @@ def cross_session(
         within=subjects.to_numpy(),
         eligible=_of_subject(study, subject),
         subject=subject,
+        within_subject=True,
+        images=images,
+        test=test,
+    )
+
+
+def leave_one_session_out(
+    study: Study,
+    *,
+    seed: int = 0,
+    val: float = 0.15,
+    val_from: ValidationFrom = "blocks",
+    folds: int | None = None,
+    images: SharedImages = "shared",
+    test: float = 0.2,
+    name: str | None = None,
+) -> Split:
+    """Leave one session out in each fold, pooled over subjects.
+
+    A session counts by its name: a fold tests session 2 of all subjects, and trains on all other
+    sessions of all subjects. :func:`cross_session` does the same within each subject.
+
+    Parameters
+    ----------
+    study, seed, val, val_from, folds, images, test, name
+        As in :func:`by_run`, with sessions in place of runs.
+
+    Raises
+    ------
+    SplitError
+        If the study has one session only.
+    """
+    return _leave_group_out(
+        study,
+        "leave-one-session-out",
+        study.trials["session"].astype(str).to_numpy().astype(str),
+        "session",
+        name=name,
+        seed=seed,
+        val=val,
+        val_from=val_from,
+        folds=folds,
+        within=None,
+        eligible=np.arange(study.n_trials),
+        within_subject=False,
         images=images,
         test=test,
     )
@@ -794,6 +881,30 @@ def _of_subject(study: Study, subject: str | None) -> np.ndarray:
     return np.flatnonzero((study.trials["subject"].astype(str) == str(subject)).to_numpy())
 
 
+def split_function(kind: str) -> tuple[Any, str]:
+    """The function behind a kind of split or another name of it, and the kind.
+
+    Parameters
+    ----------
+    kind : str
+        A name in the registry of splits, or one of :data:`ALIASES`.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such kind.
+
+    Examples
+    --------
+    >>> split_function("loso")[1]
+    'by-subject'
+    """
+    known, _ = ALIASES.get(kind, (kind, None))
+    if known not in names("split"):
+        raise UnknownNameError("split", kind, sorted([*names("split"), *ALIASES]))
+    return resolve("split", known)[0], known
+
+
 def make_split(study: Study, kind: str, name: str | None = None, **options: Any) -> Split:
     """Make a split and write it into the study.
 
@@ -801,9 +912,9 @@ def make_split(study: Study, kind: str, name: str | None = None, **options: Any)
     ----------
     study : Study
     kind : str
-        A name in the registry of splits, e.g. ``"by-run"``.
+        A name in the registry of splits, e.g. ``"by-run"``, or one of :data:`ALIASES`.
     name : str, optional
-        File name without suffix; default the kind.
+        File name without suffix; default the kind, as it was given.
     **options
         Of the kind's function.
 
@@ -818,7 +929,13 @@ def make_split(study: Study, kind: str, name: str | None = None, **options: Any)
     SplitError
         If the study does not allow the split.
     """
-    function, _ = resolve("split", kind)
+    function, known = split_function(kind)
+    if kind in ALIASES:
+        name = name or kind
+        folds = ALIASES[kind][1]
+        if folds is not None:
+            most = len(study.subjects) if known == "by-subject" else folds
+            options.setdefault("folds", max(2, min(folds, most)))
     check_options(function, options, f"the split '{kind}'", beside=("name",))
     split: Split = function(study, name=name, **options)
     study.write_split(split)
