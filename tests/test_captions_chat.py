@@ -523,3 +523,129 @@ def test_killed_at_any_moment_it_goes_on_and_asks_nothing_twice(study: Study) ->
     assert_whole(study.captions("chat"), list(range(8)))
     # Two requests are under way at once; one counts until its answer is written.
     assert sum(server.counts.values()) - 8 <= kills * 2
+
+
+def test_a_draft_in_the_thinking_is_no_answer(study: Study) -> None:
+    """Each model marks its thinking in its own way; what counts is what comes after it."""
+    draft = json.dumps({kind: f"a draft of {kind}" for kind in KINDS})
+    marks = {
+        0: ("<think>", "</think>"),
+        1: ("", "</think>"),  # the beginning stands in the server's template
+        2: ("<thinking>\n", "\n</thinking>"),
+        3: ("[THINK]", "[/THINK]"),
+        4: ("◁think▷", "◁/think▷"),
+        5: (
+            "<|channel|>analysis<|message|>",
+            "<|end|><|start|>assistant<|channel|>final<|message|>",
+        ),
+        6: ("<Reasoning>", "</Reasoning> Here it is: "),
+        7: ("<think></think><think>", "</think>"),
+    }
+
+    def script(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+        begin, end = marks[i]
+        return Reply(completion(f"{begin}Perhaps {draft}? Rather not.{end}{json.dumps(good(i))}"))
+
+    with ChatServer(script) as server:
+        assert_whole(write(study, server), list(range(8)))
+    assert server.counts == dict.fromkeys(range(8), 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"<think>{json.dumps(good(0))}",  # never ends
+        f"<think>{json.dumps(good(0))}</think>",  # nothing follows
+        f"<think>{json.dumps(good(0))}</think>\n  ",
+        f"{json.dumps(good(0))}\nBetter: {json.dumps(good(1))}",  # which of the two?
+    ],
+)
+def test_what_might_be_a_draft_is_not_taken(text: str) -> None:
+    answer = read_answer(text, list(KINDS))
+    assert answer.problems and not answer.captions
+
+
+def test_the_same_set_twice_and_beside_other_json_is_one_answer() -> None:
+    plain = json.dumps(good(0))
+    for text in (f"{plain}\n{plain}", f'{{"steps": 3}} {plain}', f"{plain} Colors: [1, 2] {{}}"):
+        answer = read_answer(text, list(KINDS))
+        assert answer.captions == good(0) and not answer.problems
+
+
+def test_an_answer_that_cannot_get_better_is_not_asked_for_again(study: Study) -> None:
+    whole, half = json.dumps(good(4)), json.dumps(good(3))[:90]
+
+    def ended(body: bytes, reason: str, tokens: int = 50) -> Reply:
+        record = json.loads(body)
+        record["choices"][0]["finish_reason"] = reason
+        record["usage"]["completion_tokens"] = tokens
+        return Reply(json.dumps(record).encode())
+
+    replies = {
+        0: Reply(completion(None, reasoning_content=whole)),
+        1: Reply(completion("", reasoning="It shows a house.")),
+        2: ended(completion("", reasoning_content="Let me see"), "length"),
+        3: ended(completion(half), "length"),
+        4: ended(completion(whole + "\n" * 40), "length"),  # cut off after the answer was whole
+        5: ended(completion(half), "length", tokens=20),
+    }
+    with ChatServer(lambda i, a, r: replies.get(i, ok(i))) as server:
+        assert_whole(write(study, server, max_tokens=50), [4, 6, 7])
+    assert server.counts == dict.fromkeys(range(8), 1)
+    reasons = failures(study)
+    assert set(reasons) == {f"img-{i}" for i in (0, 1, 2, 3, 5)}
+    assert "'reasoning_content'" in reasons["img-0"] and "'reasoning'" in reasons["img-1"]
+    assert "'reasoning_content'" in reasons["img-2"] and "max_tokens=200" in reasons["img-2"]
+    assert "max_tokens=200" in reasons["img-3"] and "context" in reasons["img-5"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (400, "m is not a multimodal model None"),
+        (400, "Invalid content type. image_url is only supported by certain models."),
+        (400, "this model does not support image input (ref: 1)"),
+        (500, "image input is not supported - hint: you may need to provide the mmproj"),
+        (500, 'Failed to parse messages: Unsupported content part type: "image_url"; messages'),
+        (422, "messages[1]: unknown variant `image_url`, expected `text`"),
+        (400, "'messages.1' : for 'role:user' content must be a string"),
+        (404, "No endpoints found that support image input"),
+        (400, "Model does not support images. Please use a model that does."),
+        (400, "At most 0 image(s) may be provided in one request."),
+    ],
+)
+def test_a_model_that_takes_no_images_ends_the_run_and_says_the_way_out(
+    study: Study, status: int, message: str
+) -> None:
+    with ChatServer(lambda i, a, r: error(status, message)) as server:
+        with pytest.raises(CaptionError) as problem:
+            write(study, server, concurrency=1)
+        # Two questions are prepared ahead of the answer at most.
+        assert sum(server.counts.values()) <= 2
+    assert "takes no images" in str(problem.value) and "pictures=false" in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "this image format is not allowed",
+        "unsupported image format: image/tiff",
+        "the server does not support image files larger than 20 MB",
+        "image rejected by content policy",
+        "could not process image",
+    ],
+)
+def test_an_image_that_is_refused_ends_nothing(study: Study, message: str) -> None:
+    with ChatServer(lambda i, a, r: error(400, message) if i == 2 else ok(i)) as server:
+        assert_whole(write(study, server), [0, 1, 3, 4, 5, 6, 7])
+    assert set(failures(study)) == {"img-2"}
+
+
+def test_a_question_that_nobody_can_answer_is_not_asked_for_every_image(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat, "_BROKEN_AFTER", 3)
+    with ChatServer(lambda i, a, r: error(400, "no")) as server:
+        with pytest.raises(CaptionError, match="3 requests in a row failed"):
+            write(study, server, concurrency=1)
+        assert len(server.counts) <= 5

@@ -178,7 +178,7 @@ def test_too_little_memory_halves_the_batch_and_a_failing_image_fails_alone(
     planted = Planted(monkeypatch, "llava")
     generate = local.LocalCaptioner._generate
 
-    def tight(self: Any, pictures: Any, talks: Any) -> list[str]:
+    def tight(self: Any, pictures: Any, talks: Any) -> list[tuple[str, bool]]:
         if len(pictures) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         if any(p.getpixel((0, 0))[0] == 5 * 30 for p in pictures):
@@ -231,3 +231,21 @@ def test_a_look_ahead_loads_nothing(study: Study, llava: Path) -> None:
     assert captioner._network is None and facts["images"] == 8 and facts["requests"] == 0
     text = facts["example"]["messages"][0]["content"][1]["text"]
     assert '"house"' in text and all(kind.instruction in text for kind in KINDS.values())
+
+
+def test_an_answer_that_was_cut_off_is_not_asked_for_again(
+    study: Study, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = json.dumps(dict.fromkeys(("ObjectSnap",), "a house"))
+
+    def answer(i: int, again: bool) -> str:
+        return short if i == 1 else "<think>" + "so " * 50 if i == 2 else short + " " * 200
+
+    planted = Planted(monkeypatch, "llava", answer)
+    path = write_captions(
+        study, f"local:{llava}", kinds="ObjectSnap", max_tokens=60, max_images=4, batch_size=4
+    )
+    # What was whole before the cut counts; the one that was still thinking fails at once.
+    assert planted.seen == [[0, 1, 2, 3]]
+    assert set(study.captions(path.stem)["image_id"]) == {"img-0", "img-1", "img-3"}
+    assert "max_tokens=240" in failures(study)["img-2"]

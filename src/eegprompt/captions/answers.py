@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,18 @@ from eegprompt.kinds import KINDS
 __all__ = ["Answer", "json_schema", "read_answer", "repair_words"]
 
 _MAX_CHARACTERS = 100_000  # no ten captions are longer; a longer answer is not searched
+_MAX_STARTS = 50  # braces and brackets at which JSON is tried
+
+# How models mark what they think before they answer: DeepSeek and Qwen, Magistral, Kimi, gpt-oss.
+_NAMES = "think|thinking|thoughts?|reasoning|reflection|seed:think"
+_THINKING_BEGINS = re.compile(
+    rf"<(?:{_NAMES})>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis",
+    re.IGNORECASE,
+)
+_THINKING_ENDS = re.compile(
+    rf"</(?:{_NAMES})>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +63,9 @@ def read_answer(text: str, kinds: Sequence[str], language: str | None = "en") ->
     an object within an object (``{"captions": {...}}``) or a list of ``{"kind": ..., "text": ...}``
     is opened. Keys that are no kind are passed over. Nothing is cut or made up.
 
+    What a model marks as its thinking (``<think>…</think>``) is no answer, whatever it holds. Where
+    the words after it hold two whole sets of captions that differ, neither is taken.
+
     Parameters
     ----------
     text : str
@@ -66,11 +82,23 @@ def read_answer(text: str, kinds: Sequence[str], language: str | None = "en") ->
     start = text.lstrip()[:200].lower()
     if start.startswith(("<!doctype", "<html", "<?xml")):
         return Answer(problems=("the answer is a web page, not JSON",))
-    found = _object(text)
-    if found is None:
-        what = "is a refusal" if is_refusal(text[:500]) else "is not a JSON object"
-        return Answer(problems=(f"the answer {what} ({_short(text)})",))
-    given = {str(key).strip().lower(): value for key, value in _opened(found).items()}
+    said = _after_thinking(text)
+    if said is None:
+        return Answer(problems=("the answer ends before its thinking does",))
+    if not said.strip():
+        return Answer(problems=("the answer is empty after its thinking",))
+    objects = [
+        {str(key).strip().lower(): value for key, value in _opened(found).items()}
+        for found in _objects(said)
+    ]
+    if not objects:
+        what = "is a refusal" if is_refusal(said[:500]) else "is not a JSON object"
+        return Answer(problems=(f"the answer {what} ({_short(said)})",))
+    asked = [kind.lower() for kind in kinds]
+    sets = [{kind: given[kind] for kind in asked} for given in objects if given.keys() >= {*asked}]
+    if any(one != sets[0] for one in sets):
+        return Answer(problems=(f"the answer holds {len(sets)} sets of captions that differ",))
+    given = sets[0] if sets else objects[0]
     captions: dict[str, str] = {}
     problems: list[str] = []
     for kind in kinds:
@@ -107,18 +135,37 @@ def _short(text: str) -> str:
     return repr(" ".join(text.split())[:60])
 
 
-def _object(text: str) -> Any:
-    """The first JSON object or list in a text, or None."""
+def _after_thinking(text: str) -> str | None:
+    """What a model says after it has thought; None if its thinking does not end.
+
+    The mark of the beginning may be missing: some servers put it into the question.
+    """
+    said = text
+    for end in _THINKING_ENDS.finditer(text):
+        said = text[end.end() :]
+    return None if _THINKING_BEGINS.search(said) else said
+
+
+def _objects(text: str) -> list[Any]:
+    """JSON objects, and lists of objects, in a text, in their order."""
     decoder = json.JSONDecoder()
-    starts = [i for i, character in enumerate(text) if character in "{["][:20]
-    for position in starts:
+    found: list[Any] = []
+    position = 0
+    for _ in range(_MAX_STARTS):
+        start = _STARTS.search(text, position)
+        if start is None:
+            break
         try:
-            found, _ = decoder.raw_decode(text, position)
+            value, position = decoder.raw_decode(text, start.start())
         except (ValueError, RecursionError):
+            position = start.end()
             continue
-        if found and (isinstance(found, dict) or isinstance(found[0], dict)):
-            return found
-    return None
+        if value and (isinstance(value, dict) or isinstance(value[0], dict)):
+            found.append(value)
+    return found
+
+
+_STARTS = re.compile(r"[{\[]")
 
 
 def _opened(found: Any) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ import asyncio
 import json
 import os
 import random
+import re
 import threading
 import time
 from collections import Counter
@@ -42,6 +43,18 @@ _BROKEN_AFTER = 50  # failures of the server in a row, after which the run ends
 # Forms of an answer, from the strictest; a server that refuses one is asked for the next.
 _FORMS = ("a JSON schema", "a JSON object", "words alone")
 _FORM_WORDS = ("response_format", "json_schema", "json_object", "structured output", "grammar")
+# How servers say that their model takes no image at all, as against not this one.
+_NO_IMAGES = re.compile(
+    r"\b(images?|image_url|vision|multi-?modal)( (inputs?|content|parts?|messages?|data))?"
+    r" (is|are) (not|only) supported"
+    r"|\b(does not|doesn't|do not|don't|cannot|can't) (support|accept|take|process|handle)"
+    r" (any )?(images?\b(?! (format|type|size|file|of|larger|with))|vision|multi-?modal)"
+    r"|\bnot an? (multi-?modal|vision)|\btext[- ]only\b|\bmmproj\b|\bno (vision|image) support\b"
+    r"|\bunsupported content( part)?( type)?\W+image|unknown variant\W+image_url"
+    r"|\bat most 0 (images?|multi-?modal)|\bcontent\W+(must|should) be a (valid )?string"
+    r"|\bno endpoints found that support image|\bmissing data required for image input",
+    re.IGNORECASE,
+)
 _PICTURE_TOKENS = 255  # of a picture within 512 × 512: 85 and 170 a tile, as OpenAI counts them
 _ANSWER_TOKENS = 300  # ten captions of about 15 words, with their keys
 
@@ -51,7 +64,7 @@ class _Fatal(Exception):
 
 
 class _Failed(Exception):
-    """This image failed."""
+    """This image failed; `by_server` says that the next would fail for the same reason."""
 
     def __init__(self, reason: str, *, by_server: bool = False):
         super().__init__(reason)
@@ -64,6 +77,28 @@ class _Again(Exception):
     def __init__(self, reason: str, after: float | None = None):
         super().__init__(reason)
         self.after = after
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What came of one request: the model's words, and why there may be none or too few."""
+
+    text: str
+    cut: str | None = None  # what its length was limited by, where it was cut off
+    elsewhere: str | None = None  # field of the message that holds words, where `content` is empty
+
+    @property
+    def hopeless(self) -> str | None:
+        """Why the same question would get no better answer, or None."""
+        where = f", and all of it stands in '{self.elsewhere}'" if self.elsewhere else ""
+        if self.cut is not None:
+            return f"the answer was cut off by {self.cut}{where}"
+        if self.elsewhere:
+            return (
+                f"the server gave words in '{self.elsewhere}' and none in 'content'; switch the "
+                "model's thinking, or the server's parser of it, off"
+            )
+        return None
 
 
 @dataclass
@@ -95,7 +130,9 @@ class ChatCaptioner:
     object; where it has neither, in words. A refusal that does not say what it refuses counts as
     one of the form only if the same request is answered in another; the run's notes say so. An
     answer that is not in order is sent back once with what is wrong; if the second is not in order
-    either, the image is recorded as failed. Failures of the server (no answer in time, 408, 409,
+    either, the image is recorded as failed. An answer that was cut off, or that stands in another
+    field than ``content``, would not get better: its image fails at once, and says what to change. A
+    model that takes no images ends the run. Failures of the server (no answer in time, 408, 409,
     429, 5xx, a dropped connection) are repeated after a growing, jittered pause, or after the one
     the server asks for (``Retry-After``), which holds for all requests.
 
@@ -126,7 +163,7 @@ class ChatCaptioner:
     price_in, price_out : float, optional
         Price of a million tokens read and written. They change, so none are built in.
     max_tokens : int, default 1000
-        Longest answer.
+        Longest answer, what a model thinks before it included.
     temperature : float, default 0
         Of the model.
     language : str or None, default "en"
@@ -287,7 +324,7 @@ class ChatCaptioner:
 
         self.usage, self.notes = _Usage(), []
         failed: Counter[str] = Counter()
-        in_a_row = 0
+        in_a_row, any_good = 0, False
         fatal: str | None = None
         waiting = iter(image_ids)
         exhausted = False
@@ -334,11 +371,15 @@ class ChatCaptioner:
                         result = future.result()
                         if result.error is not None:
                             failed[result.error.split(" (")[0][:60]] += 1
-                            in_a_row = in_a_row + 1 if result.by_server else 0
+                            # Before the first good answer, the question itself may be at fault.
+                            if result.by_server or (result.asked and not any_good):
+                                in_a_row += 1
+                            elif result.asked:
+                                in_a_row = 0
                             if in_a_row >= max(_BROKEN_AFTER, 3 * self.concurrency):
                                 fatal = f"{in_a_row} requests in a row failed: {result.error}"
                         else:
-                            in_a_row = 0
+                            in_a_row, any_good = 0, True
                         yield image_id, result.captions, result.error
                         # Only now is it written: until then it counts as under way, so that a
                         # crash never loses more answers than there may be requests at once.
@@ -397,24 +438,27 @@ class ChatCaptioner:
             messages = self._messages(source, url)
             await gate.acquire()  # released when the answer is written
             asked = True
-            text = await self._ask(client, messages)
-            answer = read_answer(text, self.kinds, self.language)
-            if answer.problems:
+            said = await self._ask(client, messages)
+            answer = read_answer(said.text, self.kinds, self.language)
+            if answer.problems and said.hopeless is None:
                 self.usage.repairs += 1
                 messages = [
                     *messages,
-                    {"role": "assistant", "content": text[:4000] or "(nothing)"},
+                    {"role": "assistant", "content": said.text[:4000] or "(nothing)"},
                     {"role": "user", "content": repair_words(answer)},
                 ]
-                answer = read_answer(await self._ask(client, messages), self.kinds, self.language)
+                said = await self._ask(client, messages)
+                answer = read_answer(said.text, self.kinds, self.language)
+            if answer.problems and said.hopeless is not None:
+                raise _Failed(said.hopeless, by_server=True)
             if answer.problems:
                 raise _Failed("; ".join(answer.problems)[:400])
             return _Result(answer.captions)
         except CaptionError as problem:  # of the picture
             return _Result(error=str(problem), asked=asked)
         except _Failed as problem:
-            said = self._clean(str(problem))
-            return _Result(error=said, by_server=problem.by_server, asked=asked)
+            why = self._clean(str(problem))
+            return _Result(error=why, by_server=problem.by_server, asked=asked)
 
     def _messages(self, source: Mapping[str, Any], url: str | None) -> list[dict[str, Any]]:
         label = json.dumps(source["label"], ensure_ascii=False) if source["label"] else None
@@ -445,8 +489,8 @@ class ChatCaptioner:
             request["response_format"] = {"type": "json_object"}
         return request
 
-    async def _ask(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> str:
-        """The text of one answer; repeats what the server failed to answer."""
+    async def _ask(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> _Said:
+        """One answer; repeats what the server failed to answer."""
         attempt = 0
         while True:
             pause = self._free_at - time.monotonic()
@@ -470,7 +514,7 @@ class ChatCaptioner:
                     ceiling = min(_LONGEST_BACKOFF, 0.5 * 2.0**attempt)
                     await asyncio.sleep(random.uniform(0.1, 1.0) * ceiling)
 
-    async def _once(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> str:
+    async def _once(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> _Said:
         """Make one request."""
         import openai
 
@@ -483,11 +527,11 @@ class ChatCaptioner:
             try:
                 async with asyncio.timeout(self.timeout):
                     body = await self._body(client, request)
-                text = self._text_of(body)
+                said = self._said_in(body)
                 if form > self._form and self._form not in self._answered:
                     self._change_form(form, refusal)
                 self._answered.add(form)
-                return text
+                return said
             except TimeoutError:
                 raise _Again(f"no answer within {self.timeout:g} s") from None
             except openai.APITimeoutError:
@@ -516,7 +560,7 @@ class ChatCaptioner:
                 raise _Again(self._clean(f"connection dropped ({problem or kind})")) from None
         return bytes(body)
 
-    def _text_of(self, body: bytes) -> str:
+    def _said_in(self, body: bytes) -> _Said:
         """The model's words in a response."""
         try:
             answer = json.loads(body)
@@ -541,7 +585,22 @@ class ChatCaptioner:
             raise _Failed(f"the model refused ({message['refusal']})")
         if choice.get("finish_reason") == "content_filter":
             raise _Failed("the server's content filter stopped the answer")
-        return text if isinstance(text, str) else ""
+        text = text if isinstance(text, str) else ""
+        cut = None
+        if choice.get("finish_reason") == "length":
+            written = usage.get("completion_tokens")
+            cut = (
+                f"max_tokens={self.max_tokens}; allow more with -o max_tokens={4 * self.max_tokens}"
+            )
+            if isinstance(written, int) and 0 < written < self.max_tokens:
+                cut = (
+                    f"the server after {written} tokens, fewer than max_tokens={self.max_tokens}; "
+                    "start it with a longer context"
+                )
+        # Names that servers give to the words a model thinks.
+        fields = ("reasoning_content", "reasoning", "thinking")
+        elsewhere = next((name for name in fields if message.get(name)), None)
+        return _Said(text, cut, elsewhere if not text.strip() else None)
 
     def _change_form(self, form: int, refusal: str) -> None:
         self.notes.append(
@@ -554,6 +613,12 @@ class ChatCaptioner:
         """Decide what follows from an HTTP error: gives the form to ask for next, or raises."""
         status = int(problem.status_code)
         said = self._clean(_message_of(problem))
+        if self.pictures and _NO_IMAGES.search(_message_of(problem)):
+            raise _Fatal(
+                f"the model '{self.model}' takes no images (the server answered {status}: {said}); "
+                "name a vision-language model, or pass -o pictures=false to caption from labels and "
+                "measurements"
+            )
         if status in (400, 422):
             low = said.lower()
             if self._length_field in request and "max_completion_tokens" in low:

@@ -176,7 +176,7 @@ class LocalCaptioner:
                     [
                         [
                             *ready[i][2],
-                            _turn("assistant", str(said[i])[:4000] or "(nothing)"),
+                            _turn("assistant", said[i][0][:4000] or "(nothing)"),  # type: ignore[index]
                             _turn("user", repair_words(read[i])),  # type: ignore[arg-type]
                         ]
                         for i in again
@@ -250,17 +250,24 @@ class LocalCaptioner:
         content = [{"type": "image"}, {"type": "text", "text": text}]
         return [{"role": "user", "content": content}]
 
-    def _read(self, said: str | Exception) -> Answer | str:
-        """An answer, or why the model gave none."""
+    def _read(self, said: tuple[str, bool] | Exception) -> Answer | str:
+        """An answer, or why the model gave none and would give none if asked again."""
         if isinstance(said, Exception):
             reason = " ".join(str(said).split())[:150]
             return f"the model failed ({type(said).__name__}: {reason})"
-        return read_answer(said, self.kinds, self.language)
+        text, cut = said
+        answer = read_answer(text, self.kinds, self.language)
+        if answer.problems and cut:
+            return (
+                f"the answer was cut off by max_tokens={self.max_tokens}; allow more with "
+                f"-o max_tokens={4 * self.max_tokens}"
+            )
+        return answer
 
     def _say(
         self, pictures: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
-    ) -> list[str | Exception]:
-        """The model's words for each picture; where it fails at one, the exception."""
+    ) -> list[tuple[str, bool] | Exception]:
+        """The model's words for each picture and whether they were cut off, or the exception."""
         import torch
 
         if not pictures:
@@ -283,7 +290,7 @@ class LocalCaptioner:
 
     def _generate(
         self, pictures: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
-    ) -> list[str]:
+    ) -> list[tuple[str, bool]]:
         import torch
 
         processor, network = self._processor, self._network
@@ -306,7 +313,14 @@ class LocalCaptioner:
                 pad_token_id=processor.tokenizer.pad_token_id,
             )  # fmt: skip
         new = out[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in processor.batch_decode(new, skip_special_tokens=True)]
+        ends = {processor.tokenizer.eos_token_id, processor.tokenizer.pad_token_id}
+        of_model = getattr(network.generation_config, "eos_token_id", None)
+        ends |= {*of_model} if isinstance(of_model, list) else {of_model}
+        full = new.shape[1] >= self.max_tokens
+        return [
+            (text.strip(), full and int(row[-1]) not in ends)
+            for row, text in zip(new, processor.batch_decode(new, skip_special_tokens=True))
+        ]
 
 
 def _turn(role: str, text: str) -> dict[str, Any]:
