@@ -194,7 +194,11 @@ def test_accuracy_by_distance_counts_each_trial_once() -> None:
     ],
 )
 def test_the_rule(d, t, p, share, order, word) -> None:
-    assert verdict(design=d, time=t, prestimulus=p, slow_share=share, order_known=order) == word
+    shaped = verdict(
+        design=d, time=t, prestimulus=p, nuisance_share=share, order_known=order, shape=True
+    )
+    assert shaped == ("confounded" if d else "suspect")
+    assert verdict(design=d, time=t, prestimulus=p, nuisance_share=share, order_known=order) == word
 
 
 # -- the planted studies ---------------------------------------------------------------------------
@@ -238,8 +242,8 @@ def test_a_planted_study_gets_its_verdict(planted: dict[str, Study], name: str) 
         rows = {r["decoder"]: r for r in found["checks"]["decoders"]["rows"]}
         assert rows["full"]["accuracy"] > 0.4  # naive accuracy is high
         assert "block" in found["checks"]["design"]["found_in"]
-        assert found["checks"]["decoders"]["slow_share"] > 0.5
-        for reason in ("tells time", "before the stimulus", "slow activity alone"):
+        assert found["checks"]["decoders"]["nuisance_share"] > 0.5
+        for reason in ("tells time", "before the stimulus", "alone reaches"):
             assert reason in found["summary"]
     page = write_audit_page(planted[name], found).read_text("utf-8")
     assert f"Design: {word}" in page and page.count("<svg") >= 8
@@ -269,6 +273,73 @@ def test_an_audit_is_the_same_again_and_grows_stale(tmp_path: Path) -> None:
     assert read_audit(study, "by-run")["stale"] is False
     write_json(study.path / "study.json", {**study.info, "design": "randomised"})
     assert read_audit(Study(study.path), "by-run")["stale"] is True
+
+
+def test_one_recording_a_class_is_confounded_by_variances_alone(tmp_path: Path) -> None:
+    # Ten recordings of one class each that differ in the noise of their channels; no trial has a
+    # mean, and nothing is evoked: a linear decoder of the response finds nothing, a net would.
+    names = [f"c{i:02d}" for i in np.repeat(np.arange(10), 40)]
+    gain = 1 + 0.25 * RNG(5).standard_normal((10, 4, 1)).repeat(40, axis=0)
+    eeg = gain * RNG(1).standard_normal((400, 4, 64))
+    eeg -= eeg.mean(axis=2, keepdims=True)
+    order = RNG(0).permutation(400)  # toy() permutes the names so
+    study = toy(tmp_path / "s", n=400, classes=names, eeg=eeg[order], order=None,
+                run=np.array(names)[order])  # fmt: skip
+    assert (study.trials["category"] == study.trials["run"]).all()
+    found = audit(study, permutations=999)
+    rows = {r["decoder"]: r for r in found["checks"]["decoders"]["rows"]}
+    assert not rows["full"]["above_chance"] and rows["variance"]["above_chance"]
+    assert not found["checks"]["time"]["found"] and not found["checks"]["prestimulus"]["found"]
+    assert (found["verdict"], found["decodable"]) == ("confounded", True)
+    assert found["checks"]["decoders"]["nuisance"] in ("variance", "power")
+    assert found["checks"]["decoders"]["nuisance_share"] == 1
+    assert rows["variance"]["share"] > 0.5
+    words = " ".join([found["summary"], *found["evidence"]])
+    assert "Nothing is decodable" not in words and "variance" in words
+    page = write_audit_page(study, found).read_text("utf-8")
+    assert "Nothing decodable" not in page and "nothing is decodable" not in page
+
+
+def test_a_class_before_the_stimulus_is_decodable_where_the_response_is_not(tmp_path: Path) -> None:
+    names = RNG(0).permutation([f"c{i % 2}" for i in range(160)])
+    eeg = RNG(1).standard_normal((160, 4, 32))
+    eeg[:, 1, :6] += 2 * (names == "c1")[:, None]
+    found = audit(toy(tmp_path / "s", n=160, eeg=eeg), permutations=199)
+    assert not any(r["above_chance"] for r in found["checks"]["decoders"]["rows"])
+    assert found["decodable"] is True and "Nothing is decodable" not in found["summary"]
+
+
+@pytest.mark.parametrize("what", ["length", "count", "flat channel"])
+def test_noise_of_each_trials_length_and_count_is_decoded_too(tmp_path: Path, what: str) -> None:
+    names = RNG(0).permutation([f"c{i % 2}" for i in range(160)])
+    second = names == "c1"
+    eeg, more = RNG(1).standard_normal((160, 4, 32)), {}
+    if what == "length":
+        eeg[second, :, 24:] = 0
+    elif what == "count":
+        more = {"n_averaged": np.where(second, 16, 1)}
+    else:
+        eeg[second, 2] = 0
+    found = audit(toy(tmp_path / "s", n=160, eeg=eeg, **more), permutations=199)
+    rows = {r["decoder"]: r for r in found["checks"]["decoders"]["rows"]}
+    assert rows["noise"]["accuracy"] > 0.9 and found["checks"]["decoders"]["shape"]
+    assert found["verdict"] == "suspect" and "length of trials" in found["summary"]
+    even = audit(toy(tmp_path / "even", n=160), permutations=199)
+    assert "noise" not in {r["decoder"] for r in even["checks"]["decoders"]["rows"]}
+    # Lengths that have nothing to do with the class tell nothing.
+    eeg = RNG(1).standard_normal((160, 4, 32))
+    eeg[RNG(2).random(160) < 0.5, :, 24:] = 0
+    mixed = audit(toy(tmp_path / "mixed", n=160, eeg=eeg), permutations=199)
+    assert not mixed["checks"]["decoders"]["shape"] and mixed["verdict"] == "clean"
+
+
+def test_an_audit_by_an_earlier_rule_counts_as_none(tmp_path: Path) -> None:
+    study = toy(tmp_path / "s", run=np.repeat(["1", "2", "3", "4"], 30))
+    make_split(study, "by-run")
+    audit(study, permutations=199)
+    stored = json.loads((study.path / "audit.json").read_text())
+    write_json(study.path / "audit.json", {**stored, "format": 1})
+    assert read_audit(study, "by-run") is None
 
 
 # -- leaks -----------------------------------------------------------------------------------------

@@ -125,9 +125,11 @@ CALLS: dict[Callable[..., Any], dict[str, Any]] = {
     },
     perm.permutation_p: {"value": 0.5, "null": RNG.random(10)},
     surrogates.matched_noise: {"eeg": EEG, "keys": [0, 1], "seed": 0},
+    surrogates.trial_shapes: {"eeg": EEG},
+    surrogates.count_scale: {"model": np.ones(6), "counts": np.ones(6)},
     surrogates.derange: {"groups": ["a", "b", "c"], "seed": 0},
     verdict.verdict: {
-        "design": True, "time": False, "prestimulus": False, "slow_share": None,
+        "design": True, "time": False, "prestimulus": False, "nuisance_share": None,
         "order_known": True,
     },
 }  # fmt: skip

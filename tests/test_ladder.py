@@ -13,8 +13,8 @@ from PIL import Image
 
 import tiny_models
 from eegprompt.artifacts import read_json
-from eegprompt.controls.surrogates import derange, matched_noise
-from eegprompt.decoder import Decoder, image_seed
+from eegprompt.controls.surrogates import count_scale, derange, matched_noise, trial_shapes
+from eegprompt.decoder import Decoder, embed_noise, image_seed
 from eegprompt.decoding import decode
 from eegprompt.drawing import draw, picture_facts
 from eegprompt.errors import InputError
@@ -422,6 +422,52 @@ def test_matched_noise_has_the_spectrum_and_covariance_and_nothing_else():
     assert not np.array_equal(matched_noise(eeg, [7], seed=2)[0], noise[7])
     with pytest.raises(InputError, match="got shape"):
         matched_noise(eeg[0], [1], seed=0)
+
+
+def test_noise_takes_each_trials_length_flat_channels_and_count() -> None:
+    rng = np.random.default_rng(0)
+    eeg = rng.standard_normal((60, 3, 64))
+    eeg[:20, :, 50:] = 2.0  # padding has any value
+    eeg[:20, :, :5] = -1.0
+    eeg[20:40, 1] = 0.0
+    eeg[40, 0, 60:] = 0.0  # in one channel only: no padding
+    shapes = trial_shapes(eeg)
+    assert set(shapes.first[:20]) == {5} and set(shapes.stop[:20]) == {50}
+    assert set(shapes.first[20:]) == {0} and set(shapes.stop[20:]) == {64}
+    assert shapes.flat[20:40, 1].all() and shapes.flat.sum() == 20 and shapes.vary
+    assert not shapes[45:].vary and not trial_shapes(np.zeros((4, 2, 8))).vary
+    noise = matched_noise(eeg, range(60), seed=1, shapes=shapes)
+    plain = matched_noise(eeg, range(60), seed=1)
+    assert not noise[:20, :, :5].any() and not noise[:20, :, 50:].any() and noise[0, 0, 5:50].all()
+    assert not noise[20:40, 1].any() and noise[20:40, 0].all()
+    ratio = noise[41:] / plain[41:]
+    np.testing.assert_allclose(ratio, ratio[0, 0, 0], rtol=1e-4)
+    whole = matched_noise(eeg[41:], range(19), seed=1, shapes=shapes[41:])
+    assert np.array_equal(whole, matched_noise(eeg[41:], range(19), seed=1))
+    with pytest.raises(InputError):
+        matched_noise(eeg, range(3), seed=1, shapes=shapes)
+    assert count_scale(np.array([1, 1]), np.array([4])).tolist() == [0.5]
+
+
+def test_noise_goes_through_the_encoder_with_each_trials_own_length(run, monkeypatch) -> None:
+    decoder, study = Decoder.from_pretrained(run), run.study()
+    seen: list[np.ndarray] = []
+    embed = decoder._embed
+
+    def spy(eeg, *rest):
+        seen.append(np.array(eeg))
+        return embed(eeg, *rest)
+
+    monkeypatch.setattr(decoder, "_embed", spy)
+    like = run.fold(study).test[:6]
+    eeg = np.array(study.eeg)
+    eeg[like[:3], :, -8:] = 0
+    monkeypatch.setattr(study, "eeg", eeg)
+    study.trials.loc[like[3:], "n_averaged"] = 100
+    embed_noise(decoder, study, like, like.tolist(), 0)
+    noise = np.concatenate(seen)
+    assert not noise[:3, :, -8:].any() and noise[3:, :, -8:].all()
+    assert 5 < noise[:3, :, :-8].std() / noise[3:].std() < 20
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -21,7 +21,7 @@ from eegprompt.artifacts import (
     write_json,
     write_table,
 )
-from eegprompt.controls.surrogates import matched_noise
+from eegprompt.controls.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.encoders.store import check_channels, load_encoder
 from eegprompt.errors import CaptionError, InputError, RunError, UnknownNameError
 from eegprompt.generators import load_generator
@@ -616,8 +616,10 @@ def embed_noise(
     study : Study
         The recordings.
     like : array of int
-        Trials whose mean spectrum the noise has (up to 200 of them, evenly chosen) and whose
-        subjects it is taken to come from, one after the other.
+        Trials whose mean spectrum the noise has (up to 200 of them, evenly chosen). One after the
+        other they also say of which subject a trial of noise is taken to be, how long it is (what
+        is padding in the trial, or a flat channel, is 0 in the noise) and of how many trials it is
+        the average: what could tell trials apart without any EEG.
     keys : sequence of int
         One trial of noise each; see :func:`eegprompt.controls.surrogates.matched_noise`.
     seed : int
@@ -635,11 +637,16 @@ def embed_noise(
     some = like[np.linspace(0, len(like) - 1, min(len(like), _MATCHED)).astype(int)]
     model = np.asarray(study.eeg[some], dtype=np.float32)
     keys = list(keys)
-    who = np.array([known.get(names[like[i % len(like)]], -1) for i in range(len(keys))], np.int64)
+    own = np.asarray(like)[np.arange(len(keys)) % len(like)]
+    who = np.array([known.get(name, -1) for name in names[own]], np.int64)
+    averaged = np.maximum(study.trials["n_averaged"].to_numpy(), 1)
+    scale = count_scale(averaged[some], averaged[own]).astype(np.float32)
     parts = []
     for start in range(0, len(keys), _BATCH):
         part = slice(start, start + _BATCH)
-        noise = matched_noise(model, keys[part], seed)
+        shapes = trial_shapes(np.asarray(study.eeg[own[part]], dtype=np.float32))
+        noise = matched_noise(model, keys[part], seed, shapes=shapes)
+        noise *= scale[part, None, None]
         ids = np.arange(len(noise))
         parts.append(decoder._embed(noise, ids, study.positions, who[part], None, ""))
         if progress is not None:

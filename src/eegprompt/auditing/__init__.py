@@ -17,7 +17,7 @@ from eegprompt.artifacts import content_key, provenance, read_json, write_json
 from eegprompt.auditing._design import check_design
 from eegprompt.auditing._material import ALPHA, Material, Progress
 from eegprompt.auditing._signal import DECODERS, check_decoders, check_prestimulus, check_time
-from eegprompt.controls.verdict import SLOW_SHARE, verdict
+from eegprompt.controls.verdict import NUISANCE_SHARE, verdict
 from eegprompt.data.overlap import leaks
 from eegprompt.errors import InputError, StudyError
 from eegprompt.study import Study
@@ -28,9 +28,16 @@ __all__ = ["DECODERS", "NO_SPLIT", "audit", "audit_key", "audits_of", "read_audi
 NO_SPLIT = "(none)"
 """Entry of an audit that was made before the study had a split."""
 
-FORMAT = 1
+FORMAT = 2  # 1 knew no nuisance but slow activity and the mean
 FEW = 50
 _STEPS = 5
+_ALONE = {
+    None: "",
+    "slow": "slow activity",
+    "dc": "the mean of each channel",
+    "variance": "the mean and variance of each channel",
+    "power": "band power",
+}
 
 
 def audit(
@@ -93,9 +100,12 @@ def audit(
         design=design["found"],
         time=time["found"],
         prestimulus=early["found"],
-        slow_share=decoders["slow_share"],
+        nuisance_share=decoders["nuisance_share"],
         order_known=work.order_known,
+        shape=decoders["shape"],
     )
+    # Nothing is decodable only where nothing is, before the stimulus either.
+    decodable = True if early["found"] else decoders["decodable"]
     evidence = [*design["words"], *time["words"], *early["words"], *decoders["words"]]
     result: dict[str, Any] = {
         "format": FORMAT,
@@ -103,8 +113,8 @@ def audit(
         "split": chosen.name if chosen else None,
         "key": audit_key(study, chosen),
         "verdict": word,
-        "decodable": decoders["decodable"],
-        "summary": _summary(word, design, time, early, decoders, work),
+        "decodable": decodable,
+        "summary": _summary(word, decodable, design, time, early, decoders),
         "evidence": evidence,
         "leaks": leaking,
         "limits": work.limits,
@@ -192,17 +202,18 @@ def _leaks(study: Study, split: Split | None) -> list[dict[str, Any]]:
 
 
 def _summary(
-    word: str, design: dict[str, Any], time: dict[str, Any], early: dict[str, Any],
-    decoders: dict[str, Any], work: Material,
+    word: str, decodable: bool | None, design: dict[str, Any], time: dict[str, Any],
+    early: dict[str, Any], decoders: dict[str, Any],
 ) -> str:  # fmt: skip
     """One or two sentences for the badge."""
     if word == "confounded":
-        share = decoders["slow_share"]
+        share = decoders["nuisance_share"]
         reasons = [
             ("the EEG tells time", time["found"]),
             ("the class is there before the stimulus", early["found"]),
-            ("slow activity alone explains the accuracy",
-             share is not None and share >= SLOW_SHARE),
+            ("the lengths of trials tell the class", decoders["shape"]),
+            (f"{_ALONE[decoders['nuisance']]} alone reaches {share or 0:.0%} of what any decoder "
+             "here gains", share is not None and share >= NUISANCE_SHARE),
         ]  # fmt: skip
         said = (
             "Class and time go together in this study, and "
@@ -215,8 +226,13 @@ def _summary(
             "and cannot be ruled out."
         )
     elif word == "suspect":
+        reasons = [
+            ("before the stimulus", early["found"]),
+            ("from the length of trials and their number of averages", decoders["shape"]),
+        ]
         said = (
-            "The class can be decoded before the stimulus: something besides the picture tells it."
+            f"The class can be decoded {' and '.join(r for r, holds in reasons if holds)}: "
+            "something besides the picture tells it."
         )
     elif word == "clean":
         said = (
@@ -230,8 +246,15 @@ def _summary(
             "When trials were shown is not recorded, so whether time could stand in for the class "
             "cannot be known."
         )
-    if decoders["decodable"] is False:
-        said += " Nothing is decodable: a linear decoder is not above chance."
-    elif decoders["decodable"] is None:
-        said += " " + decoders["words"][-1]
+    above = [r for r in decoders["rows"] if r["above_chance"]]
+    if decodable is False:
+        said += " Nothing is decodable: no linear decoder is above chance."
+    elif decodable is None:
+        said += " " + decoders["undecided"]
+    elif above and all(r["decoder"] != "full" for r in above):
+        best = max(above, key=lambda r: r["accuracy"] - r["chance"])
+        said += (
+            f" A linear decoder of the whole response is not above chance, but one of the "
+            f"{best['label']} is."
+        )
     return said

@@ -18,8 +18,9 @@ from eegprompt.controls.nuisance import (
     slow_part,
     window_means,
 )
+from eegprompt.controls.surrogates import TrialShapes, count_scale, matched_noise, trial_shapes
 
-__all__ = ["DECODERS", "check_decoders", "check_prestimulus", "check_time"]
+__all__ = ["DECODERS", "NUISANCES", "check_decoders", "check_prestimulus", "check_time"]
 
 Extract = Callable[[np.ndarray], np.ndarray]
 
@@ -30,8 +31,14 @@ DECODERS = {
     "power": "band power",
     "slow": "slow part (below 5 Hz)",
     "surrogate": "phase-randomized surrogates",
+    "noise": "noise of each trial's length and count",
 }
 """Linear decoders of an audit; the first is what the others stand beside."""
+
+NUISANCES = ("slow", "dc", "variance", "power")
+"""Decoders that count against a study where class and time go together."""
+
+_MODELED = 64  # trials that the audit's noise is matched to, at most
 
 _TIME_WINDOWS = 4
 _TIME_FEATURES = 512
@@ -111,8 +118,7 @@ def _decode(
 def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
     """The full decoder and the nuisance decoders, on one and the same split."""
     if len(work.classes) < 2:
-        return {"rows": [], "words": ["There is one class only, so there is nothing to decode."],
-                "decodable": None, "slow_share": None, "distance": []}  # fmt: skip
+        return _no_decoders("There is one class only, so there is nothing to decode.")
     study, inside = work.study, work.after_onset()
     n_times = len(range(*inside.indices(study.n_times)))
     sfreq = study.sfreq
@@ -130,16 +136,20 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
         "power": lambda x: band_power(x[:, :, inside], sfreq),
         "slow": lambda x: slow_part(x[:, :, inside], sfreq, below),
         "surrogate": lambda x: window_means(phase_randomised(x[:, :, inside], rng), windows),
+        "shape": _packed_shapes,
     }
     ids = np.unique(np.concatenate([side for fold in work.folds for side in fold]))
     if not len(ids):
-        return {"rows": [], "words": ["No trial could be decoded: the split's sides are too small."],
-                "decodable": None, "slow_share": None, "distance": []}  # fmt: skip
+        return _no_decoders("No trial could be decoded: the split's sides are too small.")
     features = features_of(work, ids, extract, "decoders", done, total)
+    shapes = _unpacked_shapes(features.pop("shape"), study.n_times)
+    counts = np.maximum(study.trials["n_averaged"].to_numpy()[ids], 1)
+    if shapes.vary or len(np.unique(counts)) > 1:
+        features["noise"] = _noise_power(work, ids, shapes, counts, windows, done, total)
     flat = bool(np.ptp(features["full"], axis=0).max(initial=0) == 0)
     rows: list[dict[str, Any]] = []
     distance: list[dict[str, Any]] = []
-    for name in DECODERS:
+    for name in [n for n in DECODERS if n in features]:
         work.progress(done, total, f"decoding: {DECODERS[name]}")
         found, trials, right = _decode(work, ids, features.pop(name))
         if found is not None:
@@ -149,37 +159,104 @@ def check_decoders(work: Material, done: int, total: int) -> dict[str, Any]:
     by_name = {r["decoder"]: r for r in rows}
     full = by_name.get("full")
     if full is None:
-        return {"rows": rows, "decodable": None, "slow_share": None, "distance": [],
-                "words": [f"No trial could be decoded: {_why_none(flat)}."]}  # fmt: skip
-    gained = full["accuracy"] - full["chance"]
+        return _no_decoders(f"No trial could be decoded: {_why_none(flat)}.") | {"rows": rows}
+    above = [r for r in rows if r["above_chance"]]
+    of_eeg = [r for r in above if r["decoder"] != "noise"]
+    gained = max((r["accuracy"] - r["chance"] for r in of_eeg), default=0.0)
+    undecided = ""
     for row in rows:
-        row["share"] = (row["accuracy"] - row["chance"]) / gained if full["above_chance"] else None
-    slow = [by_name[n] for n in ("slow", "dc") if n in by_name]
-    share = max((r["share"] for r in slow), default=None) if full["above_chance"] else None
+        row["share"] = (row["accuracy"] - row["chance"]) / gained if gained > 0 else None
+    nuisances = [r for r in above if r["decoder"] in NUISANCES and r["share"] is not None]
+    best = max(nuisances, key=lambda r: r["share"], default=None)
     words = [
         f"A linear decoder of the whole response is right in {full['accuracy']:.1%} of "
         f"{full['n']:,} test trials; chance is {full['chance']:.1%} ({_p(full['p'])})."
     ]
-    if share is not None:
-        best = max(slow, key=lambda r: r["share"])
+    if of_eeg and not full["above_chance"]:
+        words.append(
+            "It is not above chance, but a decoder that is not linear may read what these read: "
+            + "; ".join(
+                f"{r['label']}, {r['accuracy']:.1%} right, chance {r['chance']:.1%} ({_p(r['p'])})"
+                for r in of_eeg
+            )
+            + "."
+        )
+    if best is not None:
         words.append(
             f"From the {best['label']} alone, {best['accuracy']:.1%} are decoded rightly: "
-            f"{max(best['share'], 0):.0%} of what the full decoder gains over chance."
+            f"{best['share']:.0%} of what the best decoder here gains over chance."
         )
+    elif of_eeg:
+        words.append("No nuisance decoder (mean, variance, band power, slow part) is above chance.")
     elif full["noticed"] is None:
-        words.append("Whether anything is decodable cannot be told from so few trials.")
+        undecided = "Whether anything is decodable cannot be told from so few trials."
+        words.append(undecided)
     else:
         words.append(
-            f"Nothing is decodable: the full decoder is not above chance; {full['noticed']:.1%} would "
-            "have been noticed."
+            f"No decoder of the response is above chance; {full['noticed']:.1%} would have been "
+            "noticed in the full one."
+        )
+    noise = by_name.get("noise")
+    if noise is None:
+        words.append(
+            "All trials are equally long and averages of equally many, so that noise of the same "
+            "shape cannot tell one from another."
+        )
+    elif noise["above_chance"]:
+        words.append(
+            f"Trials differ in length, in flat channels or in how many were averaged, and that alone "
+            f"tells the class: noise without any EEG is decoded rightly in {noise['accuracy']:.1%}. "
+            "Cut all trials to one length and average equally many of each class."
         )
     return {
         "rows": rows,
-        "decodable": None if full["noticed"] is None else full["above_chance"],
-        "slow_share": share,
+        "decodable": True if above else None if full["noticed"] is None else False,
+        "nuisance_share": None if best is None else best["share"],
+        "nuisance": None if best is None else best["decoder"],
+        "shape": bool(noise is not None and noise["above_chance"]),
         "distance": distance,
         "words": words,
+        "undecided": undecided,
     }
+
+
+def _no_decoders(why: str) -> dict[str, Any]:
+    return {"rows": [], "words": [why], "decodable": None, "nuisance_share": None,
+            "nuisance": None, "shape": False, "distance": [], "undecided": why}  # fmt: skip
+
+
+def _packed_shapes(eeg: np.ndarray) -> np.ndarray:
+    """Shapes of some trials as rows of numbers, so that they are gathered like features."""
+    found = trial_shapes(eeg)
+    return np.column_stack([found.first, found.stop, found.flat])
+
+
+def _unpacked_shapes(rows: np.ndarray, n_times: int) -> TrialShapes:
+    return TrialShapes(rows[:, 0].astype(int), rows[:, 1].astype(int), rows[:, 2:] > 0, n_times)
+
+
+def _noise_power(
+    work: Material, ids: np.ndarray, shapes: TrialShapes, counts: np.ndarray, windows: int,
+    done: int, total: int,
+) -> np.ndarray:  # fmt: skip
+    """Log power in windows of noise that has each trial's length, flat channels and count.
+
+    Power, for the mean of noise is nothing that a linear decoder could read a length from.
+    """
+    some = np.unique(np.linspace(0, len(ids) - 1, min(len(ids), _MODELED)).astype(int))
+    model = np.nan_to_num(
+        np.asarray(work.study.eeg[ids[some]], dtype=np.float64) * _scale(work, ids),
+        nan=0.0, posinf=0.0, neginf=0.0,
+    )  # fmt: skip
+    scale = count_scale(counts[some], counts)
+    parts = []
+    for start in range(0, len(ids), CHUNK):
+        work.progress(done, total, f"noise of each trial's length: trial {start:,} of {len(ids):,}")
+        part = slice(start, start + CHUNK)
+        noise = matched_noise(model, ids[part].tolist(), work.seed, shapes=shapes[part])
+        power = window_means((noise * scale[part, None, None]) ** 2, windows)
+        parts.append(np.log(power + np.finfo(np.float32).tiny).astype(np.float32))
+    return np.concatenate(parts)
 
 
 def _why_none(flat: bool) -> str:

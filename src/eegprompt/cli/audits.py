@@ -64,7 +64,7 @@ def print_audit(found: dict[str, Any]) -> None:
     rows = found["checks"]["decoders"]["rows"]
     if rows:
         console.print_table(
-            ("decoder", "right", "chance", "p", "of the full gain"),
+            ("decoder", "right", "chance", "p", "of the best gain"),
             [
                 (
                     row["label"],

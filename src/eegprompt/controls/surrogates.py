@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -10,12 +11,104 @@ from eegprompt.arrays import numbers
 from eegprompt.artifacts import content_key
 from eegprompt.errors import InputError
 
-__all__ = ["derange", "matched_noise"]
+__all__ = ["TrialShapes", "count_scale", "derange", "matched_noise", "trial_shapes"]
 
 _CHUNK = 32  # noise trials at a time; their weights fill memory
+_PADDED = 3  # equal samples in all channels at an edge are padding from this number on
 
 
-def matched_noise(eeg: np.ndarray, keys: Sequence[int], seed: int) -> np.ndarray:
+@dataclass(frozen=True)
+class TrialShapes:
+    """What trials tell without any EEG: where each begins and ends, and which channels are flat.
+
+    Parameters
+    ----------
+    first, stop : array of int, shape (n_trials,)
+        The samples of a trial that are not padding, as in a slice.
+    flat : array of bool, shape (n_trials, n_chans)
+        Channels that hold one value throughout.
+    n_times : int
+        Samples of a trial with its padding.
+    """
+
+    first: np.ndarray
+    stop: np.ndarray
+    flat: np.ndarray
+    n_times: int
+
+    @property
+    def vary(self) -> bool:
+        """Whether they could tell one trial from another."""
+        columns = (self.first, self.stop, *self.flat.T)
+        return any(len(np.unique(column)) > 1 for column in columns)
+
+    def __getitem__(self, which: np.ndarray | slice) -> TrialShapes:
+        """The shapes of some trials."""
+        return TrialShapes(self.first[which], self.stop[which], self.flat[which], self.n_times)
+
+
+def trial_shapes(eeg: np.ndarray) -> TrialShapes:
+    """Find padding and flat channels of trials.
+
+    Padding is where all channels that are not flat hold their first value on, or their last, for
+    at least three samples: trials of different length that were brought to one are such.
+
+    Parameters
+    ----------
+    eeg : array, shape (n_trials, n_chans, n_times)
+        Any unit.
+
+    Returns
+    -------
+    TrialShapes
+
+    Examples
+    --------
+    >>> eeg = np.random.default_rng(0).standard_normal((2, 3, 50))
+    >>> eeg[1, :, 40:] = 0
+    >>> trial_shapes(eeg).stop.tolist()
+    [50, 40]
+    """
+    eeg = numbers(eeg, "trials", ("trials", "channels", "samples"), single=True)
+    n_times = eeg.shape[2]
+    flat = (eeg == eeg[:, :, :1]).all(axis=2)
+    edges = []
+    for values in (eeg, eeg[:, :, ::-1]):
+        differs = ((values != values[:, :, :1]) & ~flat[:, :, None]).any(axis=1)
+        held = np.where(differs.any(axis=1), differs.argmax(axis=1), 0)
+        edges.append(np.where(held >= _PADDED, held, 0).astype(np.int64))
+    return TrialShapes(edges[0], n_times - edges[1], flat, n_times)
+
+
+def count_scale(model: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """What noise must be multiplied by to be of averages of so many trials.
+
+    Parameters
+    ----------
+    model : array, shape (n_model,)
+        How many trials are averaged in each of those that the noise is matched to.
+    counts : array, shape (n,)
+        How many are to be in each trial of noise.
+
+    Returns
+    -------
+    array, shape (n,)
+
+    Examples
+    --------
+    >>> count_scale(np.array([4, 4]), np.array([1, 4, 16])).tolist()
+    [2.0, 1.0, 0.5]
+    """
+    model = numbers(model, "counts to match", ("trials",), infinite=False)
+    counts = numbers(counts, "counts", ("trials",), infinite=False)
+    if not ((model >= 1).all() and (counts >= 1).all()):
+        raise InputError("a trial is the average of at least one; give counts from 1 on")
+    return np.asarray(np.sqrt(np.mean(1 / model) * counts) ** -1)
+
+
+def matched_noise(
+    eeg: np.ndarray, keys: Sequence[int], seed: int, *, shapes: TrialShapes | None = None
+) -> np.ndarray:
     """Gaussian noise with the mean spectrum of some trials, and nothing else of them.
 
     In every frequency each noise trial is a random mixture, with independent complex normal
@@ -31,6 +124,8 @@ def matched_noise(eeg: np.ndarray, keys: Sequence[int], seed: int) -> np.ndarray
         One noise trial each; a trial depends on its key and on `seed` alone.
     seed : int
         Another seed gives other noise.
+    shapes : TrialShapes, optional
+        Of n trials: each noise trial is 0 where the trial is padding, and in its flat channels.
 
     Returns
     -------
@@ -67,6 +162,18 @@ def matched_noise(eeg: np.ndarray, keys: Sequence[int], seed: int) -> np.ndarray
             weights[real, row] = draw[0][real]
         mixed = np.matmul(weights, spectrum).transpose(1, 2, 0) / np.sqrt(n)
         noise[start : start + _CHUNK] = np.fft.irfft(mixed, n=n_times, axis=2)
+    if shapes is not None:
+        if len(shapes.first) != len(noise) or shapes.n_times != n_times:
+            raise InputError(
+                f"shapes of {len(shapes.first)} trials of {shapes.n_times} samples do not fit "
+                f"{len(noise)} trials of {n_times}; give one for each key"
+            )
+        own = trial_shapes(eeg)
+        kept = max(float((own.stop - own.first).mean()), 1.0) / n_times
+        noise /= np.float32(np.sqrt(kept))  # padding took power out of the mean spectrum
+        time = np.arange(n_times)
+        padding = (time < shapes.first[:, None]) | (time >= shapes.stop[:, None])
+        noise[(padding[:, None, :] | shapes.flat[:, :, None])] = 0
     return noise
 
 

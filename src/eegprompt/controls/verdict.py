@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["SLOW_SHARE", "VERDICTS", "verdict"]
+__all__ = ["NUISANCE_SHARE", "VERDICTS", "verdict"]
 
 VERDICTS = ("clean", "suspect", "confounded", "unknown")
 
-SLOW_SHARE = 0.5
-"""From this share of the full decoder's excess over chance on, slow activity alone explains it."""
+NUISANCE_SHARE = 0.5
+"""From this share of the best decoder's excess over chance on, a nuisance alone explains it."""
 
 
 def verdict(
@@ -15,8 +15,9 @@ def verdict(
     design: bool,
     time: bool,
     prestimulus: bool,
-    slow_share: float | None,
+    nuisance_share: float | None,
     order_known: bool,
+    shape: bool = False,
 ) -> str:
     """Judge a study.
 
@@ -28,11 +29,14 @@ def verdict(
         Time can be decoded within a class.
     prestimulus : bool
         Class can be decoded before the stimulus.
-    slow_share : float or None
-        What the decoder of slow activity or of the mean reaches above chance, as a share of what
-        the full decoder does; None where the full decoder is not above chance.
+    nuisance_share : float or None
+        What the best nuisance decoder that is above chance (of slow activity, of the mean, of
+        variances or of band power) reaches above chance, as a share of what the best decoder of all
+        does; None where no nuisance decoder is above chance.
     order_known : bool
         Whether the order of all trials is known.
+    shape : bool
+        Class can be decoded from noise that has each trial's length and number of averages.
 
     Returns
     -------
@@ -40,12 +44,12 @@ def verdict(
 
     Examples
     --------
-    >>> verdict(design=False, time=True, prestimulus=False, slow_share=0.9, order_known=True)
+    >>> verdict(design=False, time=True, prestimulus=False, nuisance_share=0.9, order_known=True)
     'clean'
     """
     if design:
-        slow = slow_share is not None and slow_share >= SLOW_SHARE
-        return "confounded" if time or prestimulus or slow else "suspect"
-    if prestimulus:
+        nuisance = nuisance_share is not None and nuisance_share >= NUISANCE_SHARE
+        return "confounded" if time or prestimulus or shape or nuisance else "suspect"
+    if prestimulus or shape:
         return "suspect"
     return "clean" if order_known else "unknown"

@@ -224,7 +224,7 @@ def _leaks(audit: dict[str, Any]) -> list[tuple[str, str]]:
 def _steps(audit: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The questions that make the verdict: question, answer, css."""
     checks = audit["checks"]
-    share = checks["decoders"]["slow_share"]
+    share = checks["decoders"]["nuisance_share"]
     early = checks["prestimulus"]["decoding"]
     return [
         (
@@ -245,8 +245,10 @@ def _steps(audit: dict[str, Any]) -> list[tuple[str, str, str]]:
             "bad" if checks["prestimulus"]["found"] else "plain",
         ),
         (
-            "How much of the full decoder's gain do slow activity or the mean reach alone?",
-            f"{max(share, 0):.0%}" if share is not None else "nothing is decodable",
+            "How much of the best decoder's gain does a nuisance (mean, variance, band power, slow "
+            "part) reach alone?",
+            f"{share:.0%}" if share is not None else
+            "nothing is decodable" if audit["decodable"] is False else "none is above chance",
             "plain",
         ),
     ]  # fmt: skip
