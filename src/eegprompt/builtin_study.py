@@ -264,24 +264,22 @@ def _info(
     sfreq = simulation.sfreq
     edge = parameters.antialias * sfreq
     steps: list[dict[str, Any]] = [
-        {"name": "reference", "to": "average"},
+        {"name": "average reference", "on": "simulated sensors"},
         {
-            "name": "highpass",
-            "hz": parameters.highpass,
-            "order": 1,
-            "note": "of the simulated amplifier; drift is added behind it",
-        },
-        {
-            "name": "lowpass",
-            "hz": edge,
-            "to_hz": sfreq / 2,
-            "note": "anti-alias; "
-            + ("line noise is kept" if truth.summary["line_noise"] else "it takes line noise out"),
+            "name": "band-pass",
+            "low": parameters.highpass,
+            "high": edge,
+            "filter": "high-pass of the simulated amplifier, of order 1; anti-alias low-pass that "
+            f"ends at {sfreq / 2:g} Hz",
+            "note": "drift is added behind the high-pass; "
+            + ("line noise is kept" if truth.summary["line_noise"] else "line noise is taken out"),
+            "on": "simulated sensors",
         },
         {"name": "epoch", "tmin": float(truth.times[0]), "tmax": float(truth.times[-1])},
     ]
     if truth.baseline is not None:
-        steps.append({"name": "baseline", "tmin": truth.baseline[0], "tmax": truth.baseline[1]})
+        start, stop = truth.baseline
+        steps.append({"name": "baseline", "start": start, "stop": stop})
     return {
         "name": "builtin",
         "source": "simulated by eegprompt from drawn scenes",

@@ -106,6 +106,7 @@ class Study:
         self.trials = read_table(self.path / "trials.parquet", error=StudyError)
         self.images = read_table(self.path / "images.parquet", error=StudyError)
         self.eeg = self._open_eeg()
+        self._image_rows: dict[str, int] = {}
         self._check_tables()
 
     def __repr__(self) -> str:
@@ -199,15 +200,25 @@ class Study:
     # -- pictures ------------------------------------------------------------------------------
     def image_path(self, image_id: str) -> Path:
         """Path of an image's file; an absolute path in the table is taken as it is."""
-        row = self.images.loc[self.images["image_id"] == image_id, "path"]
-        if row.empty:
+        row = self._image_row(image_id)
+        if row is None:
             raise UnknownNameError("image", str(image_id), self.images["image_id"].head(8))
-        if not isinstance(row.iloc[0], str) or not row.iloc[0]:
+        path = self.images["path"].iat[row]
+        if not isinstance(path, str) or not path:
             raise StudyError(
                 f"the study has no picture for image '{image_id}'; import it again with the image "
                 "folder"
             )
-        return self.path / row.iloc[0]
+        return self.path / path
+
+    def _image_row(self, image_id: str) -> int | None:
+        """Row of an image in :attr:`images`; found by a look-up, not by a search each time."""
+        ids = self.images["image_id"]
+        row = self._image_rows.get(image_id)
+        if row is None or row >= len(ids) or ids.iat[row] != image_id:  # the table was changed
+            self._image_rows = {name: i for i, name in enumerate(ids)}
+            row = self._image_rows.get(image_id)
+        return row
 
     def load_images(self, image_ids: Sequence[str], size: int | None = None) -> np.ndarray:
         """Load pictures as one array.

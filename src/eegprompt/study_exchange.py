@@ -14,6 +14,7 @@ import numpy as np
 
 from eegprompt.artifacts import provenance, sha256_file
 from eegprompt.errors import StudyError, UnknownNameError
+from eegprompt.types import trial_ids
 
 if TYPE_CHECKING:
     import mne
@@ -43,8 +44,10 @@ def epochs_of(study: Study, trials: Sequence[int] | np.ndarray | None = None) ->
     import mne
     from mne.io.constants import FIFF
 
-    ids = np.arange(study.n_trials) if trials is None else np.asarray(trials, dtype=np.int64)
-    if ids.ndim != 1 or not len(ids) or ids.min() < 0 or ids.max() >= study.n_trials:
+    ids = (
+        np.arange(study.n_trials) if trials is None else trial_ids(trials, "'trials'", StudyError)
+    )
+    if not len(ids) or ids.max() >= study.n_trials:
         raise StudyError(
             f"'trials' lists trial ids between 0 and {study.n_trials - 1}, at least one; got "
             f"{len(ids)} of them"
@@ -266,8 +269,12 @@ class TrialDataset:
     """
 
     def __init__(self, study: Study, trials: Sequence[int] | np.ndarray | None = None):
-        ids = np.arange(study.n_trials) if trials is None else np.asarray(trials, dtype=np.int64)
-        if ids.ndim != 1 or (len(ids) and (ids.min() < 0 or ids.max() >= study.n_trials)):
+        ids = (
+            np.arange(study.n_trials)
+            if trials is None
+            else trial_ids(trials, "'trials'", StudyError)
+        )
+        if len(ids) and ids.max() >= study.n_trials:
             raise StudyError(f"'trials' lists trial ids between 0 and {study.n_trials - 1}")
         self.path = study.path
         self.trial_ids = ids

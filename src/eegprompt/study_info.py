@@ -104,6 +104,8 @@ def _filters(steps: list[dict[str, Any]]) -> str:
                 high is not None
             )
             words.append(" ".join(edges) or "of unknown edges")
+        elif step.get("name") in ("highpass", "lowpass") and step.get("hz") is not None:
+            words.append(f"{'from' if step['name'] == 'highpass' else 'to'} {step['hz']:g} Hz")
         elif step.get("name") == "notch":
             words.append("without " + ", ".join(f"{f:g} Hz" for f in step.get("frequencies", ())))
     return ", ".join(words) or "none on record"

@@ -3,13 +3,61 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 
-from eegprompt.errors import SplitError
+from eegprompt.errors import EegpromptError, SplitError
 
-__all__ = ["Fold", "Split"]
+__all__ = ["Fold", "Split", "trial_ids"]
+
+
+def trial_ids(values: Any, what: str, error: type[EegpromptError]) -> np.ndarray:
+    """Trial ids as integers; nothing is rounded, and a mask is not taken for ids.
+
+    Parameters
+    ----------
+    values : sequence of int
+        Ids, in one dimension.
+    what : str
+        What they are, for the message.
+    error : type
+        Raised where they are no ids.
+
+    Returns
+    -------
+    array of int64, shape (n,)
+
+    Raises
+    ------
+    EegpromptError
+        Of the type `error`.
+
+    Examples
+    --------
+    >>> trial_ids([3, 1], "the training side", SplitError)
+    array([3, 1])
+    """
+    ids = np.asarray(values)
+    if ids.ndim != 1:
+        raise error(f"{what} must list trial ids in one dimension, got shape {ids.shape}")
+    if not ids.size:
+        return np.zeros(0, dtype=np.int64)
+    if ids.dtype.kind == "b":
+        raise error(f"{what} is a mask; give the ids it selects, np.flatnonzero(mask)")
+    whole = ids.dtype.kind in "iu" or (
+        ids.dtype.kind == "O"
+        and all(isinstance(i, Integral) and not isinstance(i, bool) for i in ids)
+    )
+    if not whole:
+        other = next((i for i in ids.tolist() if not isinstance(i, Integral) or i is True), ids[0])
+        raise error(f"{what} holds {other!r}, which is not a trial id; ids are whole numbers from 0")
+    if ids.min() < 0 or ids.max() > np.iinfo(np.int64).max:
+        raise error(
+            f"{what} holds {ids.min() if ids.min() < 0 else ids.max()}; trial ids count from 0"
+        )
+    return ids.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -24,7 +72,7 @@ class Fold:
     Raises
     ------
     SplitError
-        If a side is empty (`test` may be) or an id stands on two sides.
+        If a side is empty (`test` may be), an id stands on two sides, or is no whole number.
     """
 
     train: np.ndarray
@@ -33,9 +81,9 @@ class Fold:
 
     def __post_init__(self) -> None:
         for side in ("train", "val", "test"):
-            ids = np.asarray(getattr(self, side), dtype=np.int64)
-            if ids.ndim != 1 or len(np.unique(ids)) != len(ids):
-                raise SplitError(f"the {side} side must list each trial id once, in one dimension")
+            ids = trial_ids(getattr(self, side), f"the {side} side", SplitError)
+            if len(np.unique(ids)) != len(ids):
+                raise SplitError(f"the {side} side must list each trial id once")
             object.__setattr__(self, side, ids)
         for side in ("train", "val"):
             if not len(getattr(self, side)):

@@ -49,6 +49,9 @@ STEPS: dict[str, str] = {
     "mvnn": "multivariate noise normalization",
 }
 
+# A step -> other names under which a study may record it.
+_SAME = {"average reference": ("reference",), "band-pass": ("highpass", "lowpass")}
+
 FilterMethod = Literal["iir", "fir"]
 
 
@@ -87,7 +90,10 @@ it twice would change the data unseen: leave it out, or import the recording aga
         if name not in STEPS:
             raise UnknownNameError("preprocessing step", name, STEPS)
         for step in self.steps:
-            if step.get("name") == name:
+            same = (
+                step.get("name") in _SAME.get(name, ()) and step.get("to", "average") == "average"
+            )
+            if step.get("name") == name or same:
                 how = ", ".join(f"{k}={v}" for k, v in step.items() if k != "name")
                 raise InputError(
                     f"the step '{name}' was applied already ({how}); applying it twice would change "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ __all__ = [
 ]
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_BETWEEN_WORDS = "_-‐‑‒–—.,;:'’()[]"
 _KEPT = {"PNG": ".png", "JPEG": ".jpg"}  # what every browser and every reader of studies shows
 
 
@@ -59,15 +61,28 @@ def _pictures_in(folder: Path) -> list[Path]:
 
 
 def _plain(name: str) -> str:
-    """A name without case, punctuation and plural: 'Faces' and 'face' are one.
+    """A name without case, punctuation and English plural: 'Faces' and 'face' are one.
+
+    Letters, digits and signs of every script count; only what parts words is left out.
 
     Examples
     --------
     >>> _plain("Faces") == _plain("face"), _plain("house_1"), _plain("glass")
     (True, 'house1', 'glass')
+    >>> _plain("猫") == _plain("犬")
+    False
     """
-    text = re.sub(r"[^a-z0-9]+", "", name.lower())
-    return text[:-1] if len(text) > 2 and text.endswith("s") and not text.endswith("ss") else text
+    folded = _folded(name)
+    text = "".join(c for c in folded if c not in _BETWEEN_WORDS and not c.isspace())
+    if not text:
+        return folded
+    plural = len(text) > 2 and text.endswith("s") and not text.endswith("ss") and text.isascii()
+    return text[:-1] if plural else text
+
+
+def _folded(name: str) -> str:
+    """A name without case; the same letter written as one sign or as two is the same."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
 def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path]:
@@ -76,11 +91,11 @@ def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path
     Raises
     ------
     RecordingError
-        If a category has no folder, or two fit.
+        If a category has no folder, two fit, or one fits two categories.
     """
     check_stimuli(stimuli)
     folders = sorted(p for p in stimuli.iterdir() if p.is_dir() and not p.name.startswith("."))
-    result = {}
+    result: dict[str, Path] = {}
     for category in categories:
         exact = [p for p in folders if p.name == category]
         fitting = exact or [p for p in folders if _plain(p.name) == _plain(category)]
@@ -90,6 +105,12 @@ def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path
             raise RecordingError(
                 f"{stimuli} has {what} for the category '{category}' (folders: {listing}); name one "
                 f"of its pictures, or a folder of them, with 'images.{category}=PATH'"
+            )
+        other = next((c for c, folder in result.items() if folder == fitting[0]), None)
+        if other is not None:
+            raise RecordingError(
+                f"the folder {fitting[0]} fits the categories '{other}' and '{category}'; name the "
+                f"image of each, or a folder of them, with 'images.{category}=PATH'"
             )
         result[category] = fitting[0]
     return result
@@ -158,28 +179,31 @@ def find_pictures(names: Iterable[str], stimuli: Path) -> dict[str, Path]:
     Raises
     ------
     RecordingError
-        If the folder is missing, or a name fits several files.
+        If the folder is missing, a name fits several files, or one file two names.
     """
     check_stimuli(stimuli)
     files = _pictures_in(stimuli)
-    by_path = {p.relative_to(stimuli).as_posix().lower(): p for p in files}
+    by_path: dict[str, list[Path]] = {}
     by_name: dict[str, list[Path]] = {}
     by_stem: dict[str, list[Path]] = {}
     for p in files:
-        by_name.setdefault(p.name.lower(), []).append(p)
-        by_stem.setdefault(p.stem.lower(), []).append(p)
-    found = {}
+        by_path.setdefault(_folded(p.relative_to(stimuli).as_posix()), []).append(p)
+        by_name.setdefault(_folded(p.name), []).append(p)
+        by_stem.setdefault(_folded(p.stem), []).append(p)
+    found: dict[str, Path] = {}
+    served: dict[Path, str] = {}
     for name in names:
         wanted = PurePosixPath(name.replace("\\", "/"))
-        parts = [part.lower() for part in wanted.parts if part not in (".", "..", "/")]
+        parts = [_folded(part) for part in wanted.parts if part not in (".", "..", "/")]
         # Tables often begin a path above the folder that a person names: drop its first parts.
-        candidates = [
-            by_path[key] for i in range(len(parts)) if (key := "/".join(parts[i:])) in by_path
-        ][:1]
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        candidates = next((by_path[end] for end in ends if end in by_path), [])
         # A file name may hold dots that are no suffix: house1.1 is a name without one.
         is_picture = wanted.suffix.lower() in PICTURE_SUFFIXES
-        stem = (wanted.stem if is_picture else wanted.name).lower()
-        candidates = candidates or by_name.get(wanted.name.lower()) or by_stem.get(stem, [])
+        stem = _folded(wanted.stem if is_picture else wanted.name)
+        candidates = candidates or by_name.get(_folded(wanted.name)) or by_stem.get(stem, [])
+        if len(candidates) > 1:  # names that differ in case only
+            candidates = [p for p in candidates if p.name == wanted.name] or candidates
         if len(candidates) > 1:
             raise RecordingError(
                 f"the image '{name}' fits {len(candidates)} pictures below {stimuli} (e.g. "
@@ -187,6 +211,12 @@ def find_pictures(names: Iterable[str], stimuli: Path) -> dict[str, Path]:
                 "give its folder with its name"
             )
         if candidates:
+            other = served.setdefault(candidates[0], name)
+            if _folded(other.replace("\\", "/")) != _folded(name.replace("\\", "/")):
+                raise RecordingError(
+                    f"the images '{other}' and '{name}' both fit {candidates[0]}, but are two; add "
+                    "the one that is missing, or give each its folder as it lies below 'stimuli'"
+                )
             found[name] = candidates[0]
     return found
 
