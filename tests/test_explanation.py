@@ -7,6 +7,7 @@ import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,7 @@ from eegprompt import explanation
 from eegprompt.artifacts import read_json
 from eegprompt.cli.app import app
 from eegprompt.decoding import decode
-from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
+from eegprompt.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
 from eegprompt.explanation import (
     ANALYSES,
     Finding,
@@ -608,3 +609,66 @@ def test_the_command_prints_what_was_found(explained):
         app, ["explain", str(explained.path), "--what", "winners", "--json"]
     )
     assert [row["name"] for row in json.loads(answer.stdout)] == ["winners"]
+
+
+# -- what cannot be computed, and one definition of an attribution ---------------------------------
+def test_an_analysis_that_cannot_be_computed_is_left_out_and_the_others_go_on(run, monkeypatch):
+    for problem, said in (
+        (InputError("class 'cat' has 1 trial, 2 are needed"), "class 'cat' has 1 trial"),
+        (ValueError("n_splits=5 cannot be greater than 1"), "ValueError: n_splits=5"),
+        (IndexError("index 0 is out of bounds"), "IndexError"),
+        (ZeroDivisionError("division by zero"), "ZeroDivisionError"),
+    ):
+        shutil.rmtree(run.path / "explain", ignore_errors=True)
+        analyze = Mock(side_effect=problem)
+        monkeypatch.setattr("eegprompt.explanation.geometry.analyze", analyze)
+        with pytest.warns(UserWarning, match="geometry"):
+            found = {f.name: f for f in explain(run, what=MINE)}
+        assert found["geometry"].verdict == "left out" and said in found["geometry"].seen
+        assert found["winners"].verdict != "left out" and found["winners"].table
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("eegprompt.explanation.winners.PERMUTATIONS", 199)
+        said = CliRunner().invoke(app, ["explain", str(run.path), "--what", "geometry,winners"])
+    assert said.exit_code == 0 and "left out" in said.output
+
+
+@pytest.mark.parametrize("problem", [RunError("broken"), StudyError("gone"), SplitError("other")])
+def test_what_is_wrong_with_the_whole_run_still_stops_it(run, monkeypatch, problem):
+    def broken(_material):
+        raise problem
+
+    monkeypatch.setattr("eegprompt.explanation.geometry.analyze", broken)
+    with pytest.raises(type(problem)):
+        explain(run, what=MINE)
+    assert not load_record(run.path, "geometry")
+
+
+def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch):
+    from eegprompt.explanation import _maps, one_trial
+    from eegprompt.explanation._trials import channel_scale
+
+    config = read_json(run.encoder_dir / "config.json")
+    trained = {head: 3.0 + i for i, head in enumerate(HEADS)}
+    (run.encoder_dir / "config.json").write_text(json.dumps({**config, "scales": trained}))
+    asked: list[dict] = []
+
+    def spy(inner):
+        def called(*args, **options):
+            asked.append(options)
+            return inner(*args, **options)
+
+        return called
+
+    monkeypatch.setattr(one_trial, "integrated_gradients", spy(one_trial.integrated_gradients))
+    for name in ("saliency", "integrated_gradients", "smoothgrad", "channel_occlusion"):
+        monkeypatch.setattr(_maps, name, spy(getattr(_maps, name)))
+    explain_trial(run, int(run.fold().test[0]))
+    material = Material(run)
+    scale = channel_scale(material)
+    module = one_trial.FromElectrodes(material.encoder, material.steps, scale)
+    _maps._attributions(material, module, material.ids("test")[:4], scale)
+    assert len(asked) == 5 and all(options["scales"] == trained for options in asked)
+    baselines = [options["baseline"] for options in asked if "baseline" in options]
+    assert len(baselines) == 3
+    for baseline in baselines[1:]:
+        np.testing.assert_array_equal(baseline, baselines[0])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from eegprompt.errors import InputError, RunError, SplitError, StorageError, StudyError
 from eegprompt.explanation._finding import (
     Finding,
     Omitted,
@@ -47,7 +49,8 @@ def explain(
     Returns
     -------
     list of Finding
-        Without their arrays, which lie in the safetensors files.
+        Without their arrays, which lie in the safetensors files. An analysis that cannot be
+        computed on these trials is left out: its finding says why, and the others go on.
 
     Raises
     ------
@@ -89,6 +92,17 @@ def _one(material: Material, name: str) -> None:
         finding = analysis.load()(material)
     except Omitted as reason:
         finding = Finding.omitted(name, analysis.question, str(reason).rstrip("."))
+    except (RunError, SplitError, StorageError, StudyError):
+        raise  # of the run as a whole: no analysis could do better
+    except (ValueError, ArithmeticError, LookupError) as problem:
+        # Too few trials of a class, say. What the others find does not depend on it.
+        why = str(problem).strip().rstrip(".") or "no reason given"
+        if not isinstance(problem, InputError):
+            why = f"{type(problem).__name__}: {why}"
+        finding = Finding.omitted(
+            name, analysis.question, f"it could not be computed on these trials ({why})"
+        )
+        warnings.warn(f"analysis '{name}' was left out: {why}", stacklevel=3)
     key = material.key(name, deep)
     save_finding(
         material.run.path,

@@ -15,7 +15,7 @@ import numpy as np
 
 from eegprompt.controls.correction import holm
 from eegprompt.explanation._material import Material
-from eegprompt.explanation._trials import FromElectrodes, View, channel_scale, view
+from eegprompt.explanation._trials import FromElectrodes, View, channel_scale, typical_trial, view
 from eegprompt.interpret import trust
 from eegprompt.interpret.gradients import (
     gradient_times_input,
@@ -272,6 +272,7 @@ def question(material: Material, ids: np.ndarray, scale: np.ndarray) -> dict[str
         "captions": material.true_embeddings(ids),
         "positions": material.positions,
         "subject": material.subject_index(ids),
+        "scales": material.scales,
         # The captions that the head chooses from; as many as give a loss of its usual size.
         "candidates": {head: rows[_spread(len(rows), 200)] for head, rows in pools.items()},
     }
@@ -282,8 +283,7 @@ def _attributions(
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray | None, float]]]:
     """Method → head → magnitude, signed mean where there is one, error of completeness."""
     asked = question(material, ids, scale)
-    typical = View(material.study.eeg, material.sample(material.ids("train"), 500), 1 / scale)
-    mean = typical[:].mean(axis=0)  # what all pictures evoke alike
+    mean = typical_trial(material, scale)
     found: dict[str, dict[str, Any]] = {}
     by_gradient: dict[str, Any] = {
         "saliency": lambda: saliency(module, **asked),

@@ -233,6 +233,12 @@ class Material:
         """How each head's confidence is computed."""
         return self.decoder.calibrations
 
+    @cached_property
+    def scales(self) -> dict[str, float]:
+        """Trained inverse temperature of each head, at which every attribution's loss is taken."""
+        trained = self.decoder.facts.get("scales") or {}
+        return {head: float(scale) for head, scale in trained.items()}
+
     # -- captions ------------------------------------------------------------------------------
     @cached_property
     def captions(self) -> pd.DataFrame:

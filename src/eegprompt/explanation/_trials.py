@@ -18,6 +18,7 @@ __all__ = [
     "channel_scale",
     "in_steps",
     "step_edges",
+    "typical_trial",
     "units_of",
     "view",
 ]
@@ -144,6 +145,15 @@ def channel_scale(material: Material) -> np.ndarray:
     some = material.sample(material.ids("train"), 500)
     spread = np.asarray(material.study.eeg[some], dtype=np.float64).std(axis=(0, 2))
     return np.where(spread > 0, spread, 1.0)[:, None].astype(np.float32)
+
+
+def typical_trial(material: Material, scale: np.ndarray) -> np.ndarray:
+    """Mean of up to 500 training trials over `scale`: what all images evoke alike, (n_chans, n_times).
+
+    It is where every attribution that needs a baseline starts from.
+    """
+    some = View(material.study.eeg, material.sample(material.ids("train"), 500), 1 / scale)
+    return np.asarray(some[:].mean(axis=0), dtype=np.float32)
 
 
 def units_of(material: Material) -> tuple[float, str]:

@@ -105,7 +105,8 @@ def analyze(material: Material) -> Finding:
         notes=[
             f"{len(found.ids)} test trials in two halves that share no picture; input in standard "
             "deviations of each recorded channel, through the fitted steps; loss of the right "
-            "caption against those of the test pictures and 200 of the pool, in nats. Integrated "
+            "caption against those of the test pictures and 200 of the pool, at each head's trained "
+            "temperature, in nats. Integrated "
             f"gradients start at the mean trial and miss completeness by at most {found.error:.1e}. "
             f"Windows of {1e3 * width / material.sfreq:.0f} ms.",
             *cap.notes,

@@ -13,7 +13,13 @@ from eegprompt.explanation import _figures as look
 from eegprompt.explanation._cap import Cap, color_bar
 from eegprompt.explanation._finding import Picture
 from eegprompt.explanation._material import Material
-from eegprompt.explanation._trials import FromElectrodes, channel_scale, in_steps, step_edges
+from eegprompt.explanation._trials import (
+    FromElectrodes,
+    channel_scale,
+    in_steps,
+    step_edges,
+    typical_trial,
+)
 from eegprompt.interpret.gradients import Attribution, integrated_gradients
 from eegprompt.retrieval import evidence
 from eegprompt.run import Run
@@ -24,7 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
 
 STEPS = 64  # of integrated gradients
-BASELINE_TRIALS = 200  # whose mean is where the path begins
 MARKED, MARKED_OF_FEW = 0.02, 0.1  # share of the EEG that is colored: of many and of few channels
 FEW = 8  # channels, whose curves are told apart
 
@@ -226,8 +231,6 @@ def _attributions(
     material: Material, trial_id: int, first: dict[str, int]
 ) -> dict[str, Attribution]:
     """What of the EEG made each head retrieve its best caption rather than one of another meaning."""
-    some = material.sample(material.ids("val"), BASELINE_TRIALS)
-    baseline = np.asarray(material.study.eeg[some], dtype=np.float64).mean(axis=0)
     trial = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
     scale = channel_scale(material)
     return integrated_gradients(
@@ -240,8 +243,8 @@ def _attributions(
             head: material.pools[head].embeddings[_rivals(material.pools[head], place)]
             for head, place in first.items()
         },
-        scales=material.decoder.facts.get("scales"),
-        baseline=(baseline / scale).astype(np.float32),
+        scales=material.scales,
+        baseline=typical_trial(material, scale),
         n_steps=STEPS,
     )
 
