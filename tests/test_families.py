@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import tiny_pipelines
-from eegprompt.errors import InputError, TokenBudgetError
+from eegprompt.errors import InputError, ModelLoadError, TokenBudgetError
 from eegprompt.generators import load_generator
 from eegprompt.generators.diffusion import DiffusersGenerator
 from eegprompt.protocols import Generator
@@ -264,3 +264,56 @@ def test_distilled_models_are_known_by_their_files_too(folders, family, settings
     assert {name: generator.settings[name] for name in settings} == settings
     mine = DiffusersGenerator(str(folders[family]), device="cpu", steps=7, guidance=2.0)
     assert (mine.settings["steps"], mine.settings["guidance"]) == (7, 2.0)
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("family", ALL)
+def test_an_autoencoder_whose_values_are_not_finite_is_an_error(folders, family, value):
+    """Pipelines clip what the autoencoder gives, which hides an infinity in black or white."""
+    generator = load(folders, family, batch_size=2)
+    generator.load()
+    calls = []
+
+    def spoil(module, given, out):  # the second image of the first call
+        calls.append(len(out))
+        if len(calls) == 1:
+            out = out.clone()
+            out[1, 0, 3, 5] = value
+        return out
+
+    spoiled = generator._pipeline.vae.decoder.register_forward_hook(spoil)
+    with pytest.raises(ModelLoadError) as problem:
+        generator.generate(PROMPTS[:2], SEEDS[:2])
+    assert PROMPTS[1] in str(problem.value) and "not finite" in str(problem.value)
+    assert calls == [2]
+    spoiled.remove()  # and what came before does not count for what comes next
+    assert generator.generate(PROMPTS[:2], SEEDS[:2]).std() > 3
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf")])
+def test_a_pipeline_that_generates_pixels_is_watched_at_its_denoising_network(value):
+    import torch
+
+    from eegprompt.generators.finite_values import FiniteValues
+
+    class Pixels:
+        """As DeepFloyd IF: no autoencoder, guidance doubles the batch, values are clipped."""
+
+        def __init__(self):
+            self.unet = torch.nn.Conv2d(3, 3, 1)
+
+        def __call__(self, x):
+            return (self.unet(torch.cat([x, x])).chunk(2)[0] / 2 + 0.5).clamp(0, 1)
+
+    pipeline = Pixels()
+    watched = FiniteValues(pipeline)
+    x = torch.zeros(2, 3, 4, 4)
+    pipeline(x)
+    assert watched.of_images(2) == [True, True]
+    watched.clear()
+    with torch.no_grad():
+        pipeline.unet.bias[1] = value
+    assert torch.isfinite(pipeline(x)).all()  # hidden by the clipping
+    assert watched.of_images(2) == [False, False]
+    watched.clear()
+    assert watched.of_images(2) == [True, True]

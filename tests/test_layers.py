@@ -17,7 +17,7 @@ ROOT = Path(eegprompt.__file__).parent
 L0 = {"errors", "kinds", "types", "artifacts", "study", "run", "registry", "protocols"}
 L0 |= {"study_exchange"}  # what study.py imports inside its methods
 # Small helpers of several L1 members, which may not import one another.
-L0 |= {"pretrained", "builtin_models", "arrays"}
+L0 |= {"pretrained", "builtin_models", "arrays", "image_files"}
 L1 = {
     "data",
     "captions",

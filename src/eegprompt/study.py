@@ -26,7 +26,8 @@ from eegprompt.artifacts import (
     write_json,
     write_table,
 )
-from eegprompt.errors import CaptionError, SplitError, StudyError, UnknownNameError
+from eegprompt.errors import CaptionError, InputError, SplitError, StudyError, UnknownNameError
+from eegprompt.image_files import to_rgb
 from eegprompt.types import Fold, Split
 
 if TYPE_CHECKING:
@@ -246,13 +247,13 @@ class Study:
             path = self.image_path(image_id)
             try:
                 with Image.open(path) as handle:
-                    picture = ImageOps.exif_transpose(handle).convert("RGB")
+                    picture = to_rgb(ImageOps.exif_transpose(handle))
             except FileNotFoundError:
                 raise StudyError(
                     f"the picture of image '{image_id}' is gone from {path}; put it back, or import "
                     "the study again"
                 ) from None
-            except OSError as problem:
+            except (OSError, SyntaxError, ValueError, InputError) as problem:
                 raise StudyError(f"{path} cannot be read as a picture ({problem})") from None
             if size is not None and picture.size != (size, size):
                 picture = picture.resize((size, size), Image.Resampling.BICUBIC)

@@ -1,7 +1,7 @@
 """Picture files of any kind, as a small RGB picture or a data URL.
 
-Rotation in EXIF is applied, transparency is laid on white, 16-bit and floating-point values are
-scaled to 8 bits, CMYK becomes RGB, and of an animation the first frame counts.
+Rotation in EXIF is applied, modes are converted by :mod:`eegprompt.image_files`, and of an animation
+the first frame counts.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from eegprompt.errors import CaptionError
+from eegprompt.image_files import to_rgb
 
 if TYPE_CHECKING:
     from PIL import Image as PILImage
@@ -58,7 +57,7 @@ def load_picture(path: str | Path, side: int = 512) -> PILImage.Image:
             huge = handle.size[0] * handle.size[1] > _HUGE
             with _ONE_AT_A_TIME if huge else nullcontext():
                 handle.seek(0)
-                picture = _rgb(handle)
+                picture = to_rgb(handle)
                 picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
             try:
                 # The table of a rotation is small: it is read from the file's own EXIF.
@@ -82,27 +81,6 @@ def load_picture(path: str | Path, side: int = 512) -> PILImage.Image:
         picture.info["exif"] = exif.tobytes()
         picture = ImageOps.exif_transpose(picture)
     return picture
-
-
-def _rgb(picture: PILImage.Image) -> PILImage.Image:
-    """Bring any mode to RGB with 8 bits a channel."""
-    from PIL import Image
-
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        values = np.asarray(picture, dtype=np.float64)
-        values = np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
-        top = float(values.max(initial=0.0))
-        if picture.mode.startswith("I;16"):
-            scale = 65535.0
-        else:  # files of these modes do not say their range
-            scale = next((s for s in (1.0, 255.0, 65535.0) if top <= s), top)
-        gray = np.clip(values / scale * 255.0, 0, 255).round().astype(np.uint8)
-        return Image.fromarray(gray).convert("RGB")
-    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
 
 
 def data_url(picture: PILImage.Image, quality: int = 85) -> str:

@@ -44,6 +44,7 @@ from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import add_picture, add_pixels
 from eegprompt.data.trial_files import DatasetFacts, Progress, one_source
 from eegprompt.errors import EegpromptError, RecordingError
+from eegprompt.image_files import to_rgb
 from eegprompt.study import Study, StudyWriter
 
 if TYPE_CHECKING:
@@ -361,7 +362,7 @@ class _Import:
         if self.opts.swap_colors:
             try:
                 with Image.open(io.BytesIO(data)) as picture:
-                    pixels = np.asarray(picture.convert("RGB"))[:, :, ::-1]
+                    pixels = np.asarray(to_rgb(picture))[:, :, ::-1]
             except Exception:  # whatever the bytes are; the library names an object in memory
                 raise RecordingError(
                     f"{where}: 'image' holds {len(data)} bytes that are no picture; download the "

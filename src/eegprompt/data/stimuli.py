@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from eegprompt.artifacts import sha256_file
-from eegprompt.errors import RecordingError, UnknownNameError
+from eegprompt.errors import InputError, RecordingError, UnknownNameError
+from eegprompt.image_files import to_rgb
 
 if TYPE_CHECKING:
     import numpy as np
@@ -285,10 +286,12 @@ def add_picture(picture: Path, folder: Path, image_id: str) -> dict[str, Any]:
             if handle.format in _KEPT:
                 shutil.copyfile(picture, target)
             else:
-                upright.convert("RGB").save(target)
+                to_rgb(upright).save(target)
     except FileNotFoundError:
         raise RecordingError(f"the picture {picture} does not exist") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as problem:
+    except (
+        OSError, SyntaxError, ValueError, InputError, Image.DecompressionBombError,
+    ) as problem:  # fmt: skip
         if isinstance(problem, OSError) and problem.errno is not None:
             raise  # the disk's fault, not the picture's
         raise RecordingError(

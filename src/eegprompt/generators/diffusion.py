@@ -33,6 +33,7 @@ from eegprompt.generators.defaults import (
     distilled_defaults,
 )
 from eegprompt.generators.embeddings import PromptEncoder, takes_embeddings
+from eegprompt.generators.finite_values import FiniteValues
 from eegprompt.generators.loading import OFFLOADS, load_pipeline, offload_pipeline, place_pipeline
 from eegprompt.pretrained import choose_device, fetch, locate, quiet
 
@@ -200,6 +201,7 @@ class DiffusersGenerator:
         self._keeps_checker = safety_checker
         self._pipeline: Any = None
         self._encoder: PromptEncoder | None = None
+        self._finite: FiniteValues | None = None
         self.blanked: list[bool] = []
         self.notes: list[str] = []
 
@@ -272,6 +274,7 @@ class DiffusersGenerator:
             _free_memory()
             place_pipeline(pipeline, self._device, offload="model", **place)
         self._pipeline = pipeline
+        self._finite = FiniteValues(pipeline)
         if self.supports_embeddings:
             self._encoder = PromptEncoder(pipeline, self._budget, self._extra)
 
@@ -445,7 +448,7 @@ class DiffusersGenerator:
         Raises
         ------
         InputError
-            If the pipeline has no autoencoder.
+            If the pipeline has no autoencoder, or an image is not uint8.
         """
         import torch
         from PIL import Image
@@ -457,7 +460,12 @@ class DiffusersGenerator:
         height, width = self._size_in_pixels()
         pictures = np.zeros((len(images), height, width, 3), dtype=np.uint8)
         for i, image in enumerate(images):
-            picture = Image.fromarray(np.asarray(image, dtype=np.uint8))
+            image = np.asarray(image)
+            if image.dtype != np.uint8:  # values in [0, 1] would all become black
+                raise InputError(
+                    f"an image must be uint8 in [0, 255], got {image.dtype}; bring it to 8 bits first"
+                )
+            picture = Image.fromarray(image)
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.BICUBIC)
             pictures[i] = np.asarray(picture)
@@ -594,6 +602,8 @@ class DiffusersGenerator:
 
         def call(rows: list[int]) -> tuple[torch.Tensor, list[bool]]:
             generators = [torch.Generator("cpu").manual_seed(seeds[row]) for row in rows]
+            if self._finite is not None:
+                self._finite.clear()
             out = self._pipeline(**arguments(rows), generator=generators, output_type="pt", **fixed)
             if not hasattr(out, "images"):
                 raise ModelLoadError(
@@ -601,6 +611,10 @@ class DiffusersGenerator:
                     "a text-to-image pipeline"
                 )
             flags = getattr(out, "nsfw_content_detected", None) or [False] * len(rows)
+            if self._finite is not None:
+                for row, finite in enumerate(self._finite.of_images(len(rows))):
+                    if not finite and not flags[row]:  # the pipeline has clipped it
+                        out.images[row] = float("nan")
             return out.images, [bool(flag) for flag in flags]
 
         return self._in_batches(call, len(seeds), labels)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eegprompt.errors import InputError
+from eegprompt.image_files import to_rgb
 
 __all__ = ["NearestGenerator"]
 
@@ -109,7 +110,7 @@ class NearestGenerator:
         return pictures
 
     def _load(self, path: Any) -> np.ndarray:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         if not path:
             raise InputError(
@@ -118,8 +119,8 @@ class NearestGenerator:
             )
         try:
             with Image.open(Path(path)) as picture:
-                shown = picture.convert("RGB")
-        except (OSError, SyntaxError, ValueError) as problem:
+                shown = to_rgb(ImageOps.exif_transpose(picture))
+        except (OSError, SyntaxError, ValueError, InputError) as problem:
             raise InputError(
                 f"the training image {path} cannot be read ({type(problem).__name__}); put it back "
                 "where the study says it is"

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from eegprompt.errors import InputError, ModelLoadError
+from eegprompt.image_files import to_rgb
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -306,10 +307,10 @@ class ServerGenerator:
             with Image.open(io.BytesIO(content)) as picture:
                 if picture.width * picture.height > _MOST_PIXELS:
                     raise self._no_picture(f"{picture.width}x{picture.height} pixels")
-                size, shown = picture.size, np.asarray(picture.convert("RGB"), dtype=np.uint8)
+                size, shown = picture.size, np.asarray(to_rgb(picture), dtype=np.uint8)
         except UnidentifiedImageError:  # its text names an object in memory
             raise self._no_picture(f"{len(content)} bytes that are no picture") from None
-        except (binascii.Error, OSError, SyntaxError, ValueError) as problem:
+        except (binascii.Error, OSError, SyntaxError, ValueError, InputError) as problem:
             raise self._no_picture(f"{type(problem).__name__}: {problem}") from None
         if size != (self._width, self._height):
             raise ModelLoadError(

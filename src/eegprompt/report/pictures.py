@@ -6,6 +6,9 @@ import base64
 import io
 from pathlib import Path
 
+from eegprompt.errors import InputError
+from eegprompt.image_files import to_rgb
+
 __all__ = ["data_uri", "figure_uri"]
 
 
@@ -31,8 +34,8 @@ def data_uri(path: str | Path, size: int = 256) -> str | None:
 
     try:
         with Image.open(path) as handle:
-            picture = ImageOps.exif_transpose(handle).convert("RGB")
-    except OSError:
+            picture = to_rgb(ImageOps.exif_transpose(handle))
+    except (OSError, SyntaxError, ValueError, InputError):
         return None
     picture.thumbnail((size, size), Image.Resampling.LANCZOS)
     stream = io.BytesIO()

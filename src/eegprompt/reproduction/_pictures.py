@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eegprompt.errors import InputError
+from eegprompt.image_files import to_rgb
 from eegprompt.run import Run
 
 if TYPE_CHECKING:
@@ -122,8 +124,8 @@ def _show(axes: Any, path: Path) -> None:
 
     try:
         with Image.open(path) as handle:
-            picture = ImageOps.exif_transpose(handle).convert("RGB")
-    except OSError:
+            picture = to_rgb(ImageOps.exif_transpose(handle))
+    except (OSError, SyntaxError, ValueError, InputError):
         return
     square = ImageOps.fit(picture, (160, 160), Image.Resampling.LANCZOS)
     axes.imshow(np.asarray(square), interpolation="nearest", aspect="equal")
