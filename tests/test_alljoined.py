@@ -172,3 +172,44 @@ def test_damaged_files_raise_only_our_errors(tmp_path):
                 read(source, tmp_path / "study", overwrite=True, tmax=0.25)
             except EegpromptError as problem:
                 assert "\n" not in str(problem)
+
+
+def renamed(folder: Path, old: str, new: str) -> int:
+    files = [f for f in folder.rglob("*.edf") if old in f.name]
+    for file in files:
+        file.rename(file.with_name(file.name.replace(old, new)))
+    return len(files)
+
+
+def test_a_name_that_disagrees_with_its_folder_is_refused_until_one_is_said_to_be_right(tmp_path):
+    source = tiny.write_alljoined_raw(tmp_path / "s")
+    folder = source / "raw_eeg" / "sub-01"
+    n = renamed(folder, "Subject 1, Session 1,", "Subject 19, Session 1,")
+    assert n == 6
+    options = {"tmin": -0.1, "tmax": 0.25}
+    with pytest.raises(RecordingError) as problem:
+        read(source / "raw_eeg", tmp_path / "study", **options)
+    for said in ("6 of 12 files", "subject 19", "subject 01", "'identity'"):
+        assert said in str(problem.value)
+    assert not (tmp_path / "study").exists()
+    study = read(source / "raw_eeg", tmp_path / "study", identity="folder", **options)
+    assert study.subjects == ["01"]
+    assert any("6 of 12" in n and "the folder was taken" in n for n in study.info["notes"])
+    other = read(source / "raw_eeg", tmp_path / "other", identity="name", **options)
+    assert other.trials["subject"].value_counts().to_dict() == {"01": 48, "19": 48}
+    # Whom the disagreement does not concern is not held up by it.
+    folder.rename(folder.with_name("sub-08"))
+    renamed(source, "Subject 1,", "Subject 8,")
+    tiny.write_alljoined_raw(tmp_path / "t")
+    (tmp_path / "t" / "raw_eeg" / "sub-01").rename(source / "raw_eeg" / "sub-01")
+    one = read(source / "raw_eeg", tmp_path / "one", subjects="1", **options)
+    assert one.subjects == ["01"] and not any("disagree" in n for n in one.info["notes"])
+    with pytest.raises(RecordingError):
+        read(source / "raw_eeg", tmp_path / "no", subjects="19", **options)
+
+
+def test_two_files_that_would_be_one_block_are_refused(tmp_path):
+    source = tiny.write_alljoined_raw(tmp_path / "s")
+    assert renamed(source, "Session 2, Block 3", "Session 1, Block 3") == 1
+    with pytest.raises(RecordingError, match="are both subject 01, session 01, block 03"):
+        read(source / "raw_eeg", tmp_path / "study", identity="name")

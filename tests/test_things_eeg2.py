@@ -241,3 +241,98 @@ def test_damaged_files_raise_only_our_errors(pictures, tmp_path):
                 read(source, tmp_path / "study", stimuli=pictures, overwrite=True)
             except EegpromptError as problem:
                 assert "\n" not in str(problem)
+
+
+def moved(folder: Path, name: str, old: str, new: str) -> Path:
+    """Pictures with one of `old` taken for one of `new`: the total stays."""
+    train = tiny.things_pictures(folder) / "training_images"
+    (train / old / name).rename(train / new / name)
+    return folder
+
+
+def write_metadata(folder: Path) -> Path:
+    """Names of the rows' images, as Gifford's image set holds them."""
+    content: dict[str, list[str]] = {}
+    for part, concepts in tiny.CONCEPTS.items():
+        pairs = [
+            (c, f"{c.split('_', 1)[1]}_{i + 1:02d}s.jpg")
+            for c in concepts
+            for i in range(tiny.PER_CONCEPT[part])
+        ]
+        content[f"{part}_img_concepts"] = [c for c, _ in pairs]
+        content[f"{part}_img_files"] = [f for _, f in pairs]
+    path = folder / "image_metadata.npy"
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    return path
+
+
+@pytest.mark.parametrize("layout", ["gifford", "nice", "samga"])
+def test_concepts_that_hold_too_few_and_too_many_images_are_refused(layout, tmp_path):
+    """The total fits, so that all rows between the two would get another image's name."""
+    folder = moved(tmp_path / "p", "abacus_02s.jpg", "00002_abacus", "00004_acorn")
+    source = tiny.write_things(tmp_path / "s", layout)
+    with pytest.raises(RecordingError) as problem:
+        read(source, tmp_path / "study", stimuli=folder)
+    assert "00002_abacus holds 1" in str(problem.value)
+    assert "00004_acorn holds 3" in str(problem.value) and not (tmp_path / "study").exists()
+
+
+def test_equal_counts_that_are_not_those_of_the_release_are_refused(tmp_path, monkeypatch):
+    from eegprompt.data import things_eeg2
+
+    monkeypatch.setattr(things_eeg2, "N_IMAGES", {"train": 10, "test": 3})
+    monkeypatch.setattr(things_eeg2, "PER_CONCEPT", {"train": 5, "test": 1})
+    source = tiny.write_things(tmp_path / "s", "nice")
+    with pytest.raises(RecordingError, match="do not hold 5 images"):
+        read(source, tmp_path / "study", stimuli=tiny.things_pictures(tmp_path / "p"))
+
+
+def test_rows_go_by_the_names_of_the_metadata_where_it_is_there(pictures, tmp_path):
+    source = tiny.write_things(tmp_path / "s", "nice")
+    plain = read(source, tmp_path / "plain", stimuli=pictures)
+    # One picture too many in a folder shifts nothing: rows go by their names.
+    folder = tiny.things_pictures(tmp_path / "p")
+    spare = folder / "training_images" / "00001_aardvark" / "aardvark_00s.jpg"
+    spare.write_bytes((folder / "training_images/00002_abacus/abacus_01s.jpg").read_bytes())
+    write_metadata(folder)
+    named = read(source, tmp_path / "named", stimuli=folder)
+    assert named.images["image_id"].tolist() == plain.images["image_id"].tolist()
+    assert named.images["sha256"].tolist() == plain.images["sha256"].tolist()
+    assert any("1 pictures" in n and "aardvark_00s.jpg" in n for n in named.info["notes"])
+    # Without pictures the names are known nevertheless.
+    (source / "sub-01").joinpath("x").touch()
+    write_metadata(source)
+    assert (
+        read(source, tmp_path / "n").images["image_id"].tolist()
+        == named.images["image_id"].tolist()
+    )
+    (folder / "training_images/00002_abacus/abacus_02s.jpg").unlink()
+    with pytest.raises(RecordingError, match=r"1 of 10 pictures that .*image_metadata.npy names"):
+        read(source, tmp_path / "study", stimuli=folder)
+
+
+def test_files_that_name_rows_differently_are_refused(tmp_path):
+    source = tiny.write_things(tmp_path / "s", "ubp")
+    path = write_metadata(source)
+    read(source, tmp_path / "study")
+    content = np.load(path, allow_pickle=True).item()
+    content["train_img_files"][2:4] = content["train_img_files"][2:4][::-1]
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    with pytest.raises(RecordingError, match="row 2 is '00002_abacus/abacus_01s"):
+        read(source, tmp_path / "no")
+    content["train_img_files"] = content["train_img_files"][:-1]
+    np.save(path, np.array(content, dtype=object), allow_pickle=True)
+    with pytest.raises(RecordingError, match="10 images"):
+        read(source, tmp_path / "no")
+
+
+def test_labels_that_disagree_with_the_names_are_refused(tmp_path):
+    import torch
+
+    source = tiny.write_things(tmp_path / "s", "ubp")
+    path = source / "sub-01" / "train.pt"
+    content = torch.load(path, weights_only=False)
+    content["label"][3] = content["label"][5]  # an abacus with the label of the accordions
+    torch.save(content, path, pickle_protocol=5)
+    with pytest.raises(RecordingError, match="'img' and 'label' disagree: row 3"):
+        read(source, tmp_path / "study")

@@ -89,6 +89,11 @@ METADATA = (
 )
 ROW_COLUMNS = ("EEG", "subject_id", "session", "block", "trial", "73k_id", "coco_id", "curr_time")
 _STIMULUS = re.compile(r"(?:^|,)stim_(train|test),(\d+)(?:,|$)")
+# Subject, session and block in a file's name: ``Subject 19, Session 1, Block 2.edf``.
+_IN_NAME = tuple(
+    re.compile(rf"(?<![a-z]){word}[ _.-]*0*(\d+)", re.IGNORECASE)
+    for word in ("sub(?:ject)?", "ses(?:sion)?", "block")
+)
 # What an Emotiv headset records besides EEG.
 _NO_EEG = (
     "Timestamp", "OrTimestamp", "Counter", "Interpolated", "RawCq", "Battery", "FwBuffer",
@@ -126,6 +131,11 @@ class AlljoinedOptions(TrialFileOptions):
         None, description="raw: stretch whose mean is subtracted [s]"
     )
     reject: float | None = Field(None, gt=0, description="raw: limit in microvolts")
+    identity: Literal["folder", "name"] | None = Field(
+        None,
+        description="raw: what says subject, session and block where a file's name and its folder "
+        "disagree; default: refuse",
+    )
     val: float = Field(0.1, gt=0, lt=0.9, description="training blocks that validate, a fraction")
     seed: int = Field(0, description="draws the blocks that validate")
 
@@ -442,8 +452,11 @@ def _read_raw(
         if match:
             subject, session, run = (f"{int(n):02d}" for n in match.groups())
             found.append((file, {"subject": subject, "session": session, "run": run}))
+    asked = None
     if opts.subjects is not None:
         asked = {f"{int(s):02d}" if s.isdigit() else s for s in opts.subjects}
+    found = _identified(found, opts.identity, asked, notes)
+    if asked is not None:
         there = sorted({who["subject"] for _, who in found})
         missing = sorted(asked - set(there))
         if missing:
@@ -482,6 +495,55 @@ def _read_raw(
     info |= {**FACTS.info(), "name": opts.name or "alljoined-1.6m-raw"}
     info["notes"] = [*info["notes"], *FACTS.notes()[1:]]
     return info, trials, images, info["provenance"]["sources"]
+
+
+def _identified(
+    found: list[tuple[Path, dict[str, str]]],
+    identity: Literal["folder", "name"] | None,
+    asked: set[str] | None,
+    notes: list[str],
+) -> list[tuple[Path, dict[str, str]]]:
+    """Files with their subject, session and block, as their folders and their names say it.
+
+    In the release, many blocks in the folder of subject 8 are called ``Subject 19, …``.
+    """
+    result, wrong = [], []
+    for file, folder in found:
+        name = {
+            key: f"{int(match.group(1)):02d}"
+            for key, match in zip(folder, (p.search(file.stem) for p in _IN_NAME))
+            if match
+        }
+        said = {**folder, **name}
+        if said != folder and (asked is None or asked & {said["subject"], folder["subject"]}):
+            wrong.append((file, folder, said))
+            folder = {**folder, **(name if identity == "name" else {})}
+        result.append((file, folder))
+    if wrong:
+        file, inside, said = wrong[0]
+        what = (
+            f"the names of {len(wrong)} of {len(found)} files disagree with their folders (first: "
+            f"'{file.name}', {_in_words(said)}, lies in the folder of {_in_words(inside)})"
+        )
+        if identity is None:
+            raise RecordingError(
+                f"{what}; say which is right with 'identity': folder or name, or leave the subject "
+                "out with 'subjects'"
+            )
+        notes.append(f"{what}; the {identity} was taken")
+    first: dict[tuple[str, ...], Path] = {}
+    for file, who in result:
+        twin = first.setdefault(tuple(who.values()), file)
+        if twin.parent != file.parent:
+            raise RecordingError(
+                f"{twin} and {file} are both {_in_words(who)}; leave one out, or say with 'identity' "
+                "whether folders or names are right"
+            )
+    return result
+
+
+def _in_words(who: dict[str, str]) -> str:
+    return f"subject {who['subject']}, session {who['session']}, block {who['run']}"
 
 
 def _categories(root: Path, opts: AlljoinedOptions) -> dict[str, str]:

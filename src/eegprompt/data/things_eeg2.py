@@ -10,13 +10,16 @@ The recordings are passed around in several layouts, told apart by their files a
   repetition, channel, sample) with ``info.json`` beside it, or a dictionary with `data` in its place.
 
 Rows are images in the order of the concept folders by name (``training_images/00001_aardvark``), ten
-a concept; test images are one a concept, and no concept is on both sides (zero-shot).
+a concept; test images are one a concept, and no concept is on both sides (zero-shot). Where a file
+names the images (UBP's ``img``, or Gifford's ``image_metadata.npy`` beside the images or the trials),
+rows go by these names; else each concept folder must hold as many images as the release has.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -84,6 +87,8 @@ LAYOUTS: dict[str, tuple[str, str, str]] = {
 }
 PARTS = ("train", "test")
 N_IMAGES = {"train": 16540, "test": 200}
+PER_CONCEPT = {"train": 10, "test": 1}
+IMAGE_METADATA = "image_metadata.npy"  # of Gifford's image set: concepts and files, in order
 _FOLDERS = {"train": ("training_images", "train_images"), "test": ("test_images",)}
 
 
@@ -192,7 +197,10 @@ class ThingsEeg2Reader:
         sources = repeated_files([folder / f for folder in folders.values() for f in files[:2]])
         first = {p: _open(next(iter(folders.values())), layout, p) for p in PARTS}
         notes: list[str] = []
-        shown = {p: _images(p, first[p], opts, notes) for p in PARTS}
+        beside = [root, root.parent]
+        if opts.stimuli is not None:
+            beside = [opts.stimuli, opts.stimuli.parent, *beside]
+        shown = {p: _images(p, first[p], opts, notes, beside) for p in PARTS}
         _check_disjoint(shown)
         notes += [
             f"the {p} part has {len(shown[p].ids)} images; the release has {N_IMAGES[p]}"
@@ -315,6 +323,7 @@ def _open(folder: Path, layout: str, part: str) -> _Part:
     names = sessions = None
     if layout == "ubp":
         names = _names(content, path, eeg.shape[:2])
+        _check_labels(content, path, names, eeg.shape[:2])
         sessions = _sessions(content, path, eeg.shape[:2])
     return _Part(path, key, eeg, ch_names, sfreq, tmin, names, sessions, per_concept)
 
@@ -334,6 +343,33 @@ def _names(content: Any, path: Path, shape: tuple[int, ...]) -> list[str] | None
     if len(set(names)) < len(names):
         raise RecordingError(f"{path}: 'img' names a picture in two rows; get the file again")
     return names
+
+
+def _check_labels(
+    content: Any, path: Path, names: list[str] | None, shape: tuple[int, ...]
+) -> None:
+    """Refuse a file whose labels part its images into other concepts than their folders do."""
+    if names is None or "label" not in content:
+        return
+    labels = checked_array(content["label"], path, "label")
+    if labels.shape != shape:
+        raise RecordingError(
+            f"{path}: 'label' has shape {labels.shape}, but 'eeg' {shape}; get the file again"
+        )
+    concept_of: dict[Any, str] = {}
+    label_of: dict[str, Any] = {}
+    for row, name in enumerate(names):
+        concept = _short_name(name).split("/")[0]
+        for label in np.unique(labels[row]).tolist():
+            if (
+                concept_of.setdefault(label, concept) != concept
+                or label_of.setdefault(concept, label) != label
+            ):
+                raise RecordingError(
+                    f"{path}: 'img' and 'label' disagree: row {row} shows '{concept}' with the label "
+                    f"{label}, which elsewhere is '{concept_of[label]}' (and '{concept}' has the label "
+                    f"{label_of.get(concept)}); get the file again"
+                )
 
 
 def _sessions(content: Any, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
@@ -366,33 +402,43 @@ def _check_same(part: _Part, like: _Part, train: _Part) -> None:
 
 
 # -- images --------------------------------------------------------------------------------------
-def _images(part: str, of: _Part, opts: ThingsEeg2Options, notes: list[str]) -> _Images:
+def _images(
+    part: str, of: _Part, opts: ThingsEeg2Options, notes: list[str], beside: Sequence[Path]
+) -> _Images:
     """Id, category and picture of each image, in the order of the rows."""
     n = len(of.eeg)
     paths: dict[int, Path] = {}
+    told = _told_names(part, of, beside)
     if opts.stimuli is not None:
         folder = _stimulus_folder(opts.stimuli, part)
         listed = _concept_pictures(folder)
-        if of.names is None:
+        if told is None:
             if len(listed) != n:
                 raise RecordingError(
                     f"{folder} holds {len(listed)} pictures, but {of.path} has {n} images; rows "
                     "follow the folders by name, so that all and only the images shown must be there"
                 )
-            names = ["/".join(p.parts[-2:]) for p in listed]
+            _check_counts(listed, folder, part, of)
+            names = [_short_name(p) for p in listed]
             paths = dict(enumerate(listed))
         else:
-            names = ["/".join(Path(name).parts[-2:]) for name in of.names]
-            by_name = {"/".join(p.parts[-2:]): p for p in listed}
+            where, names = told
+            by_name = {_short_name(p): p for p in listed}
             paths = {i: by_name[name] for i, name in enumerate(names) if name in by_name}
             missing = [names[i] for i in range(n) if i not in paths]
             if missing and not opts.allow_missing_images:
                 raise RecordingError(
-                    f"{len(missing)} of {n} pictures that {of.path} names are not below {folder} "
+                    f"{len(missing)} of {n} pictures that {where} names are not below {folder} "
                     f"(first: {', '.join(missing[:3])}); add them, or pass 'allow_missing_images'"
                 )
-    elif of.names is not None:
-        names = ["/".join(Path(name).parts[-2:]) for name in of.names]
+            further = sorted(by_name.keys() - set(names))
+            if further:
+                notes.append(
+                    f"{len(further)} pictures below {folder.name} are shown in no row of the {part} "
+                    f"part (first: {', '.join(further[:3])})"
+                )
+    elif told is not None:
+        names = told[1]
     elif opts.allow_missing_images:
         size = of.per_concept or (10 if part == "train" and n % 10 == 0 else 1)
         names = [f"{i // size + 1:05d}_{part}-concept/{part}_{i % size + 1:02d}" for i in range(n)]
@@ -419,6 +465,55 @@ def _images(part: str, of: _Part, opts: ThingsEeg2Options, notes: list[str]) -> 
             )
     ids = _ids(names, part)
     return _Images(ids, [plain[c] for c in concepts], {ids[i]: p for i, p in paths.items()})
+
+
+def _short_name(name: str | Path) -> str:
+    """An image by its concept's folder and its file, whatever lies above."""
+    return "/".join(Path(str(name).replace("\\", "/")).parts[-2:])
+
+
+def _told_names(part: str, of: _Part, beside: Sequence[Path]) -> tuple[Path, list[str]] | None:
+    """The file that names the images of the rows, and the names; None where none does."""
+    mine = None if of.names is None else [_short_name(name) for name in of.names]
+    path = next((p / IMAGE_METADATA for p in beside if (p / IMAGE_METADATA).is_file()), None)
+    if path is None:
+        return None if mine is None else (of.path, mine)
+    content = load_pickled(path)
+    columns = []
+    for key in (f"{part}_img_concepts", f"{part}_img_files"):
+        values = key_of(content, key, path)
+        values = values.tolist() if isinstance(values, np.ndarray) else values
+        if not isinstance(values, (list, tuple)) or not all(isinstance(v, str) for v in values):
+            raise RecordingError(f"{path}: '{key}' should be a list of texts; get the file again")
+        columns.append(list(values))
+    names = [f"{concept}/{_short_name(file).split('/')[-1]}" for concept, file in zip(*columns)]
+    if not len(columns[0]) == len(columns[1]) == len(of.eeg) or len(set(names)) < len(names):
+        raise RecordingError(
+            f"{path} names {len(columns[0])} concepts and {len(set(names))} different files of the "
+            f"{part} part, but {of.path} has {len(of.eeg)} images; get both from one source"
+        )
+    if mine is not None and mine != names:
+        row = next(i for i, (a, b) in enumerate(zip(mine, names)) if a != b)
+        raise RecordingError(
+            f"row {row} is '{mine[row]}' in {of.path}, but '{names[row]}' in {path}; get both from "
+            "one source, or move the second away"
+        )
+    return path, names
+
+
+def _check_counts(listed: Sequence[Path], folder: Path, part: str, of: _Part) -> None:
+    """Refuse folders of concepts that hold unequal numbers of images: names would shift."""
+    counts = Counter(path.parent.name for path in listed)
+    usual = Counter(counts.values()).most_common(1)[0][0]
+    expected = PER_CONCEPT[part] if len(listed) == N_IMAGES[part] else of.per_concept or usual
+    wrong = {concept: k for concept, k in sorted(counts.items()) if k != expected}
+    if wrong:
+        some = ", ".join(f"{concept} holds {k}" for concept, k in list(wrong.items())[:4])
+        raise RecordingError(
+            f"{len(wrong)} of {len(counts)} folders below {folder} do not hold {expected} images as "
+            f"each concept of this dataset has ({some}), so that rows and images would shift against "
+            f"each other; put them right, or add {IMAGE_METADATA}, which names the image of each row"
+        )
 
 
 def _ids(names: list[str], part: str) -> list[str]:
