@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from eegprompt.artifacts import (
 )
 from eegprompt.controls.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.encoders.store import check_channels, load_encoder
+from eegprompt.epochs_for_decoder import array_from_epochs
 from eegprompt.errors import CaptionError, InputError, RunError, UnknownNameError
 from eegprompt.generators import load_generator
 from eegprompt.picture_requests import PictureRequest, request_pictures
@@ -30,8 +32,10 @@ from eegprompt.pretrained import choose_device
 from eegprompt.prompts import Composer, HeadCaption, Prompt
 from eegprompt.retrieval import Calibration, CandidatePool, retrieve
 from eegprompt.run import Run
+from eegprompt.study_exchange import is_mne_object
 
 if TYPE_CHECKING:
+    import mne
     import pandas as pd
     import torch
 
@@ -53,6 +57,7 @@ __all__ = [
 Progress = Callable[[int, int, str], None]
 
 _BATCH = 256
+_FEW = 32  # trials that one thread embeds; see _threads_for
 _SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
 _MATCHED = 200  # trials that noise is matched to, at most
 
@@ -127,9 +132,11 @@ class Decoder:
 
     Examples
     --------
-    ``decoder = Decoder.from_pretrained("runs/demo")``, then ``decoded = decoder.decode(eeg)``,
-    ``prompts = decoder.prompts(decoded)`` and ``pictures = decoder.draw(prompts)``: `eeg` is an
-    array (n_trials, n_chans, n_times) in the unit of the training study.
+    ``decoder = Decoder.from_pretrained("runs/demo")``, then ``decoded = decoder.decode(epochs)``,
+    ``prompts = decoder.prompts(decoded)`` and ``pictures = decoder.draw(prompts)``. MNE's Epochs are
+    matched to the training study by channel name, sampling rate, window and unit; of a bare array
+    (n_trials, n_chans, n_times) it is taken that it has the training study's channels in their order
+    and is in its unit.
     """
 
     def __init__(
@@ -202,26 +209,35 @@ class Decoder:
     # -- from EEG to embeddings ----------------------------------------------------------------
     def embed(
         self,
-        eeg: np.ndarray,
+        eeg: mne.BaseEpochs | np.ndarray,
         positions: np.ndarray | None = None,
         subject: str | Sequence[str] | None = None,
         *,
         ch_names: Sequence[str] | None = None,
         sfreq: float | None = None,
+        missing: Literal["refuse", "interpolate"] = "refuse",
+        bads: Literal["refuse", "interpolate"] = "refuse",
         progress: Progress | None = None,
     ) -> dict[str, np.ndarray]:
         """Embed trials, one vector a head.
 
         Parameters
         ----------
-        eeg : array, shape (n_trials, n_chans, n_times)
-            In the unit, the filters, the channels and the time window of the training study.
+        eeg : mne.BaseEpochs or array (n_trials, n_chans, n_times)
+            Filtered and referenced like the training study. Epochs are matched by channel name,
+            cut to the training window, and refused where rate, window or unit do not fit. An array
+            says none of that: its channels must be the training study's in their order, its window
+            and its unit the same; only its shape and the size of its values are checked.
         positions : array (n_chans, 3), optional
             Electrode positions in meters; those of the training study if left out.
         subject : str or sequence of str, optional
             A subject of the training study, or one a trial; None for anyone else.
         ch_names, sfreq : optional
-            Compared with the training study's, where given.
+            Of an array: compared with the training study's.
+        missing : {"refuse", "interpolate"}
+            What to do about channels that Epochs lack: an error, or interpolate them.
+        bads : {"refuse", "interpolate"}
+            What to do about channels that Epochs mark as bad: an error, or interpolate them.
         progress : callable, optional
             Called with (done, total, label).
 
@@ -236,9 +252,7 @@ class Decoder:
             If the EEG does not fit, holds a value that is not finite or a flat channel, or is in
             another unit.
         """
-        eeg = np.asarray(eeg)
-        self._check_shape(eeg, ch_names, sfreq)
-        self._check_values(eeg)
+        eeg = self._array(eeg, ch_names, sfreq, missing, bads)
         if positions is None:
             positions = self.positions
         elif np.shape(positions) != (eeg.shape[1], 3):
@@ -248,6 +262,32 @@ class Decoder:
             )
         indices = self._subject_indices(subject, len(eeg))
         return self._embed(eeg, np.arange(len(eeg)), positions, indices, progress, "decoding EEG")
+
+    def _array(
+        self,
+        eeg: Any,
+        ch_names: Sequence[str] | None,
+        sfreq: float | None,
+        missing: Literal["refuse", "interpolate"],
+        bads: Literal["refuse", "interpolate"],
+    ) -> np.ndarray:
+        """Trials in the channels, window and unit of the training study, checked."""
+        if is_mne_object(eeg) or (isinstance(eeg, list) and any(map(is_mne_object, eeg))):
+            if ch_names is not None or sfreq is not None:
+                raise InputError(
+                    "Epochs say their channels and their rate themselves; leave 'ch_names' and "
+                    "'sfreq' out"
+                )
+            eeg = array_from_epochs(eeg, self.facts, self.positions, missing=missing, bads=bads)
+        elif missing != "refuse" or bads != "refuse":
+            raise InputError(
+                "an array does not say which channels are missing or bad; leave 'missing' and 'bads' "
+                "out, or give MNE's Epochs"
+            )
+        eeg = np.asarray(eeg)
+        self._check_shape(eeg, ch_names, sfreq)
+        self._check_values(eeg)
+        return eeg
 
     def _embed(
         self,
@@ -267,7 +307,7 @@ class Decoder:
             rows = ids[start : start + _BATCH]
             batch = torch.from_numpy(np.ascontiguousarray(eeg[rows], dtype=np.float32))
             who = torch.from_numpy(subjects[start : start + _BATCH]).to(self.device)
-            with torch.inference_mode():
+            with _threads_for(len(rows), self.device), torch.inference_mode():
                 out = self.encoder(self.steps.apply(batch.to(self.device)), place, who)
                 for head in self.heads:
                     unit = torch.nn.functional.normalize(out[head].double(), dim=-1)
@@ -323,7 +363,7 @@ class Decoder:
                 f"trial {trial}, channel '{self.ch_names[channel]}' is flat, so the electrode was "
                 "off; drop the trial or interpolate the channel"
             )
-        trained = self.settings.get("eeg_std")
+        trained = self.settings.get("eeg_std") or self.facts.get("eeg_std")
         if trained:
             here = float(np.median(eeg.std(axis=2)))
             if not 1 / _SCALE < here / trained < _SCALE:
@@ -351,13 +391,15 @@ class Decoder:
     # -- from embeddings to captions -----------------------------------------------------------
     def decode(
         self,
-        eeg: np.ndarray,
+        eeg: mne.BaseEpochs | np.ndarray,
         subject: str | Sequence[str] | None = None,
         pool: Mapping[str, CandidatePool] | None = None,
         *,
         positions: np.ndarray | None = None,
         ch_names: Sequence[str] | None = None,
         sfreq: float | None = None,
+        missing: Literal["refuse", "interpolate"] = "refuse",
+        bads: Literal["refuse", "interpolate"] = "refuse",
         top_k: int = 5,
         progress: Progress | None = None,
     ) -> Decoded:
@@ -370,7 +412,7 @@ class Decoder:
         pool : dict of str to CandidatePool, optional
             Captions to retrieve, by head; left out: the run's own pool. Confidences are
             calibrated for the run's pool and only roughly right for another.
-        positions, ch_names, sfreq
+        positions, ch_names, sfreq, missing, bads
             As in :meth:`embed`.
         top_k : int, default 5
             Captions a head.
@@ -380,7 +422,7 @@ class Decoder:
         Returns
         -------
         Decoded
-            With trials counted from 0.
+            With trials counted from 0; of Epochs, those that were not dropped.
 
         Raises
         ------
@@ -389,12 +431,19 @@ class Decoder:
         RunError
             If the run was not decoded yet, so that there is no pool.
         """
-        embeddings = self.embed(
-            eeg, positions, subject, ch_names=ch_names, sfreq=sfreq, progress=progress
-        )
         pools = dict(pool) if pool is not None else self.pools
         self._need_pools(pools)
-        ids = np.arange(len(eeg))
+        embeddings = self.embed(
+            eeg,
+            positions,
+            subject,
+            ch_names=ch_names,
+            sfreq=sfreq,
+            missing=missing,
+            bads=bads,
+            progress=progress,
+        )
+        ids = np.arange(len(embeddings[self.heads[0]]))
         return Decoded(self.retrieve(embeddings, ids, pools, top_k), embeddings, ids)
 
     def _need_pools(self, pools: Mapping[str, CandidatePool]) -> None:
@@ -564,6 +613,27 @@ class Decoder:
             options = self.settings.get("generator_options", {}) if spec == own else {}
             self._generators[spec] = load_generator(spec, **options)
         return self._generators[spec]
+
+
+@contextmanager
+def _threads_for(n_trials: int, device: torch.device) -> Iterator[None]:
+    """One thread where there are few trials.
+
+    Several threads wait for one another at each step of the encoder. Where another process takes
+    one of the cores, each of these waits lasts as long as that process is let run, which is many
+    times what the step takes; one thread waits for nobody, and few trials gain nothing from two.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    if n_trials > _FEW or before == 1 or device.type != "cpu":
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def composer_of(choices: Mapping[str, Any], calibrations: Mapping[str, Calibration]) -> Composer:

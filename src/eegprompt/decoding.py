@@ -19,6 +19,7 @@ from eegprompt.artifacts import (
     write_json,
 )
 from eegprompt.decoder import Decoder, reference_captions, save_candidates, usable_captions
+from eegprompt.encoders.store import typical_std
 from eegprompt.errors import RunError, UnknownNameError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import load_generator
@@ -118,7 +119,7 @@ def _retrieve_captions(
     decoder.settings = {
         "pool": config.decoding.pool,
         "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
-        "eeg_std": _typical_std(study, fold.val),
+        "eeg_std": typical_std(study.eeg, fold.val),
     }
     save_candidates(run.encoder_dir, decoder)
 
@@ -182,12 +183,6 @@ def _embed_sides(
             study.eeg, ids, study.positions, subjects[ids], progress, f"decoding {side} trials"
         )
     return result
-
-
-def _typical_std(study: Study, ids: np.ndarray) -> float:
-    """Median over channels and trials of a channel's standard deviation, from up to 200 trials."""
-    some = ids[np.linspace(0, len(ids) - 1, min(len(ids), 200)).astype(int)]
-    return float(np.median(np.asarray(study.eeg[some], dtype=np.float64).std(axis=2)))
 
 
 def _check_text_encoder(decoder: Decoder, text_encoder: TextEncoder) -> None:

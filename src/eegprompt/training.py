@@ -292,6 +292,7 @@ def _collect(
 ) -> _Material:
     """Gather training and validation trials, and the captions of their images."""
     from eegprompt.encoders.fitted import FittedSteps, refuse_twice
+    from eegprompt.encoders.store import typical_std
 
     refuse_twice(config.training.fitted_steps, study.info.get("steps", []))
     steps = FittedSteps.fit(
@@ -337,6 +338,7 @@ def _collect(
             "tmin": study.tmin,
             "n_times": study.n_times,
             "unit": study.unit,
+            "eeg_std": typical_std(study.eeg, train_ids),
         },
         text_encoder=facts,
     )

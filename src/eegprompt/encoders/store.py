@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from eegprompt.artifacts import atomic_path, read_json, write_json
@@ -12,7 +13,7 @@ from eegprompt.encoders.fitted import FittedSteps
 from eegprompt.errors import RunError, StudyError
 from eegprompt.registry import resolve
 
-__all__ = ["check_channels", "load_encoder", "pick_device", "save_encoder"]
+__all__ = ["check_channels", "load_encoder", "pick_device", "save_encoder", "typical_std"]
 
 
 def save_encoder(
@@ -107,3 +108,22 @@ def pick_device(device: str = "auto") -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def typical_std(eeg: np.ndarray, ids: np.ndarray) -> float:
+    """Size of EEG, by which EEG in another unit is told.
+
+    Parameters
+    ----------
+    eeg : array (n_trials, n_chans, n_times)
+        May be memory-mapped.
+    ids : int array (n,)
+        Trials to look at; up to 200 of them, evenly chosen.
+
+    Returns
+    -------
+    float
+        Median over channels and trials of a channel's standard deviation.
+    """
+    some = ids[np.linspace(0, len(ids) - 1, min(len(ids), 200)).astype(int)]
+    return float(np.median(np.asarray(eeg[some], dtype=np.float64).std(axis=2)))
