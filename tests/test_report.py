@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, PngImagePlugin
 
 from eegprompt import report
 from eegprompt.artifacts import content_key, write_json
-from eegprompt.auditing import audit_key
+from eegprompt.auditing import FORMAT, audit_key
 from eegprompt.errors import RunError
 from eegprompt.experiment import ExperimentConfig
 from eegprompt.kinds import KINDS
@@ -755,6 +755,110 @@ def test_scores_of_a_parent_folder_are_taken_as_they_are(study: Study, tmp_path:
     assert "not a confidence interval" not in text
 
 
+def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study) -> None:
+    from eegprompt.metrics.pretrained_features import PretrainedFeatures
+
+    metrics = {
+        "two_way": "two_way_{}", "distance": "{}_distance", "cosine": "{}_image_cosine",
+        "squared_distance": "{}", "caption_score": "clip_score", "classes": "50_way_accuracy",
+        "inception_score": "inception_score", "distribution": "fid",
+    }  # fmt: skip
+    named = [metrics[use].format(layer) for layer, use in PretrainedFeatures.uses]
+    named += ["two_way_early", "two_way_late", "two_way_mine", "mine_distance", "kid"]
+    labels = [describe(name).label for name in named]
+    assert len(set(labels)) == len(labels) == len(named), labels
+    for part in ("AlexNet layer 2", "AlexNet layer 5", "Inception", "CLIP"):
+        assert f"Two-way identification, {part}" in labels
+    for part in ("EfficientNet", "SwAV", "LPIPS"):
+        assert f"Feature distance, {part}" in labels
+    assert all("{" not in describe(name).says for name in named)
+    run = build_run(tmp_path / "run", study, pictures=False)
+    rows = [score(name, 0.6, chance=0.5, p=0.01, features="pretrained") for name in named]
+    write_json(run.scores_path, {"rows": rows, "notes": []})
+    shown = [row["metric"] for row in summary_table(run)]
+    assert len(set(shown)) == len(named)
+    text = Reader(write_report(run).read_text("utf-8")).text
+    assert all(label in text for label in labels)
+
+
+def test_an_audit_made_later_stands_on_the_scores_made_before(tmp_path: Path) -> None:
+    study = build_study(tmp_path / "study", per_class=4)
+    runs = [
+        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k, pictures=False) for k in range(2)
+    ]
+    files = [run.scores_path for run in runs] + [tmp_path / "runs" / "scores.json"]
+    old = {"verdict": "not audited", "summary": "Design not audited.", "waived": []}
+    for path in files:
+        rows = [{**score("class_auc", 0.7, chance=0.5), "audit": "not audited", "waived": None}]
+        write_json(path, {"audit": old, "rows": rows, "notes": []})
+    name = runs[0].config["split"]
+    found = {
+        "verdict": "suspect", "summary": "in short", "evidence": [], "limits": [],
+        "key": audit_key(study, study.split(name)),
+    }  # fmt: skip
+    write_json(study.path / "audit.json", {"format": FORMAT, "splits": {name: found}})
+    text = Reader(write_report(tmp_path / "runs").read_text("utf-8")).text
+    assert "Design: suspect" in text and "not audited" not in text
+    for path in files:
+        stored = json.loads(path.read_text("utf-8"))
+        assert stored["audit"]["verdict"] == stored["rows"][0]["audit"] == "suspect"
+        assert stored["rows"][0]["value"] == 0.7
+    before = [path.read_bytes() for path in files]
+    write_report(tmp_path / "runs")
+    assert [path.read_bytes() for path in files] == before
+    # Terminal, too; and an audit that the study has outgrown.
+    write_json(
+        study.path / "audit.json", {"format": FORMAT, "splits": {name: {**found, "key": "old"}}}
+    )
+    from eegprompt.cli.scores import print_scores
+
+    print_scores(tmp_path / "runs")
+    stored = json.loads(files[-1].read_text("utf-8"))
+    assert stored["audit"]["verdict"] == stored["rows"][0]["audit"] == "outdated"
+    # Where the study has gone, what was stamped stays.
+    shutil.rmtree(study.path)
+    write_report(tmp_path / "runs")
+    assert json.loads(files[-1].read_text("utf-8")) == stored
+
+
+def test_folds_say_once_what_all_of_them_say(study: Study, tmp_path: Path) -> None:
+    for k in range(3):
+        run = build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, pictures=False)
+        run.record("train", waived=[f"{6 + k} pictures are shown on both train and val "
+                                    f"(first: ['img-{k}'])"])  # fmt: skip
+        stored = json.loads(run.scores_path.read_text("utf-8"))
+        stored["notes"] = [f"Compared {30 + k} references.", "The same."] + ["Odd."] * (k == 1)
+        stored["missing"] = [f"fid: {k + 2} pictures are too few"]
+        write_json(run.scores_path, stored)
+    material = Material.gather(tmp_path / "runs")
+    assert material.waived == ["6 to 8 pictures are shown on both train and val (first: ['img-0'])"]
+    assert material.score_notes == [
+        "Compared 30 to 32 references.", "The same.", "Odd (fold 1)."
+    ]  # fmt: skip
+    assert material.score_missing == ["fid: 2 to 4 pictures are too few"]
+    lacking = [m for m in material.missing if m.what.startswith("pictures")]
+    assert [(m.what, m.command) for m in lacking] == [
+        ("pictures of all folds", f"eegprompt generate {tmp_path / 'runs'}")
+    ]
+    text = Reader(write_report(tmp_path / "runs").read_text("utf-8")).text
+    assert text.count("pictures are shown on both train and val") == 1
+    assert text.count("Compared 30") == 1
+
+
+def test_sentences_are_merged_by_their_numbers_alone() -> None:
+    from eegprompt.evaluation.fold_sentences import merge_sentences
+
+    names = ["fold 0", "fold 1"]
+    assert merge_sentences([["a 1,200 b 3.5"], ["a 900 b 3.5"]], names) == ["a 900 to 1,200 b 3.5"]
+    assert merge_sentences([["img-1 is odd"], ["img-2 is odd"]], names) == [
+        "img-1 is odd (fold 0)", "img-2 is odd (fold 1)"
+    ]  # fmt: skip
+    assert merge_sentences([["weights alex2 1"], ["weights alex5 1"]]) == [
+        "weights alex2 1", "weights alex5 1"
+    ]  # fmt: skip
+    assert merge_sentences([[], []], names) == []
+
+
 @pytest.mark.parametrize("verdict", ["clean", "suspect", "confounded", "unknown"])
 def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
     study = build_study(tmp_path / "study", per_class=4)
@@ -767,12 +871,14 @@ def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
         "limits": [],
         "key": audit_key(study, study.split(name)),
     }
-    write_json(study.path / "audit.json", {"format": 1, "splits": {name: audit}})
+    write_json(study.path / "audit.json", {"format": FORMAT, "splits": {name: audit}})
     run.record("train", waived=["3 pictures are on both sides"])
     text = Reader(write_report(run).read_text("utf-8")).text
     assert f"Design: {verdict}" in text and "not audited" not in text
     assert "the block tells the class" in text and "Waived: 3 pictures are on both sides" in text
-    write_json(study.path / "audit.json", {"format": 1, "splits": {name: {**audit, "key": "old"}}})
+    write_json(
+        study.path / "audit.json", {"format": FORMAT, "splits": {name: {**audit, "key": "old"}}}
+    )
     text = Reader(write_report(run).read_text("utf-8")).text
     assert "audit outdated" in text and f"Design: {verdict}" not in text
 

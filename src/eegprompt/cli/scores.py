@@ -21,7 +21,9 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
         Also print how the scores are computed; the report says it too.
     """
     from eegprompt.report import summary_table
+    from eegprompt.report.material import bring_up_to_date
 
+    bring_up_to_date(folder)
     stored = read_json(folder / "scores.json")
     stamp = stored.get("audit") or {}
     if stamp.get("summary"):

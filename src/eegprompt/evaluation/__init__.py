@@ -18,7 +18,7 @@ What a score's surroundings mean:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,15 +26,16 @@ from typing import Any
 
 from eegprompt.artifacts import read_json, write_json
 from eegprompt.auditing import read_audit
-from eegprompt.errors import RunError
+from eegprompt.errors import EegpromptError, RunError
 from eegprompt.evaluation._captions import caption_scores
 from eegprompt.evaluation._classes import class_scores, lda_scores
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._pictures import FEW_PICTURES, picture_scores
 from eegprompt.evaluation._rows import Score, correct, identity, mean_of_folds
+from eegprompt.evaluation.fold_sentences import merge_sentences
 from eegprompt.run import Run, fold_runs
 
-__all__ = ["FEW_PICTURES", "evaluate", "evaluate_folds", "scores_of"]
+__all__ = ["FEW_PICTURES", "evaluate", "evaluate_folds", "restamp", "scores_of"]
 
 Progress = Callable[[int, int, str], None]
 
@@ -127,7 +128,8 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
         )
     by_key: dict[tuple[Any, ...], list[Score]] = {}
     notes: list[str] = [f"Each value is the mean over {len(folders)} folds."]
-    folds_lacking: dict[str, list[str]] = {}
+    said_by_fold: list[list[str]] = []
+    lacking_by_fold: list[list[str]] = []
     stamps: list[Stamp] = []
     for i, folder in enumerate(folders):
 
@@ -139,15 +141,12 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
         scores, said, lacking = _scored(run, of_fold)
         stamps.append(Stamp.of(run))
         _write(run.path, scores, said, lacking, run, stamps[-1])
-        notes += [n for n in said if n not in notes]
-        for sentence in lacking:
-            folds_lacking.setdefault(sentence, []).append(folder.name)
+        said_by_fold.append(said)
+        lacking_by_fold.append(lacking)
         for score in scores:
             by_key.setdefault(identity(score.row), []).append(score)
-    missing = [
-        sentence if len(where) == len(folders) else f"{', '.join(where)}: {sentence}"
-        for sentence, where in folds_lacking.items()
-    ]
+    notes = [notes[0], *merge_sentences(said_by_fold, [f.name for f in folders])]
+    missing = merge_sentences(lacking_by_fold, [f.name for f in folders])
     means = []
     for group in by_key.values():
         if len(group) < len(folders):
@@ -156,9 +155,43 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
             missing.append(f"{name}: only {len(group)} of {len(folders)} folds have it")
             continue
         means.append(mean_of_folds(group))
-    waived = tuple(dict.fromkeys(w for stamp in stamps for w in stamp.waived))
-    whole = Stamp(stamps[0].verdict, stamps[0].summary, waived)
-    return _write(parent, means, notes, missing, None, whole)
+    return _write(parent, means, notes, missing, None, Stamp.of_folds(stamps, folders))
+
+
+def restamp(folder: str | Path) -> None:
+    """Bring the verdict on scores that were computed before up to date with the audit made since.
+
+    Parameters
+    ----------
+    folder : path-like
+        A run, or the parent of the runs of folds. One without scores, or whose study is gone, keeps
+        what it has.
+
+    Raises
+    ------
+    RunError
+        If the scores cannot be read.
+    """
+    folder = Path(folder)
+    folders = [] if (folder / "config.yaml").exists() else fold_runs(folder)
+    try:
+        stamps = [Stamp.of(Run(f)) for f in folders or [folder]]
+    except (EegpromptError, KeyError):
+        return  # nobody can say more than what was stamped
+    for place, stamp in zip(folders, stamps):
+        _restamp(place, stamp)
+    _restamp(folder, Stamp.of_folds(stamps, folders) if folders else stamps[0])
+
+
+def _restamp(folder: Path, stamp: Stamp) -> None:
+    path = folder / "scores.json"
+    if not path.exists():
+        return
+    stored = read_json(path, error=RunError)
+    if not isinstance(stored, dict) or stored.get("audit") == stamp.stored:
+        return
+    rows = [{**row, **stamp.in_row} for row in stored.get("rows") or []]
+    write_json(path, {**stored, "audit": stamp.stored, "rows": rows})
 
 
 @dataclass(frozen=True)
@@ -176,6 +209,22 @@ class Stamp:
     verdict: str
     summary: str
     waived: tuple[str, ...]
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """As ``scores.json`` holds it."""
+        return {"verdict": self.verdict, "summary": self.summary, "waived": list(self.waived)}
+
+    @property
+    def in_row(self) -> dict[str, Any]:
+        """As each row of scores holds it."""
+        return {"audit": self.verdict, "waived": "; ".join(self.waived) or None}
+
+    @classmethod
+    def of_folds(cls, stamps: Sequence[Stamp], folders: Sequence[Path]) -> Stamp:
+        """The stamp of the means over folds."""
+        waived = merge_sentences([s.waived for s in stamps], [f.name for f in folders])
+        return cls(stamps[0].verdict, stamps[0].summary, tuple(waived))
 
     @classmethod
     def of(cls, run: Run) -> Stamp:
@@ -205,11 +254,10 @@ def _write(
     correct(scores)
     rows = [s.row for s in sorted(scores, key=lambda s: s.row["scope"] != "within-class")]
     for row in rows:
-        row |= {"audit": stamp.verdict, "waived": "; ".join(stamp.waived) or None}
-    stamped = {"verdict": stamp.verdict, "summary": stamp.summary, "waived": list(stamp.waived)}
+        row |= stamp.in_row
     write_json(
         folder / "scores.json",
-        {"audit": stamped, "rows": rows, "notes": notes, "missing": missing},
+        {"audit": stamp.stored, "rows": rows, "notes": notes, "missing": missing},
     )
     if run is not None:
         run.record("evaluate", settings=run.config.get("evaluation", {}), rows=len(rows))

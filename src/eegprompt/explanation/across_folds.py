@@ -183,7 +183,7 @@ def _pool(folds: _Folds, parent: Path) -> Finding:
         not_concluded=(
             "Folds share most of their training trials, so they resemble each other more than as "
             "many studies would, and their spread is no confidence interval (Bengio and Grandvalet "
-            "2004). With one subject it says nothing of others. A mean over folds shows what recurs; "
+            f"2004). {_of_subjects(folds.runs)} A mean over folds shows what recurs; "
             "it makes no map trustworthy that fails in most of them."
         ),
         table=rows,
@@ -203,6 +203,17 @@ def _pool(folds: _Folds, parent: Path) -> Finding:
             "and are not averaged."
         ],
     )
+
+
+def _of_subjects(runs: Sequence[Run]) -> str:
+    """How far the folds' subjects speak for others, by their number."""
+    try:
+        count = len(runs[0].study().subjects)
+    except StudyError:
+        return "Of other subjects it says little."
+    if count == 1:
+        return "With one subject it says nothing of others."
+    return f"It is of {count} subjects, and few subjects say little of others."
 
 
 def _alike(maps: np.ndarray) -> float:

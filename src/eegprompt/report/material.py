@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,16 @@ import numpy as np
 from eegprompt.artifacts import read_json, read_table
 from eegprompt.auditing import read_audit
 from eegprompt.drawing import look_of, picture_facts
-from eegprompt.errors import CaptionError, InputError, RunError, SplitError, StudyError
+from eegprompt.errors import (
+    CaptionError,
+    InputError,
+    RunError,
+    SplitError,
+    StorageError,
+    StudyError,
+)
+from eegprompt.evaluation import restamp
+from eegprompt.evaluation.fold_sentences import merge_sentences
 from eegprompt.report.scores import Score, mean_over_folds
 from eegprompt.run import Run, fold_runs, slug
 from eegprompt.study import Study
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
 
     from eegprompt.explanation import Finding
 
-__all__ = ["VERDICTS", "Material", "Missing", "RunMaterial"]
+__all__ = ["VERDICTS", "Material", "Missing", "RunMaterial", "bring_up_to_date"]
 
 VERDICTS = ("clean", "suspect", "confounded", "unknown")
 """What an audit can say of a design."""
@@ -343,7 +353,13 @@ class Material:
     def waived(self) -> list[str]:
         """What the split's sides share by the user's leave, in words, each once."""
         trained = [r.provenance.get("train") or {} for r in self.runs]
-        return list(dict.fromkeys(str(w) for t in trained for w in t.get("waived") or []))
+        return self._once([t.get("waived") or [] for t in trained])
+
+    def _once(self, by_run: list[list[str]]) -> list[str]:
+        """Sentences of one run as they are; of folds, each once."""
+        if not self.over_folds:
+            return list(dict.fromkeys(str(s) for s in by_run[0]))
+        return merge_sentences(by_run, [r.label for r in self.runs])
 
     @cached_property
     def _parent_scores(self) -> dict[str, Any]:
@@ -367,25 +383,40 @@ class Material:
     @property
     def score_notes(self) -> list[str]:
         """Notes that came with the scores, each once."""
-        notes = [_in_words(x) for x in self._parent_scores.get("notes") or []]
-        return list(dict.fromkeys(notes + [n for r in self.runs for n in r.score_notes]))
+        if self._parent_scores:  # the folds' own are among them
+            return [_in_words(x) for x in self._parent_scores.get("notes") or []]
+        return self._once([r.score_notes for r in self.runs])
 
     @property
     def score_missing(self) -> list[str]:
         """Scores that could not be computed, each once."""
-        names = [_in_words(x) for x in self._parent_scores.get("missing") or []]
-        return list(dict.fromkeys(names + [n for r in self.runs for n in r.score_missing]))
+        if self._parent_scores:
+            return [_in_words(x) for x in self._parent_scores.get("missing") or []]
+        return self._once([r.score_missing for r in self.runs])
 
     @property
     def missing(self) -> list[Missing]:
         """Everything that is not there, folds named."""
         if not self.over_folds:
             return self.first.missing
-        return [
-            Missing(f"{m.what} of {r.label}", m.why, m.command)
-            for r in self.runs
-            for m in r.missing
-        ]
+        found: dict[tuple[str, str], list[tuple[RunMaterial, Missing]]] = {}
+        for run in self.runs:
+            for one in run.missing:
+                command = one.command.replace(str(run.run.path), "")
+                found.setdefault((one.what, command), []).append((run, one))
+        result = []
+        for (what, _), lacking in found.items():
+            run, one = lacking[0]
+            whys = merge_sentences([[m.why] for _, m in lacking])
+            if len(lacking) == len(self.runs):  # one command does it for all folds
+                command = one.command.replace(str(run.run.path), str(self.path))
+                if one.command.startswith("eegprompt train"):
+                    command += " --all-folds"
+                result.append(Missing(f"{what} of all folds", "; ".join(whys), command))
+            else:
+                labels = ", ".join(r.label for r, _ in lacking)
+                result.append(Missing(f"{what} of {labels}", "; ".join(whys), one.command))
+        return result
 
     @property
     def one_finding(self) -> str:
@@ -411,6 +442,12 @@ class Material:
             return False
         info = self.study.info
         return bool(info.get("simulation")) or "simulat" in str(info.get("source", "")).lower()
+
+
+def bring_up_to_date(run: Run | str | Path) -> None:
+    """Stamp an audit made since on the scores of a run, where they can be written."""
+    with contextlib.suppress(StorageError):  # what is shown is up to date all the same
+        restamp(run.path if isinstance(run, Run) else run)
 
 
 def _rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:

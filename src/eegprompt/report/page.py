@@ -9,7 +9,7 @@ from typing import Any
 
 from eegprompt.artifacts import write_text
 from eegprompt.report import charts, words
-from eegprompt.report.material import Material
+from eegprompt.report.material import Material, bring_up_to_date
 from eegprompt.report.sections import SECTIONS, Section
 from eegprompt.run import Run
 
@@ -42,6 +42,7 @@ def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
     StorageError
         If the file cannot be written.
     """
+    bring_up_to_date(run)
     material = Material.gather(run)
     path = Path(out) if out is not None else material.path / "report.html"
     return write_text(path, render(material))

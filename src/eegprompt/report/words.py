@@ -93,21 +93,14 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             "category",
             "AUC",
         ),
-        *(
-            (
-                pattern,
-                "two_way",
-                f"Two-way identification{which}",
-                "How often a drawn picture resembles its own reference more than another reference, "
-                f"by {features}; half of the time is guessing.",
-                "picture",
-                "comparisons won",
-            )
-            for pattern, which, features in (
-                (r"two_way_early", ", early features", "features of edges, colors and textures"),
-                (r"two_way_late", ", late features", "features of things"),
-                (r"two_way|2_way|identification", "", "the features named"),
-            )
+        (
+            r"two_way|2_way|identification",
+            "two_way",
+            "Two-way identification",
+            "How often a drawn picture resembles its own reference more than another reference, "
+            "by {features}; half of the time is guessing.",
+            "picture",
+            "comparisons won",
         ),
         (
             r"(class|category)_accuracy_macro|macro",
@@ -244,7 +237,7 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             r"cosine",
             "image_cosine",
             "Picture–reference likeness",
-            "Cosine of the features of picture and reference.",
+            "Cosine of {features} of picture and reference.",
             "picture",
             "cosine",
         ),
@@ -252,7 +245,7 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
             r"distance|swav|effnet|lpips",
             "image_distance",
             "Feature distance",
-            "Distance of the features of picture and reference; lower is better.",
+            "Distance of {features} of picture and reference; lower is better.",
             "picture",
             "distance",
         ),
@@ -289,6 +282,42 @@ _METRICS: tuple[tuple[str, Metric], ...] = tuple(
 )
 
 
+# Networks whose features are scored: what a name holds, its label, and what its features are.
+_NETWORKS: tuple[tuple[str, str, str], ...] = (
+    (r"early", "early features", "features of edges, colors and textures"),
+    (r"late", "late features", "features of things"),
+    (r"alex_?(?:net)?_?(\d+)", "AlexNet layer {0}", "features of AlexNet’s layer {0}"),
+    (r"alex", "AlexNet", "features of AlexNet"),
+    (r"inception", "Inception", "features of Inception v3"),
+    (r"clip", "CLIP", "CLIP’s image embeddings"),
+    (r"eff(?:icient)?_?net", "EfficientNet", "features of EfficientNet"),
+    (r"swav", "SwAV", "features of SwAV"),
+    (r"lpips", "LPIPS", "LPIPS’s features of several layers"),
+)
+_OF_FEATURES = {
+    "two_way": r"two_way|2_way|identification",
+    "image_distance": r"distance",
+    "image_cosine": r"(image_)?cosine",
+}
+
+
+def _by_features(found: Metric, name: str) -> Metric:
+    """A score of features under the name of its network or layer, so that no two are called alike."""
+    for pattern, label, features in _NETWORKS:
+        match = re.search(pattern, name)
+        if match:
+            label, features = label.format(*match.groups()), features.format(*match.groups())
+            break
+    else:
+        layer = " ".join(re.sub(_OF_FEATURES[found.key], " ", name).replace("_", " ").split())
+        label, features = layer, f"features of {layer}" if layer else "the features named"
+    return replace(
+        found,
+        label=f"{found.label}, {label}" if label else found.label,
+        says=found.says.format(features=features),
+    )
+
+
 def describe(metric: str) -> Metric:
     """What a score of this name is called and says; an unknown name speaks for itself.
 
@@ -296,10 +325,14 @@ def describe(metric: str) -> Metric:
     --------
     >>> describe("ssim_legacy").key, describe("my_new_score").label
     ('ssim_legacy', 'My new score')
+    >>> describe("two_way_alex5").label, describe("effnet_distance").label
+    ('Two-way identification, AlexNet layer 5', 'Feature distance, EfficientNet')
     """
     name = re.sub(r"[\s\-]+", "_", metric.strip().lower())
     for pattern, found in _METRICS:
         if re.search(pattern, name):
+            if found.key in _OF_FEATURES:
+                return _by_features(found, name)
             if found.label:
                 ways = re.match(r"(\d+)_?way", name)
                 return replace(found, label=f"{found.label}, {ways[1]}-way") if ways else found

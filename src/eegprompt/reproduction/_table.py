@@ -6,6 +6,7 @@ with the networks of the field: one on built-in features would look comparable a
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
@@ -16,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from eegprompt.artifacts import read_json
-from eegprompt.errors import InputError, RunError
+from eegprompt.errors import InputError, RunError, StorageError
+from eegprompt.evaluation import restamp
 
 __all__ = ["Cell", "Comparison", "Row", "compare"]
 
@@ -218,6 +220,8 @@ def compare(run: str | Path, published: str | Path) -> Comparison:
     path = Path(run) / "scores.json"
     if not path.exists():
         raise RunError(f"{path} is missing; write it with 'eegprompt evaluate {run}'")
+    with contextlib.suppress(StorageError):
+        restamp(run)
     stored = read_json(path, error=RunError)
     ours, left_out = _ours(stored.get("rows", []), metrics)
     stamp = stored.get("audit") or {}

@@ -9,7 +9,7 @@ from eegprompt.report.sections import Section
 
 __all__ = ["build"]
 
-_NOT_FACTS = {"packages", "platform", "command", "created"}
+_NOT_FACTS = {"packages", "platform", "command", "created", "waived"}  # the last stands at the head
 
 
 def build(material: Material) -> Section:
