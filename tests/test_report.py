@@ -845,6 +845,27 @@ def test_folds_say_once_what_all_of_them_say(study: Study, tmp_path: Path) -> No
     assert text.count("Compared 30") == 1
 
 
+@pytest.mark.parametrize(("count", "stacked"), [(2, False), (7, True)])
+def test_tables_over_folds_are_never_wider_than_the_page(
+    study: Study, tmp_path: Path, count: int, stacked: bool
+) -> None:
+    for k in range(count):
+        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, pictures=False)
+    page = write_report(tmp_path / "runs").read_text("utf-8")
+    table = re.search(r'<table class="folds ([^"]*)">(.*?)</table>', page, re.S)
+    assert table is not None and table[1].split() == ["stack"] + ["stacked"] * stacked
+    # Narrow pages show each cell under its own heading, so that nothing runs out of them.
+    rows = re.findall(r"<tr>(.*?)</tr>", table[2], re.S)[1:]
+    assert rows
+    for row in rows:
+        assert re.findall(r'data-label="(fold \d)"', row) == [f"fold {k}" for k in range(count)]
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    wide, _, narrow = style.partition("@media screen and (max-width: 760px)")
+    assert "table.stacked > tbody > tr { display: grid" in wide
+    assert "table.stack > tbody > tr { display: grid" in narrow
+    assert "table.finding td { white-space: nowrap" not in style
+
+
 def test_sentences_are_merged_by_their_numbers_alone() -> None:
     from eegprompt.evaluation.fold_sentences import merge_sentences
 

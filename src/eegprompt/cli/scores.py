@@ -21,16 +21,14 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
         Also print how the scores are computed; the report says it too.
     """
     from eegprompt.report import summary_table
-    from eegprompt.report.material import bring_up_to_date
 
-    bring_up_to_date(folder)
+    rows = summary_table(folder)  # which stamps an audit made since on the scores
     stored = read_json(folder / "scores.json")
     stamp = stored.get("audit") or {}
     if stamp.get("summary"):
         console.out().print(stamp["summary"], markup=False)
     for text in stamp.get("waived", []):
         console.out().print(f"Waived: {text}", markup=False)
-    rows = summary_table(folder)
     if rows:
         columns = list(rows[0])
         console.print_table(columns, [[row[c] for c in columns] for row in rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from eegprompt.report.material import Material
+from eegprompt.report.material import Material, bring_up_to_date
 from eegprompt.report.sections.scores import blocks
 from eegprompt.report.words import p_value
 from eegprompt.run import Run
@@ -17,6 +17,8 @@ _GROUP_ORDER = ("within", "category", "caption", "picture", "other")
 
 def summary_table(run: Run | str | Path, *, heads: bool = True) -> list[dict[str, str]]:
     """Scores as rows of text, in the order of the report: within class first.
+
+    An audit made since the scores is stamped on them.
 
     Parameters
     ----------
@@ -38,6 +40,7 @@ def summary_table(run: Run | str | Path, *, heads: bool = True) -> list[dict[str
     RunError
         If `run` is no run or one of its files is broken.
     """
+    bring_up_to_date(run)
     found = blocks(Material.gather(run).scores)
     found.sort(key=lambda b: _GROUP_ORDER.index(b.group))
     table = []

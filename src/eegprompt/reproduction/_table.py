@@ -18,7 +18,6 @@ from typing import Any
 
 from eegprompt.artifacts import read_json
 from eegprompt.errors import InputError, RunError, StorageError
-from eegprompt.evaluation import restamp
 
 __all__ = ["Cell", "Comparison", "Row", "compare"]
 
@@ -220,6 +219,8 @@ def compare(run: str | Path, published: str | Path) -> Comparison:
     path = Path(run) / "scores.json"
     if not path.exists():
         raise RunError(f"{path} is missing; write it with 'eegprompt evaluate {run}'")
+    from eegprompt.evaluation import restamp
+
     with contextlib.suppress(StorageError):
         restamp(run)
     stored = read_json(path, error=RunError)
