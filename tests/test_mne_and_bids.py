@@ -107,10 +107,10 @@ def test_what_is_needed_is_asked_for_by_name(tmp_path):
             read(path, tmp_path / "study", **options)
         assert not (tmp_path / "study").exists()
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(RecordingError, match=r"no \.fif file"):
+    with pytest.raises(RecordingError):
         read(tmp_path / "notes.txt", tmp_path / "study")
     tiny.write_fif(tmp_path / "rec_raw.fif", tiny.make())
-    with pytest.raises(RecordingError, match="cannot be read as FIF Epochs"):
+    with pytest.raises(RecordingError, match="continuous"):
         read(tmp_path / "rec_raw.fif", tmp_path / "study", category_column="what")
 
 

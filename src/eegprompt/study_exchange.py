@@ -102,7 +102,8 @@ def epochs_of(study: Study, trials: Sequence[int] | np.ndarray | None = None) ->
 
 def _note_filters(info: mne.Info, study: Study) -> None:
     """Say in MNE's own way which band was kept, so that it is known there and after coming back."""
-    band: dict[str, Any] = next((s for s in study.info.get("steps", []) if s.get("name") == "band-pass"), {})
+    done = study.info.get("steps", [])
+    band: dict[str, Any] = next((step for step in done if step.get("name") == "band-pass"), {})
     low, high = band.get("low") or 0.0, band.get("high") or study.sfreq / 2
     with info._unlock():
         info["highpass"], info["lowpass"] = float(low), float(min(high, study.sfreq / 2))
@@ -161,22 +162,9 @@ def check_epochs(epochs: Any, error: type[EegpromptError]) -> None:
         )
 
 
-def event_names(epochs: mne.BaseEpochs, error: type[EegpromptError]) -> list[str]:
-    """Name of each trial's event; its code where it has no name.
-
-    Parameters
-    ----------
-    epochs : mne.BaseEpochs
-    error : type
-        Raised where two names go with one code.
-    """
-    by_code: dict[int, str] = {}
-    for name, code in epochs.event_id.items():
-        if by_code.setdefault(int(code), name) != name and code in epochs.events[:, 2]:
-            raise error(
-                f"the events '{by_code[int(code)]}' and '{name}' have one code, {code}, so that a trial "
-                "is of both; give each a code of its own in 'epochs.event_id'"
-            )
+def event_names(epochs: mne.BaseEpochs) -> list[str]:
+    """Name of each trial's event; its code where it has no name."""
+    by_code = {int(code): name for name, code in epochs.event_id.items()}
     return [by_code.get(code, str(code)) for code in epochs.events[:, 2].tolist()]
 
 
@@ -294,7 +282,7 @@ def study_from_epochs(
     category = (
         _filled_column(metadata, category_column)
         if category_column is not None
-        else np.array(event_names(epochs, StudyError), dtype=object)
+        else np.array(event_names(epochs), dtype=object)
     )
     image = _filled_column(metadata, image_column) if image_column else category
     trials = pd.DataFrame({"image_id": image, "category": category})

@@ -182,9 +182,14 @@ def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
 
 
 def _named(name: str, there: list[str]) -> str:
-    """The entity's own spelling: a command line reads 01 as the number 1."""
+    """The entity's own spelling: a command line may read 01 as the number 1."""
     if name not in there and name.isdigit():
-        return next((t for t in there if t.isdigit() and int(t) == int(name)), name)
+        alike = [t for t in there if t.isdigit() and int(t) == int(name)]
+        if len(alike) > 1:
+            raise RecordingError(
+                f"'{name}' may be {' or '.join(alike)}; spell it as the dataset does"
+            )
+        return alike[0] if alike else name
     return name
 
 

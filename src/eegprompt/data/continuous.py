@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 __all__ = ["ContinuousOptions", "ContinuousReader", "RecordingsImport", "identify"]
 
 Progress = Callable[[int, int, str], None]
+_APART = 2e-3  # meters by which electrodes may lie elsewhere in another recording, unsaid
 _PLAUSIBLE_VOLTS = (1e-8, 5e-2)  # standard deviation of a scalp channel, generously
 
 
@@ -506,6 +507,7 @@ class RecordingsImport:
             self._plausible(recording)
             return recording
         self.same_channels(recording)
+        self.same_positions(recording)
         first = self.first
         if recording.sfreq != first.sfreq and self.opts.resample is None:
             raise RecordingError(
@@ -536,6 +538,21 @@ class RecordingsImport:
             raise RecordingError(
                 f"{recording.path} has other channels than {first.path} ({difference}); keep those "
                 "that all have with 'channels' or 'exclude', or import the recordings apart"
+            )
+
+    def same_positions(self, recording: Recording) -> None:
+        """Note where electrodes were measured elsewhere than in the first recording."""
+        assert self.first is not None
+        own = self.first.positions
+        apart = [
+            float(np.linalg.norm(np.subtract(where, own[name])))
+            for name, where in recording.positions.items()
+            if name in own
+        ]
+        if apart and max(apart) > _APART:
+            self.notes.append(
+                f"{recording.path.name}: electrodes lie up to {max(apart) * 1e3:.0f} mm from where they "
+                f"lie in {self.first.path.name}, whose positions the study has"
             )
 
     def picked(self, file: Path, types: Mapping[str, str]) -> list[str]:
@@ -703,7 +720,7 @@ class RecordingsImport:
             "sfreq": self.sfreq,
             "tmin": self.edges[0] / self.sfreq,
             "unit": "a.u." if opts.unit == "a.u." else "V",
-            "montage": opts.montage or "",
+            "montage": self.montage_name(),
             "design": design,
             "image_identity": "known" if known.any() else "category",
             "steps": self.steps(len(trials)),
@@ -820,11 +837,27 @@ class RecordingsImport:
             return "block"
         return self.opts.design
 
+    def montage_name(self) -> str:
+        """Where the positions come from: a template's name, 'file', or nothing."""
+        first, opts = self.first, self.opts
+        assert first is not None
+        measured = all(c in first.positions for c in first.ch_names)
+        if opts.montage is not None and "montage" not in opts.model_fields_set and measured:
+            return "file"
+        return opts.montage or ""
+
     def _positions(self) -> dict[str, list[float]]:
         opts, first = self.opts, self.first
         assert first is not None
         if opts.montage is None:
             return {}
+        measured = {c: list(first.positions[c]) for c in first.ch_names if c in first.positions}
+        # Positions that a source holds come before a template's that nobody asked for.
+        if "montage" not in opts.model_fields_set and len(measured) == len(first.ch_names):
+            self.notes.append(
+                "the electrode positions are those of the file; pass 'montage' for a template's"
+            )
+            return measured
         if opts.montage == "file":
             missing = [c for c in first.ch_names if c not in first.positions]
             if missing:
@@ -836,6 +869,12 @@ class RecordingsImport:
         from eegprompt.data.montage import positions_of
 
         found = positions_of(first.ch_names, opts.montage)
+        if measured and "montage" not in opts.model_fields_set:
+            found = {**found, **measured}
+            self.notes.append(
+                f"{first.path.name} holds the positions of {len(measured)} of "
+                f"{len(first.ch_names)} channels; the others' are those of {opts.montage}"
+            )
         unknown = [c for c in first.ch_names if found.get(c) is None]
         if unknown:
             raise RecordingError(

@@ -32,7 +32,9 @@ class Code:
     image: str | None = None
 
 
-def read_codes(codes: Mapping[str, str] | str | Path | None) -> dict[str, Code] | None:
+def read_codes(
+    codes: Mapping[str, str] | str | Path | None, *, exact: bool = False
+) -> dict[str, Code] | None:
     """Meaning of marker values, from a mapping to categories or from a table.
 
     Parameters
@@ -40,6 +42,8 @@ def read_codes(codes: Mapping[str, str] | str | Path | None) -> dict[str, Code] 
     codes : mapping, path-like or None
         ``{"1": "house", "2": "face"}``, or a CSV/TSV file with a column `event` and `category`,
         `image` or both.
+    exact : bool
+        Take names as they are spelled: 01 and 1 are two.
 
     Raises
     ------
@@ -48,8 +52,9 @@ def read_codes(codes: Mapping[str, str] | str | Path | None) -> dict[str, Code] 
     """
     if codes is None:
         return None
+    spelled = (lambda value: str(value).strip()) if exact else code_of
     if isinstance(codes, Mapping):
-        return {code_of(code): Code(category=str(category)) for code, category in codes.items()}
+        return {spelled(code): Code(category=str(category)) for code, category in codes.items()}
     table = _read_text_table(Path(codes), "table of events' meanings")
     if "event" not in table or not {"category", "image"} & set(table):
         raise RecordingError(
@@ -58,7 +63,7 @@ def read_codes(codes: Mapping[str, str] | str | Path | None) -> dict[str, Code] 
         )
     result: dict[str, Code] = {}
     for row in table.to_dict("records"):
-        code = code_of(row["event"])
+        code = spelled(row["event"])
         if code in result:
             raise RecordingError(f"{codes} lists event '{code}' twice; keep one line for it")
         result[code] = Code(_text(row.get("category")), _text(row.get("image")))

@@ -596,6 +596,23 @@ def _clock(
 
 
 # -- everything else, through MNE ----------------------------------------------------------------
+# What MNE says of a file that is whole, but of another kind -> what it is, and who reads it.
+_OTHER_KIND = {
+    "It must be 1 for raw": "holds trials that EEGLAB cut, not a continuous recording; import it with "
+    "the reader 'mne'",
+    "does not seem to contain epochs": "holds a continuous recording, not trials; import it with the "
+    "reader 'continuous'",
+    "No raw data in": "holds no continuous recording; if it holds Epochs, import it with the reader "
+    "'mne' (averages and the like hold no trials)",
+    "Could not find epochs data": "holds no Epochs; if it holds a continuous recording, import it with "
+    "the reader 'continuous' (averages and the like hold no trials)",
+    "Could not find event data": "holds no Epochs; if it holds a continuous recording, import it with "
+    "the reader 'continuous' (averages and the like hold no trials)",
+    "Could not find processed data": "holds no Epochs; if it holds a continuous recording, import it "
+    "with the reader 'continuous'",
+}
+
+
 @contextmanager
 def mne_errors(path: Path, notes: list[str], what: str) -> Iterator[None]:
     """Turn whatever a parser raises into one sentence, and its warnings into notes.
@@ -625,6 +642,9 @@ def mne_errors(path: Path, notes: list[str], what: str) -> Iterator[None]:
             if "HDF reader for matlab" in str(problem):  # what SciPy says of MATLAB's version 7.3
                 raise MissingDependencyError("pymatreader", "matlab") from None
             reason = " ".join(str(problem).split())[:200] or type(problem).__name__
+            other = next((say for sign, say in _OTHER_KIND.items() if sign in reason), None)
+            if other is not None:
+                raise RecordingError(f"{path} {other}") from None
             raise RecordingError(
                 f"{path} cannot be read as {what} ({reason}); it may be "
                 "damaged or cut off: copy it again, or leave it out"
