@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegprompt.artifacts import atomic_path
+from eegprompt.captions.alike import AlikeWatch, alike_images
 from eegprompt.captions.checks import check_table
 from eegprompt.captions.review import Review, review_table
 from eegprompt.captions.store import CaptionStore, Origin, facts_of
@@ -16,6 +18,8 @@ from eegprompt.registry import check_options, resolve
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from eegprompt.protocols import Captioner
 
 __all__ = [
@@ -67,6 +71,9 @@ def write_captions(
     where it stopped. An image that fails does not stop the others: it is recorded, with the reason,
     and asked for again only with `retry_failed`; :func:`failed_captions` lists these.
 
+    Where image after image gets the same captions, a warning says so at once: the model may not see
+    the images. The notes of the set say how many images share all, or nearly all, of their captions.
+
     Parameters
     ----------
     study : Study
@@ -110,10 +117,17 @@ def write_captions(
         todo = todo[:max_images]
     if progress is not None:
         progress(n_done, len(image_ids), "captions")
+    files = _files(study)
+    watch = None
+    if hasattr(captioner, "instruction") and getattr(captioner, "pictures", True):
+        labels = dict(zip(image_ids, study.images["category"].astype(str)))
+        watch = AlikeWatch(labels, files)
     for image_id, captions, error in _answers(captioner, study, todo) if todo else ():
         if error is None:
             store.append(image_id, captions)
             n_done += 1
+            if watch is not None and (alarm := watch.add(image_id, captions)):
+                warnings.warn(alarm, stacklevel=2)
         else:
             store.fail(image_id, error)
         if progress is not None:
@@ -130,8 +144,22 @@ def write_captions(
             raise CaptionError(
                 f"the captioner '{captioner.name}' wrote no captions{f' ({said})' if said else ''}"
             )
-        store.compact(image_ids, [*notes, *getattr(captioner, "notes", ())])
+
+        def notes_on(table: pd.DataFrame) -> list[str]:
+            alike = alike_images(table, files)
+            seen = [alike.sentence()] if alike.alarming else []
+            return [*seen, *notes, *getattr(captioner, "notes", ())]
+
+        store.compact(image_ids, notes_on)
     return store.table_path
+
+
+def _files(study: Study) -> dict[str, str]:
+    """Checksum of each image's file, where the study has it."""
+    images = study.images
+    return {
+        str(i): s for i, s in zip(images["image_id"], images["sha256"]) if isinstance(s, str) and s
+    }
 
 
 def _todo(
@@ -240,7 +268,7 @@ def review_captions(
         encoder = load_text_encoder(text_encoder, device="cpu")
         limits = {"count_tokens": encoder.count_tokens, "max_tokens": encoder.max_tokens}
     ids = [str(i) for i in study.images["image_id"]]
-    return review_table(study.captions(name), ids, language=language, **limits)
+    return review_table(study.captions(name), ids, language=language, files=_files(study), **limits)
 
 
 def export_captions(study: Study, name: str, path: str | Path, *, overwrite: bool = False) -> Path:

@@ -37,22 +37,29 @@ def check_table(table: pd.DataFrame, image_ids: Sequence[str]) -> list[str]:
     unknown = sorted(set(table["kind"]) - set(KINDS))
     if unknown:
         problems.append(f"unknown kinds: {', '.join(map(str, unknown))}")
-    missing = [i for i in image_ids if i not in set(table["image_id"])]
+    of_image: dict[str, dict[str, set[str]]] = {}  # image -> caption without case -> its kinds
+    have: dict[str, set[str]] = {}  # kind -> images
+    for image_id, kind, caption in zip(
+        table["image_id"].tolist(), table["kind"].tolist(), table["text"].tolist()
+    ):
+        plain = " ".join(str(caption).lower().split())
+        of_image.setdefault(image_id, {}).setdefault(plain, set()).add(str(kind))
+        have.setdefault(kind, set()).add(image_id)
+    captioned = of_image.keys()
+    missing = [i for i in image_ids if i not in captioned]
     if missing:
         problems.append(
             f"{len(missing)} of {len(image_ids)} images have no captions (first: "
             f"{', '.join(missing[:5])})"
         )
-    have = table.groupby("kind")["image_id"].agg(set)
-    captioned = set(table["image_id"])
     problems += [
         f"{len(lacking)} images have no caption of the kind {kind} (first: "
         f"{', '.join(sorted(lacking)[:5])})"
         for kind in KINDS
         if kind in have and (lacking := captioned - have[kind])
     ]
-    text = table["text"].fillna("").astype(str)
-    rows = [(k, i, t.strip()) for k, i, t in zip(table["kind"], table["image_id"], text)]
+    columns = (table["kind"], table["image_id"], table["text"].fillna("").astype(str))
+    rows = [(k, i, t.strip()) for k, i, t in zip(*(c.tolist() for c in columns))]
     for what, bad in (
         ("are empty", [r for r in rows if not r[2]]),
         (f"are longer than {MAX_WORDS} words", [r for r in rows if len(r[2].split()) > MAX_WORDS]),
@@ -66,10 +73,7 @@ def check_table(table: pd.DataFrame, image_ids: Sequence[str]) -> list[str]:
             )
     copies = 0
     example = ""
-    for image_id, of_image in table.groupby("image_id", sort=False):
-        kinds_of: dict[str, set[str]] = {}
-        for kind, caption in zip(of_image["kind"], of_image["text"]):
-            kinds_of.setdefault(" ".join(str(caption).lower().split()), set()).add(str(kind))
+    for image_id, kinds_of in of_image.items():
         shared = [(caption, kinds) for caption, kinds in kinds_of.items() if len(kinds) > 1]
         copies += len(shared)
         if shared and not example:

@@ -47,7 +47,11 @@ _FUNCTION_WORDS = {
     "pt": "o os uma com em do da ao na são está",
     "nl": "het een met op van en de zijn naast",
 }
-_LANGUAGES = {name: frozenset(words.split()) for name, words in _FUNCTION_WORDS.items()}
+_LANGUAGES_OF: dict[str, tuple[str, ...]] = {
+    word: tuple(name for name, words in _FUNCTION_WORDS.items() if word in words.split())
+    for words in _FUNCTION_WORDS.values()
+    for word in words.split()
+}
 _WORD = re.compile(r"[^\W\d_]+")
 
 
@@ -99,14 +103,15 @@ def wrong_language(texts: Iterable[str], language: str = "en") -> str | None:
         What they should be in.
     """
     joined = " ".join(texts)
-    letters = [c for c in joined if c.isalpha()]
-    if not letters:
-        return None
-    latin = sum(c < "\u0250" or "\u1e00" <= c < "\u1f00" for c in letters)
-    if latin < 0.8 * len(letters):
-        return "not in Latin script"
-    words = _WORD.findall(joined.lower())
-    counts = {name: sum(w in known for w in words) for name, known in _LANGUAGES.items()}
+    if not joined.isascii():
+        letters = [c for c in joined if c.isalpha()]
+        latin = sum(c < "\u0250" or "\u1e00" <= c < "\u1f00" for c in letters)
+        if latin < 0.8 * len(letters):
+            return "not in Latin script"
+    counts = dict.fromkeys(_FUNCTION_WORDS, 0)
+    for word in _WORD.findall(joined.lower()):
+        for name in _LANGUAGES_OF.get(word, ()):
+            counts[name] += 1
     best = max(counts, key=lambda name: (counts[name], name == language))
     if best != language and counts[best] >= 2 and counts[best] > 1.5 * counts[language]:
         return f"looks like '{best}'"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.captions.alike import alike_images
 from eegprompt.captions.checks import check_table
 from eegprompt.captions.pictures import data_url, load_picture
 from eegprompt.captions.quality import is_list, is_refusal, mood_words, wrong_language
@@ -37,8 +38,8 @@ class Review:
         By kind: `captions`, `distinct`, `words` (their mean number), `vocabulary` (different words)
         and `repeated` (share of captions that are said of more than one image).
     nearest : list of dict
-        By kind, the two most alike different captions of different images: `kind`, `similarity`
-        (cosine of their three-letter pieces), `one`, `other`.
+        By kind, the two most alike different captions of different images, among 2,000 evenly
+        chosen ones: `kind`, `similarity` (cosine of their three-letter pieces), `one`, `other`.
     """
 
     problems: list[str] = field(default_factory=list)
@@ -54,6 +55,7 @@ def review_table(
     language: str | None = "en",
     count_tokens: Callable[[str], int] | None = None,
     max_tokens: int | None = None,
+    files: Mapping[str, str] | None = None,
 ) -> Review:
     """Look at a caption set.
 
@@ -67,12 +69,18 @@ def review_table(
         What the captions should be in; None takes any.
     count_tokens, max_tokens
         Of the text encoder that shall embed them, where its limit is to be checked.
+    files : mapping of str to str, optional
+        Checksum of each image's file: images of equal bytes may have equal captions.
     """
     problems = check_table(table, image_ids)
     remarks: list[str] = []
+    alike = alike_images(table, files)
+    if alike.sentence():
+        (problems if alike.alarming else remarks).append(alike.sentence())
+    columns = (table["image_id"], table["kind"], table["text"].fillna(""))
     rows = [
         (str(i), str(k), " ".join(str(t).split()))
-        for i, k, t in zip(table["image_id"], table["kind"], table["text"].fillna(""))
+        for i, k, t in zip(*(c.tolist() for c in columns))
     ]
 
     def tell(where: list[str], found: list[tuple[str, str, str]], what: str) -> None:
@@ -112,7 +120,7 @@ def review_table(
         if not texts:
             continue
         counts = Counter(t.lower() for t in texts)
-        words = [w for t in texts for w in t.lower().split()]
+        words = " ".join(t.lower() for t in texts).split()
         kinds[kind] = {
             "captions": len(texts),
             "distinct": len(counts),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,7 +289,11 @@ class CaptionStore:
             stream.truncate(end)
         self._journal_is_whole = True
 
-    def compact(self, image_ids: Sequence[str], notes: Sequence[str] = ()) -> pd.DataFrame:
+    def compact(
+        self,
+        image_ids: Sequence[str],
+        notes: Sequence[str] | Callable[[pd.DataFrame], Sequence[str]] = (),
+    ) -> pd.DataFrame:
         """Make the table of what was written, replacing table and journal.
 
         Parameters
@@ -297,8 +301,8 @@ class CaptionStore:
         image_ids : sequence of str
             The images, in the order of the table; captions under other keys (of a picture that has
             changed since) are dropped.
-        notes : sequence of str
-            Kept beside the set.
+        notes : sequence of str or callable
+            Kept beside the set; a callable makes them from the table.
 
         Returns
         -------
@@ -338,7 +342,7 @@ class CaptionStore:
                 "origin": dict(self.origin),
                 "n_images": int(table["image_id"].nunique()),
                 "n_captions": len(table),
-                "notes": list(notes),
+                "notes": list(notes(table) if callable(notes) else notes),
                 "failed": failed,
                 "provenance": provenance(study=self.study.name),
             },
