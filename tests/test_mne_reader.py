@@ -233,6 +233,7 @@ def test_what_mne_dropped_is_counted_by_reason(tmp_path):
     dropped = {why: n for why, n in entry["dropped"].items() if n}
     assert {"not selected", "amplitude", "marked bad", "cut off", "dropped by hand"} <= set(dropped)
     assert dropped["not named"] == int((epochs.events[:, 2] == 2).sum())
+    assert any("amplitude 1" in note for note in study_info(study)["notes"])
     again = Study.from_epochs(epochs, tmp_path / "b")
     assert any("dropped 5" in note for note in again.info["notes"])
 
@@ -388,3 +389,87 @@ def test_average_reference_and_filters_are_on_record(tmp_path):
     assert {"band-pass", "average reference"} <= {s["name"] for s in back.info["steps"]}
     plain = read(save(make_epochs(), tmp_path / "b-epo.fif"), tmp_path / "p")
     assert [s["name"] for s in plain.info["steps"]] == ["epoch"]
+
+
+# -- whatever the source ---------------------------------------------------------------------------
+def random_source(folder: Path, seed: int) -> tuple[list[Path], dict[str, Any], Counter[str]]:
+    """Files of random but valid Epochs, what to ask of them, and what each wanted event occurs."""
+    rng = np.random.default_rng(seed)
+    pool = [
+        "1",
+        "01",
+        "001",
+        "face",
+        "Face",
+        "face/left",
+        "S  1",
+        "gato",
+        "ni\u00f1o",
+        "n/a",
+        "None",
+    ]
+    names = rng.choice(pool, 4, replace=False).tolist()
+    wanted = {name: f"c{i % 2}" for i, name in enumerate(names[:3])}
+    event_id = {name: int(code) for name, code in zip(names, rng.permutation(90)[:4] + 1)}
+    files: list[Path] = []
+    count: Counter[str] = Counter()
+    decim = int(rng.choice([1, 1, 4]))
+    channels = rng.permutation(NAMES).tolist()
+    for number in range(int(rng.integers(1, 4))):
+        raw, events = make_raw(int(rng.integers(6, 20)), seed=seed * 10 + number)
+        events[:, 2] = rng.choice(list(event_id.values()), len(events))
+        events[:3, 2] = [event_id[name] for name in names[:3]]
+        if rng.random() < 0.4:
+            events[-1, 0] = raw.n_times - int(rng.integers(1, 60))  # beyond the end
+        if rng.random() < 0.4:
+            raw.set_annotations(mne.Annotations([events[4, 0] / RATE], [0.01], ["bad"]))
+        extra = raw.copy().rename_channels({n: f"x{n}" for n in NAMES})
+        raw.add_channels([extra.set_channel_types({"xFz": "eog", "xCz": "misc"}, verbose="ERROR")],
+                         force_update_info=True)  # fmt: skip
+        raw.reorder_channels(rng.permutation(raw.ch_names).tolist())
+        epochs = mne.Epochs(
+            raw, events, event_id, -0.1, 0.5, baseline=None, preload=True, verbose="ERROR",
+            on_missing="ignore", decim=decim,
+        )  # fmt: skip
+        files.append(folder / f"sub-{number}_x-epo.fif")
+        save(epochs, files[-1], fmt=str(rng.choice(["single", "double"])))
+        back = {code: name for name, code in epochs.event_id.items()}
+        count.update(name for c in epochs.events[:, 2].tolist() if (name := back[c]) in wanted)
+    if rng.random() < 0.4:  # one file again, in another order of channels
+        again = mne.read_epochs(files[0], verbose="ERROR")
+        again.reorder_channels(again.ch_names[::-1])
+        files.append(save(again, folder / "sub-0_y-epo.fif", fmt="double"))
+    return files, {"channels": channels, "events": wanted}, count
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_any_valid_source_equals_mne_or_is_counted(seed, tmp_path):
+    files, options, count = random_source(tmp_path / "f", seed)
+    study = read(files, tmp_path / "s", **options)
+    wanted = options["events"]
+    assert study.n_trials == sum(count.values()) and study.ch_names == options["channels"]
+    said = Counter()
+    for name, n in count.items():
+        said[wanted[name]] += n
+    assert Counter(study.trials["category"]) == said
+    row = 0
+    for path in files:
+        own = mne.read_epochs(path, verbose="ERROR")
+        names = {code: name for name, code in own.event_id.items()}
+        kept = [i for i, c in enumerate(own.events[:, 2].tolist()) if names[c] in wanted]
+        entry = next(e for e in study.info["recordings"] if e["file"] == path.name)
+        assert entry["n_events"] == len(own.drop_log)
+        if entry["dropped"].get("repeated"):
+            assert entry["dropped"]["repeated"] == len(kept) and entry["n_trials"] == 0
+            continue
+        data = own.get_data(picks=study.ch_names)[kept]
+        here = slice(row, row + len(kept))
+        np.testing.assert_array_equal(study.eeg[here], data.astype(np.float32))
+        assert study.trials["category"][here].tolist() == [
+            wanted[names[c]] for c in own.events[kept, 2].tolist()
+        ]
+        np.testing.assert_allclose(study.times, own.times, atol=1e-6)
+        np.testing.assert_allclose(
+            study.trials["onset"][here], (own.events[kept, 0] - own.events[0, 0]) / RATE, atol=1e-9
+        )
+        row += len(kept)

@@ -102,6 +102,91 @@ def test_epochs_of_ones_own(tmp_path):
         )
 
 
+def some_epochs(**more):
+    info = mne.create_info(["Fz", "Oz", "Cz"], 100.0, "eeg")
+    data = np.random.default_rng(0).normal(0, 1e-5, (6, 3, 30))
+    events = np.column_stack([np.arange(6) * 50 + 50, np.zeros(6, int), [1, 2] * 3])
+    return mne.EpochsArray(
+        data, info, events, -0.1, {"cat": 1, "dog": 2}, baseline=None, verbose="ERROR", **more
+    )
+
+
+def unusable(what):
+    epochs = some_epochs()
+    data, table = epochs.get_data(), pd.DataFrame({"image_id": list("abcabc"), "category": "x"})
+    if what == "raw":
+        return mne.io.RawArray(data[0], epochs.info, verbose="ERROR")
+    if what == "evoked":
+        return epochs.average()
+    if what == "evokeds":
+        return [epochs.average()]
+    if what == "spectrum":
+        return epochs.compute_psd(verbose="ERROR")
+    if what == "array":
+        return data
+    if what == "empty":
+        return epochs.drop(range(6), verbose="ERROR")
+    if what == "projection":
+        return epochs.set_eeg_reference(projection=True, verbose="ERROR")
+    if what == "not a number":
+        data[4, 1, 2] = np.inf
+        return mne.EpochsArray(data, epochs.info, verbose="ERROR")
+    if what == "two units":
+        epochs.info["chs"][1]["unit"] = 0
+        return epochs
+    epochs.metadata = table
+    if what == "empty category":
+        table.loc[2, "category"] = None
+    if what == "empty image":
+        table.loc[2, "image_id"] = np.nan
+    if what == "empty subject":
+        epochs.metadata = table.assign(subject=["1", " ", "1", "1", "1", "1"])
+        return epochs
+    epochs.metadata = table
+    return epochs
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "raw", "evoked", "evokeds", "spectrum", "array", "empty", "projection", "not a number",
+        "two units", "empty category", "empty image", "empty subject",
+    ],
+)  # fmt: skip
+def test_what_is_no_usable_epochs_is_refused_by_name(what, tmp_path):
+    with pytest.raises(StudyError) as problem:
+        Study.from_epochs(unusable(what), tmp_path / "no")
+    assert "\n" not in str(problem.value) and not (tmp_path / "no").exists()
+    named = {"raw": "Raw", "evoked": "Evoked", "evokeds": "Evoked", "spectrum": "EpochsSpectrum",
+             "not a number": "Oz", "two units": "Oz"}  # fmt: skip
+    assert named.get(what, "") in str(problem.value)
+
+
+def test_epochs_that_are_not_loaded_lose_what_they_reject_first(tmp_path):
+    rng = np.random.default_rng(0)
+    raw = mne.io.RawArray(
+        rng.normal(0, 1e-5, (2, 2000)), mne.create_info(["Fz", "Oz"], 100.0, "eeg"), verbose="ERROR"
+    )
+    raw._data[0, 510] = 1e-2
+    events = np.column_stack([np.arange(100, 1700, 100), np.zeros(16, int), [1, 2] * 8])
+    table = pd.DataFrame({"image_id": [f"i{k}" for k in range(16)], "category": ["a", "b"] * 8})
+    epochs = mne.Epochs(
+        raw, events, {"a": 1, "b": 2}, -0.1, 0.4, baseline=None, metadata=table,
+        reject={"eeg": 1e-3}, preload=False, verbose="ERROR",
+    )  # fmt: skip
+    epochs.info["bads"] = ["Oz"]
+    study = Study.from_epochs(epochs, tmp_path / "s")
+    assert study.n_trials == 15 and "i4" not in set(study.trials["image_id"])
+    np.testing.assert_array_equal(study.eeg, epochs.get_data().astype(np.float32))
+    assert sum("amplitude 1" in n or "Oz as bad" in n for n in study.info["notes"]) == 2
+
+
+def test_a_numbered_column_with_a_hole_filled_is_text(tmp_path):
+    epochs = some_epochs(metadata=pd.DataFrame({"image_id": [1.0, 2, 1, 2, 1, 2], "subject": 3.0}))
+    study = Study.from_epochs(epochs, tmp_path / "s", category_column="image_id")
+    assert study.trials["image_id"].tolist() == ["1", "2"] * 3 and study.subjects == ["3"]
+
+
 def test_torch_loads_the_same_trials_in_this_process_and_in_others(small_study):
     study = Study(small_study)
     dataset = study.to_torch([5, 2, 9])

@@ -281,6 +281,11 @@ class _EpochsImport(RecordingsImport):
                 f"{self.first.path} others; cut all alike, or import them apart"
             )
         self._note(file, epochs, picked)
+        if lost:
+            self.notes.append(
+                f"{file.name}: MNE had dropped {sum(lost.values())} of {entry['n_events']} events: "
+                + ", ".join(f"{why} {count}" for why, count in lost.items())
+            )
         shown = _shown(epochs, self.asked, self.codes, file, self.notes)
         people = self._people(epochs, file, who)
         kept = np.array([c is not None or i is not None for c, i in shown])
