@@ -828,14 +828,20 @@ def test_folds_say_once_what_all_of_them_say(study: Study, tmp_path: Path) -> No
                                     f"(first: ['img-{k}'])"])  # fmt: skip
         stored = json.loads(run.scores_path.read_text("utf-8"))
         stored["notes"] = [f"Compared {30 + k} references.", "The same."] + ["Odd."] * (k == 1)
-        stored["missing"] = [f"fid: {k + 2} pictures are too few"]
+        stored["missing"] = [
+            f"fid: {k + 2} pictures are too few",
+            f"rung 'noise' is not drawn; run 'eegprompt generate {run.path} --rungs noise'",
+        ]
         write_json(run.scores_path, stored)
     material = Material.gather(tmp_path / "runs")
     assert material.waived == ["6 to 8 pictures are shown on both train and val (first: ['img-0'])"]
     assert material.score_notes == [
         "Compared 30 to 32 references.", "The same.", "Odd (fold 1)."
     ]  # fmt: skip
-    assert material.score_missing == ["fid: 2 to 4 pictures are too few"]
+    assert material.score_missing == [
+        "fid: 2 to 4 pictures are too few",
+        f"rung 'noise' is not drawn; run 'eegprompt generate {tmp_path / 'runs'} --rungs noise'",
+    ]
     lacking = [m for m in material.missing if m.what.startswith("pictures")]
     assert [(m.what, m.command) for m in lacking] == [
         ("pictures of all folds", f"eegprompt generate {tmp_path / 'runs'}")

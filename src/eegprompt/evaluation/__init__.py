@@ -142,7 +142,8 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
         stamps.append(Stamp.of(run))
         _write(run.path, scores, said, lacking, run, stamps[-1])
         said_by_fold.append(said)
-        lacking_by_fold.append(lacking)
+        # What a command does for one fold it does for all, given their parent.
+        lacking_by_fold.append([s.replace(str(folder), str(parent)) for s in lacking])
         for score in scores:
             by_key.setdefault(identity(score.row), []).append(score)
     notes = [notes[0], *merge_sentences(said_by_fold, [f.name for f in folders])]

@@ -392,7 +392,9 @@ class Material:
         """Scores that could not be computed, each once."""
         if self._parent_scores:
             return [_in_words(x) for x in self._parent_scores.get("missing") or []]
-        return self._once([r.score_missing for r in self.runs])
+        own = [[s.replace(str(r.run.path), str(self.path)) for s in r.score_missing]
+               for r in self.runs]  # fmt: skip
+        return self._once(own)
 
     @property
     def missing(self) -> list[Missing]:
