@@ -672,3 +672,33 @@ def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch
     assert len(baselines) == 3
     for baseline in baselines[1:]:
         np.testing.assert_array_equal(baseline, baselines[0])
+
+
+def test_over_runs_one_generator_is_held_at_a_time(monkeypatch):
+    """What a run needs goes with it, before the next run's networks are loaded."""
+    import gc
+    import weakref
+    from types import SimpleNamespace
+
+    from eegprompt.explanation import contribution
+
+    alive: list[weakref.ref] = []
+    at_once = []
+
+    class Network:
+        pass
+
+    def load(spec, **options):
+        gc.collect()
+        at_once.append(sum(ref() is not None for ref in alive))
+        network = Network()
+        alive.append(weakref.ref(network))
+        return network
+
+    monkeypatch.setattr(contribution, "load_generator", load)
+    drawing = SimpleNamespace(generator="builtin", all_options={})
+    for _ in range(3):
+        material = SimpleNamespace(config=SimpleNamespace(drawing=drawing))
+        assert contribution._generator(material) is contribution._generator(material)
+        del material
+    assert at_once == [0, 0, 0]

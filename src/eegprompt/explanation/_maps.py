@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from eegprompt.controls.correction import holm
-from eegprompt.explanation._material import Material
+from eegprompt.explanation._material import Material, once_for_a_run
 from eegprompt.explanation._trials import FromElectrodes, View, channel_scale, typical_trial, view
 from eegprompt.interpret import trust
 from eegprompt.interpret.gradients import (
@@ -117,7 +116,7 @@ class Patterns:
         return [head for head, p in self.p.items() if p < trust.ALPHA]
 
 
-@lru_cache(maxsize=4)
+@once_for_a_run
 def patterns_of(material: Material) -> Patterns:
     """Activation patterns of the test trials, tested."""
     test = material.ids("test")
@@ -220,7 +219,7 @@ class Attributions:
     module: FromElectrodes
 
 
-@lru_cache(maxsize=4)
+@once_for_a_run
 def attributions_of(material: Material) -> Attributions:
     """Attributions of up to twice :data:`HALF` test trials, tested."""
     known = patterns_of(material)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -29,11 +29,29 @@ if TYPE_CHECKING:
     from eegprompt.encoders.fitted import FittedSteps
     from eegprompt.retrieval import Calibration, CandidatePool
 
-__all__ = ["Batch", "Material", "Progress"]
+__all__ = ["Batch", "Material", "Progress", "once_for_a_run"]
 
 Progress = Callable[[int, int, str], None]
+T = TypeVar("T")
 
 BATCH = 256  # trials read at a time
+
+
+def once_for_a_run(function: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Keep what a function of a :class:`Material` gives with the material, and let it go with it.
+
+    A cache that outlives the material would hold the networks of the run before while those of the
+    next are loaded.
+    """
+
+    @wraps(function)
+    def kept(material: Any) -> T:
+        results: dict[Any, T] = vars(material).setdefault("_kept", {})
+        if function not in results:
+            results[function] = function(material)
+        return results[function]
+
+    return kept
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from eegprompt.evaluation._features import load_features
 from eegprompt.evaluation._pictures import squashed
 from eegprompt.explanation import _figures as look
 from eegprompt.explanation._finding import Finding, Omitted, Picture
-from eegprompt.explanation._material import Material
+from eegprompt.explanation._material import Material, once_for_a_run
 from eegprompt.generators import load_generator
 from eegprompt.metrics.identification import two_way
 from eegprompt.picture_requests import PictureRequest, check_generator, request_pictures
@@ -128,7 +128,7 @@ def analyze(material: Material) -> Finding:
 
 
 # -- prompts and pictures ------------------------------------------------------------------------
-@lru_cache(maxsize=1)
+@once_for_a_run
 def _generator(material: Material) -> Any:
     drawing = material.config.drawing
     return load_generator(drawing.generator, **drawing.all_options)
