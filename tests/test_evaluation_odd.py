@@ -228,3 +228,46 @@ def test_one_image_is_refused_or_has_no_interval() -> None:
     assert retrieval.topk_accuracy(np.ones((3, 1)), np.zeros(3, int)) == 1  # chance is 1 too
     found = bootstrap(ratio_statistic(np.ones(1), np.ones(1)), 1, 10)
     assert np.isnan(found.lo) and np.isnan(found.hi)
+
+
+# -- captions that say nothing -----------------------------------------------------------------
+@pytest.mark.parametrize("blank", ["", "  \n", None])
+def test_blank_captions_cost_their_images_and_no_more(tmp_path: Path, blank: str | None) -> None:
+    study = make_study(tmp_path / "study")
+    run = make_run(tmp_path / "run", study)
+    whole = evaluate(run)
+    images = study.trials["image_id"]
+    fold = study.split("official").fold(0)
+    tested, trained = images[fold.test].iloc[0], images[fold.train].iloc[0]
+    table = study.captions("builtin")
+    spoiled = (table["image_id"] == tested) & (table["kind"] == "StoryHint")
+    spoiled |= (table["image_id"] == trained) & (table["kind"] == "ColorTone")
+    study.write_captions("builtin", table.assign(text=table["text"].mask(spoiled, blank)))
+    scores = evaluate(run)
+    stored = said(run)
+    n_images = images[fold.test].nunique()
+    assert any(f"1 of {n_images} test images (3 trials)" in m for m in stored["missing"])
+    assert any("2 captions of set 'builtin' are blank" in n for n in stored["notes"])
+
+    def key(row: dict) -> tuple:
+        return tuple(row.get(k) for k in ("metric", "head", "scope", "subject", "rung", "layer"))
+
+    assert {key(row) for row in scores} == {key(row) for row in whole}
+    for metric in ("caption_retrieval_top1", "class_accuracy"):
+        values = [r["value"] for r in scores if r["metric"] == metric]
+        assert values and np.isfinite(values).all()
+    top = {r["head"]: r for r in scores if r["metric"] == "caption_retrieval_top1"}
+    assert top["StoryHint"]["value"] > 0.3
+
+
+def test_a_kind_without_a_word_for_the_test_images_is_named(tmp_path: Path) -> None:
+    study = make_study(tmp_path / "study")
+    run = make_run(tmp_path / "run", study)
+    tested = set(study.trials["image_id"][study.split("official").fold(0).test])
+    table = study.captions("builtin")
+    spoiled = table["image_id"].isin(tested) & (table["kind"] == "StoryHint")
+    study.write_captions("builtin", table.assign(text=table["text"].mask(spoiled, " ")))
+    scores = evaluate(run)
+    heads = {r["head"] for r in scores if r["metric"] == "caption_retrieval_top1"}
+    assert heads == {"ObjectSnap", "ColorTone"}
+    assert any("caption retrieval of StoryHint" in m for m in said(run)["missing"])

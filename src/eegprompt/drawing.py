@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.artifacts import content_key, provenance, read_json, write_bytes, write_json
-from eegprompt.decoder import image_seed
+from eegprompt.decoder import image_seed, usable_captions
 from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError, RunError
 from eegprompt.experiment import ExperimentConfig, load_config
 from eegprompt.generators import load_generator
@@ -404,13 +404,12 @@ class _Context:
     @cached_property
     def _vectors(self) -> dict[str, tuple[list[str], np.ndarray]]:
         """By kind: image of each training caption, and the captions' embeddings."""
-        table = self.study.captions(self.config.captions)
+        table = usable_captions(self.study.captions(self.config.captions), self.config.kinds)
         table = table.assign(image_id=table["image_id"].astype(str))
         table = table[table["image_id"].isin(self.category)]
         return {
             str(kind): (rows["image_id"].tolist(), self._embed(rows["text"].astype(str).tolist()))
             for kind, rows in table.groupby("kind")
-            if kind in self.config.kinds
         }
 
     @cached_property

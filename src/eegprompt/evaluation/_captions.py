@@ -30,8 +30,10 @@ def caption_scores(work: Material) -> list[Score]:
     """Retrieval of each head: among all captions, within class, and at class level."""
     if work.embeddings is None or not work.heads:
         return []
-    image_ids = sorted(set(work.images[work.trials]))
-    units = work.units_of(work.trials, image_ids)
+    image_ids, rows = _captioned(work)
+    if not image_ids:
+        return []
+    units = work.units_of(work.trials[rows], image_ids)
     work.note(
         "Caption retrieval: pool 'test' holds each caption text of the test images once; captions of "
         "the same image or of the same meaning count as right. Its floor is what the captions of a "
@@ -51,7 +53,7 @@ def caption_scores(work: Material) -> list[Score]:
     heads: list[_Head] = []
     alike: list[str] = []
     for head in work.heads:
-        one = _head(work, head, image_ids, units)
+        one = _head(work, head, image_ids, units, rows)
         if one is None:
             work.missing.append(
                 f"caption retrieval of {head}: the test images have no such captions"
@@ -78,6 +80,24 @@ def caption_scores(work: Material) -> list[Score]:
     if work.known and heads:
         scores += _image_retrieval(work, heads)
     return scores
+
+
+def _captioned(work: Material) -> tuple[list[str], np.ndarray]:
+    """Test images with a caption of every kind that any of them has, and which trials show them."""
+    shown = work.images[work.trials]
+    every = sorted(set(shown))
+    having = {head: set(work.of_kind(head, every)["image_id"]) for head in work.heads}
+    complete = [i for i in every if all(i in have for have in having.values() if have)]
+    rows = np.isin(shown, complete)
+    if len(complete) < len(every):
+        first = next(i for i in every if i not in complete)
+        lacking = next(head for head, have in having.items() if have and first not in have)
+        work.missing.append(
+            f"caption retrieval of {len(every) - len(complete)} of {len(every)} test images "
+            f"({int((~rows).sum())} trials): they lack captions (first: {lacking} of '{first}'); write "
+            "them, or give blank ones a text"
+        )
+    return complete, rows
 
 
 def _image_retrieval(work: Material, heads: list[_Head]) -> list[Score]:
@@ -210,7 +230,9 @@ class _Head:
         }
 
 
-def _head(work: Material, head: str, image_ids: list[str], units: Units) -> _Head | None:
+def _head(
+    work: Material, head: str, image_ids: list[str], units: Units, rows: np.ndarray
+) -> _Head | None:
     assert work.embeddings is not None
     captions = work.of_kind(head, image_ids)
     texts = sorted(set(captions["text"]))
@@ -232,7 +254,7 @@ def _head(work: Material, head: str, image_ids: list[str], units: Units) -> _Hea
         head,
         units,
         right,
-        cosine_similarity(work.embeddings[f"test/{head}"], candidates),
+        cosine_similarity(work.embeddings[f"test/{head}"][rows], candidates),
         cosine_similarity(candidates, candidates)[[column[t] for t in captions["text"]]],
         np.array([row[i] for i in captions["image_id"]]),
         own,

@@ -12,6 +12,7 @@ import numpy as np
 from eegprompt.artifacts import content_key
 from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
 from eegprompt.controls.permutation import permutation_test, table_chance, table_statistic
+from eegprompt.decoder import usable_captions
 from eegprompt.errors import RunError
 from eegprompt.evaluation._rows import Score, Units, floor_and_ceiling, number, row_of
 from eegprompt.experiment import load_config
@@ -351,7 +352,16 @@ class Material:
     @cached_property
     def captions(self) -> pd.DataFrame:
         table = self.study.captions(self.config.captions)
-        return table.assign(image_id=table["image_id"].astype(str), text=table["text"].astype(str))
+        usable = usable_captions(table, self.config.kinds)
+        blank = int(table["kind"].isin(self.config.kinds).sum()) - len(usable)
+        if blank:
+            self.note(
+                f"{blank} captions of set '{self.config.captions}' are blank and do not count; "
+                "'eegprompt captions check' names them."
+            )
+        return usable.assign(
+            image_id=usable["image_id"].astype(str), text=usable["text"].astype(str)
+        )
 
     @cached_property
     def text_encoder(self) -> Any:
