@@ -172,6 +172,9 @@ def test_equal_trials_in_two_files_are_left_out_and_counted(tmp_path):
     save(swapped, folder / "sub-01_run-3-epo.fif")
     with pytest.raises(RecordingError):  # one trial of two categories
         read(folder, tmp_path / "no")
+    with pytest.raises(RecordingError):
+        read(twice, tmp_path / "no", duplicates="refuse")
+    assert read(twice, tmp_path / "k", duplicates="keep").n_trials == 48
 
 
 def test_files_with_numbers_that_are_no_parts_are_read(tmp_path):

@@ -7,7 +7,6 @@ file's name.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from eegprompt.data.events import Code, read_codes
 from eegprompt.data.options import ReaderOptions
 from eegprompt.data.preprocessing import Ledger
 from eegprompt.data.recordings import Recording, fif_is_whole, mne_errors
+from eegprompt.data.repeats import Repeats
 from eegprompt.data.stimuli import check_stimuli
 from eegprompt.errors import RecordingError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
@@ -75,6 +75,9 @@ class MneOptions(ReaderOptions):
     category_column: str | None = Field(None, description="column of the metadata")
     events: dict[str, str] | Path | None = Field(
         None, description="event name -> category, or a table with event, category, image"
+    )
+    duplicates: Literal["drop", "keep", "refuse"] = Field(
+        "drop", description="trials that repeat another sample for sample"
     )
     stimuli: Path | None = Field(None, description="folder of the pictures that were shown")
     images: dict[str, Path] = Field({}, description="category -> its picture, or folder of them")
@@ -149,6 +152,7 @@ class MneEpochsReader:
         who, whose = _identified(files, opts)
         check_stimuli(opts.stimuli)
         own = {"subject_column", "session_column", "image_column", "category_column", "events"}
+        own |= {"duplicates"}
         shared = opts.model_dump(exclude=own, exclude_unset=True)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             job = _EpochsImport(
@@ -158,6 +162,7 @@ class MneEpochsReader:
                 len(files) > 1,
             )
             job.asked, job.whose = opts, whose
+            job.repeats.policy = opts.duplicates
             for index, (file, identity) in enumerate(zip(files, who)):
                 if progress is not None:
                     progress(index, len(files), file.name)
@@ -241,7 +246,7 @@ class _EpochsImport(RecordingsImport):
         super().__init__(*args, **kwargs)
         self.begin = 0.0  # time of the first sample
         self.done: list[dict[str, Any]] = []  # steps of the source
-        self.trials_seen: dict[bytes, tuple[Path, tuple[str | None, str | None]]] = {}
+        self.repeats = Repeats("drop", None, _where)
 
     def take(self, file: Path, entry: dict[str, Any], who: dict[str, str]) -> None:
         """Append a file's trials."""
@@ -304,11 +309,6 @@ class _EpochsImport(RecordingsImport):
             )
             self._skip(entry, why)
             return
-        if repeated:
-            self.notes.append(
-                f"{file.name}: {repeated} trials equal trials read before, sample for sample, and "
-                "were left out"
-            )
         onset = self._onsets(epochs, file)
         for row, (person, what) in enumerate(zip(people, shown)):
             key = (person["subject"], person["session"])
@@ -384,25 +384,15 @@ class _EpochsImport(RecordingsImport):
                     "'exclude'"
                 )
             stored = np.ascontiguousarray(block, dtype=np.float32)
-            new = np.array([self._is_new(t, file, shown[r]) for t, r in zip(stored, here)])
+            new = np.array(
+                [
+                    not self.repeats.is_one((file, int(row)), _said(shown[row]), trial)
+                    for trial, row in zip(stored, here)
+                ]
+            )
             kept[here] = new
             if new.any():
                 self.writer.append(stored[new])
-
-    def _is_new(self, trial: np.ndarray, file: Path, shown: tuple[str | None, str | None]) -> bool:
-        """Whether a trial was not read before; the same trial cannot show something else."""
-        digest = hashlib.blake2b(trial.tobytes(), digest_size=16).digest()
-        before = self.trials_seen.get(digest)
-        if before is None:
-            self.trials_seen[digest] = (file, shown)
-            return True
-        if before[1] != shown:
-            raise RecordingError(
-                f"{file} and {before[0]} hold one and the same trial, but it shows "
-                f"{_said(before[1])} in one and {_said(shown)} in the other; correct the labels, or "
-                "leave a file out"
-            )
-        return False
 
     def _people(self, epochs: Any, file: Path, who: dict[str, str]) -> list[dict[str, str]]:
         """Subject, session and run of each trial: by the metadata where it says them."""
@@ -477,6 +467,7 @@ class _EpochsImport(RecordingsImport):
         self, source: str | Path | Iterable[str | Path]
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Facts, trials and images; the window begins where the Epochs say."""
+        self.notes += self.repeats.notes()
         info, trials, images = super().result(source)
         return {**info, "tmin": self.begin}, trials, images
 
@@ -490,8 +481,12 @@ class _EpochsImport(RecordingsImport):
         return ledger.steps
 
 
+def _where(trial: tuple[Path, int]) -> str:
+    return f"trial {trial[1]} of {trial[0].name}"
+
+
 def _said(shown: tuple[str | None, str | None]) -> str:
-    return " ".join(f"'{s}'" for s in shown if s is not None)
+    return " ".join(s for s in shown if s is not None)
 
 
 def _alike(name: str, others: set[str]) -> bool:
