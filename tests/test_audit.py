@@ -29,7 +29,7 @@ from eegprompt.controls.verdict import verdict
 from eegprompt.data.overlap import check_leaks, leaks, repeated_trials
 from eegprompt.data.splits import make_split
 from eegprompt.errors import InputError, SplitError, UnknownNameError
-from eegprompt.report.audit_page import write_audit_page
+from eegprompt.report.audit_page import leaks_once, write_audit_page
 from eegprompt.study import Study, StudyWriter
 from eegprompt.types import Fold, Split
 
@@ -376,6 +376,23 @@ def test_repetitions_samples_and_subjects_on_two_sides(tmp_path: Path) -> None:
     assert {(x.kind, x.count) for x in found} == {("subjects", 2)} and leaks(people, half) == []
     flat = toy(tmp_path / "flat", n=60, eeg=np.zeros((60, 4, 32)), order=None)
     assert leaks(flat, half) == []  # nothing recorded is no repetition
+
+
+def test_what_all_folds_leak_is_said_once(tmp_path: Path) -> None:
+    study = toy(tmp_path / "s", n=60, subject=["a", "b"] * 30)
+    ids = np.arange(60)
+    folds = tuple(
+        Fold(ids[(ids % 3 == k)], ids[ids % 3 == (k + 1) % 3], ids[ids % 3 == (k + 2) % 3])
+        for k in range(3)
+    )
+    study.write_split(Split("mixed", folds, {"kind": "by-subject"}))
+    found = audit(study, permutations=199)
+    assert found["folds"] == 3 and len(found["leaks"]) == 6
+    assert len(leaks_once(found)) == len(leaks_once(found, ("train", "test"))) + 1 == 2
+    page = write_audit_page(study, found).read_text("utf-8")
+    assert page.count("are on both train and test") <= 1 and "fold 1: " not in page
+    some = {**found, "leaks": [leak for leak in found["leaks"] if leak["fold"] == 1]}
+    assert all(words.endswith("(fold 1)") for words in leaks_once(some))
 
 
 def test_training_refuses_a_leak_and_prints_a_waiver(small_study: Path, tmp_path: Path) -> None:

@@ -873,7 +873,7 @@ def test_tables_over_folds_are_never_wider_than_the_page(
 
 
 def test_sentences_are_merged_by_their_numbers_alone() -> None:
-    from eegprompt.evaluation.fold_sentences import merge_sentences
+    from eegprompt.fold_sentences import merge_sentences
 
     names = ["fold 0", "fold 1"]
     assert merge_sentences([["a 1,200 b 3.5"], ["a 900 b 3.5"]], names) == ["a 900 to 1,200 b 3.5"]

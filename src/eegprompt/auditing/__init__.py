@@ -117,6 +117,7 @@ def audit(
         "summary": _summary(word, decodable, design, time, early, decoders),
         "evidence": evidence,
         "leaks": leaking,
+        "folds": len(chosen.folds) if chosen else 0,
         "limits": work.limits,
         "checks": {"design": design, "time": time, "prestimulus": early, "decoders": decoders},
         "alpha": ALPHA,

@@ -54,6 +54,7 @@ def audit(
 
 def print_audit(found: dict[str, Any]) -> None:
     """Print an audit: the verdict, its evidence, and the decoders side by side."""
+    from eegprompt.report.audit_page import leaks_once
     from eegprompt.report.words import p_value
 
     out = console.out()
@@ -76,8 +77,8 @@ def print_audit(found: dict[str, Any]) -> None:
                 for row in rows
             ],
         )
-    for leak in found["leaks"]:
-        out.print(f"Leak, fold {leak['fold']}: {leak['words']}", markup=False)
+    for words in leaks_once(found):
+        out.print(f"Leak: {words}", markup=False)
     if found["leaks"]:
         out.print(
             "Training refuses these folds, unless --waive names what they share.", markup=False

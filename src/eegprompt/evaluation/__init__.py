@@ -32,7 +32,7 @@ from eegprompt.evaluation._classes import class_scores, lda_scores
 from eegprompt.evaluation._material import Material
 from eegprompt.evaluation._pictures import FEW_PICTURES, picture_scores
 from eegprompt.evaluation._rows import Score, correct, identity, mean_of_folds
-from eegprompt.evaluation.fold_sentences import merge_sentences
+from eegprompt.fold_sentences import merge_sentences
 from eegprompt.run import Run, fold_runs
 
 __all__ = ["FEW_PICTURES", "evaluate", "evaluate_folds", "restamp", "scores_of"]

@@ -9,10 +9,11 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from eegprompt.artifacts import write_text
+from eegprompt.fold_sentences import merge_sentences
 from eegprompt.report import charts, words
 from eegprompt.study import Study
 
-__all__ = ["BADGES", "write_audit_page"]
+__all__ = ["BADGES", "leaks_once", "write_audit_page"]
 
 _HERE = Path(__file__).parent
 
@@ -204,21 +205,31 @@ def _distance(found: dict[str, Any], study: Study) -> Markup | None:
 
 
 def _leaks(audit: dict[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of sides, and what they share."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for leak in audit["leaks"]:
-        found.setdefault((leak["sides"][0], leak["sides"][1]), []).append(
-            f"fold {leak['fold']}: {leak['words']}"
-        )
+    """Pairs of sides, and what they share, said once for all folds."""
     return [
         (
             f"{_SIDE_WORDS[a].capitalize()} and {_SIDE_WORDS[b]}",
-            "; ".join(found[a, b][:4]) + (f"; and {len(found[a, b]) - 4} more" if
-                                          len(found[a, b]) > 4 else "")
-            if (a, b) in found else "nothing shared",
+            "; ".join(leaks_once(audit, (a, b))) or "nothing shared",
         )
         for a, b in (("train", "val"), ("train", "test"), ("val", "test"))
-    ]  # fmt: skip
+    ]
+
+
+def leaks_once(audit: dict[str, Any], sides: tuple[str, str] | None = None) -> list[str]:
+    """What sides of an audit's split share, each once for all folds that share it.
+
+    Parameters
+    ----------
+    audit : dict
+        From :func:`eegprompt.auditing.audit`.
+    sides : tuple of str, optional
+        One pair of sides; default: all pairs.
+    """
+    by_fold: list[list[str]] = [[] for _ in range(audit["folds"])]
+    for leak in audit["leaks"]:
+        if sides is None or tuple(leak["sides"]) == sides:
+            by_fold[leak["fold"]].append(leak["words"])
+    return merge_sentences(by_fold, [f"fold {i}" for i in range(len(by_fold))])
 
 
 def _steps(audit: dict[str, Any]) -> list[tuple[str, str, str]]:

@@ -23,7 +23,7 @@ from eegprompt.errors import (
     StudyError,
 )
 from eegprompt.evaluation import restamp
-from eegprompt.evaluation.fold_sentences import merge_sentences
+from eegprompt.fold_sentences import merge_sentences
 from eegprompt.report.scores import Score, mean_over_folds
 from eegprompt.run import Run, fold_runs, slug
 from eegprompt.study import Study
