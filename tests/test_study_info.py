@@ -6,10 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from eegprompt.cli.app import app
 from eegprompt.data.montage import positions_of
-from eegprompt.errors import InputError
+from eegprompt.errors import InputError, StudyError
 from eegprompt.study import Study
 from eegprompt.study_info import cap_coordinates, draw_study, evoked, study_info
 
@@ -68,3 +71,40 @@ def test_a_study_without_positions_is_drawn_too(small_study: Path, tmp_path: Pat
     assert "4 without position" in text
     with pytest.raises(InputError, match=r"\.svg, \.png, \.pdf; got '\.bmp'"):
         draw_study(study, tmp_path / "f.bmp")
+
+
+def test_images_that_are_one_file_gone_or_never_shown_are_named(small_study: Path) -> None:
+    from eegprompt.artifacts import sha256_file, write_table
+
+    study = Study(small_study)
+    plain = study_info(study)
+    assert (plain["images_never_shown"], plain["image_files_gone"]) == (0, 0)
+    assert "images_of_equal_bytes" not in plain
+    images, folder = study.images, small_study / "images"
+    (folder / "img-2.png").write_bytes((folder / "img-0.png").read_bytes())
+    (folder / "img-3.png").write_bytes((folder / "img-0.png").read_bytes())
+    images["sha256"] = [sha256_file(small_study / path) for path in images["path"]]
+    (folder / "img-5.png").unlink()
+    spare = images.iloc[[7]].assign(image_id="img-spare", sha256="")
+    images = images.iloc[[*range(8)]]
+    write_table(small_study / "images.parquet", pd.concat([images, spare], ignore_index=True))
+    facts = study_info(Study(small_study))
+    assert facts["images"] == 9 and facts["images_never_shown"] == 1
+    assert facts["image_files_gone"] == 1
+    (equal,) = facts["images_of_equal_bytes"]
+    assert equal == "img-0 = img-2 = img-3, of the categories face, house"
+    answer = CliRunner().invoke(app, ["info", str(small_study)])
+    said = " ".join(answer.stdout.split())
+    assert answer.exit_code == 0
+    assert "img-0 = img-2 = img-3" in said and "images never shown 1" in said
+
+
+def test_a_trial_of_another_category_than_its_image_is_refused(small_study: Path) -> None:
+    from eegprompt.artifacts import write_table
+
+    study = Study(small_study)
+    trials = study.trials
+    trials.loc[3, "category"] = "house"
+    write_table(small_study / "trials.parquet", trials)
+    with pytest.raises(StudyError, match=r"1 trials .*trial 3 of 'house' shows 'img-3'"):
+        Study(small_study)

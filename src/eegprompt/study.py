@@ -477,6 +477,17 @@ class Study:
                 f"{len(unknown)} images are shown in trials but not listed in images.parquet "
                 f"(first: {sorted(unknown)[:3]})"
             )
+        category = dict(zip(self.images["image_id"].tolist(), self.images["category"].tolist()))
+        shown, said = self.trials["image_id"].tolist(), self.trials["category"].tolist()
+        wrong = [i for i, image in enumerate(shown) if said[i] != category[image]]
+        wrong = [i for i in wrong if str(said[i]) != str(category[shown[i]])]
+        if wrong:
+            i = wrong[0]
+            raise StudyError(
+                f"{len(wrong)} trials are of another category than the image they show (first: trial "
+                f"{i} of '{said[i]}' shows '{shown[i]}', which is of '{category[shown[i]]}'); import "
+                "the study again"
+            )
 
 
 class StudyWriter:

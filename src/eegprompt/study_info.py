@@ -28,6 +28,7 @@ __all__ = [
 # Middle of the sphere on which the electrodes of MNE's templates lie, in head coordinates (m): the
 # origin of these coordinates is lower, between the ears.
 _HEAD_CENTER = np.array([0.0, 0.018, 0.042])
+_MOST_NAMED = 5
 FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
 
 
@@ -42,7 +43,8 @@ def study_info(study: Study) -> dict[str, Any]:
     -------
     dict
         Name, counts (subjects, sessions, runs, trials, images, classes), channels, sampling,
-        design, what is known of images, steps applied, splits, caption sets and notes.
+        design, what is known of images (without an image file, with a file that is gone, never
+        shown, of equal bytes), steps applied, splits, caption sets and notes.
 
     Raises
     ------
@@ -71,6 +73,9 @@ def study_info(study: Study) -> dict[str, Any]:
         "trials": study.n_trials,
         "images": len(study.images),
         "images_without_picture": int((paths == "").sum()),
+        "image_files_gone": sum(not (study.path / path).is_file() for path in paths if path),
+        "images_never_shown": len(set(study.images["image_id"]) - set(trials["image_id"])),
+        "images_of_equal_bytes": _equal_images(study),
         "image_identity": study.image_identity,
         "n_classes": len(classes),
         "classes": {str(name): int(count) for name, count in classes.items()},
@@ -92,6 +97,27 @@ def study_info(study: Study) -> dict[str, Any]:
         "notes": list(info.get("notes", [])),
     }
     return {k: v for k, v in facts.items() if v not in ("", [], None)}
+
+
+def _equal_images(study: Study) -> list[str]:
+    """Images that are one file under several names, a group each."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    images = study.images
+    for image_id, category, digest in zip(
+        images["image_id"].tolist(), images["category"].tolist(), images["sha256"].tolist()
+    ):
+        if isinstance(digest, str) and digest:
+            groups.setdefault(digest, []).append((str(image_id), str(category)))
+    said = []
+    for group in groups.values():
+        if len(group) > 1:
+            names = " = ".join(name for name, _ in group[:_MOST_NAMED])
+            names += f" = … ({len(group)} names)" if len(group) > _MOST_NAMED else ""
+            categories = sorted({category for _, category in group})
+            apart = f", of the categories {', '.join(categories[:_MOST_NAMED])}"
+            said.append(names + (apart if len(categories) > 1 else ""))
+    more = len(said) - _MOST_NAMED
+    return said[:_MOST_NAMED] + ([f"… and {more} more"] if more > 0 else [])
 
 
 def _filters(steps: list[dict[str, Any]]) -> str:
