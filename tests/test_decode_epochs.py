@@ -261,6 +261,18 @@ def test_without_positions_nothing_is_interpolated_unless_the_epochs_know_them(t
     assert epochs.info["bads"] == ["Oz"]  # the caller's Epochs are as they were
 
 
+def one_channel(eeg: np.ndarray, factor: float) -> np.ndarray:
+    return eeg * np.where(np.arange(len(NAMES)) == 3, factor, 1.0)[:, None]
+
+
+def test_one_channel_in_another_unit_is_refused(study, decoder):
+    for factor in (1e3, 1e6, 1e-3, 1e-6):
+        with pytest.raises(InputError) as problem:
+            decoder.decode(one_channel(study.eeg, factor))
+        assert f"'{NAMES[3]}'" in str(problem.value)
+    assert len(decoder.decode(one_channel(study.eeg, 30))) == 16  # a noisy electrode
+
+
 @pytest.mark.parametrize(
     ("change", "options"),
     [

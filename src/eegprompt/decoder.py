@@ -59,6 +59,7 @@ Progress = Callable[[int, int, str], None]
 _BATCH = 256
 _FEW = 32  # trials that one thread embeds; see _threads_for
 _SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
+_SCALE_OF_ONE = 300.0  # the same of one channel and the others, which a bad electrode may exceed
 _MATCHED = 200  # trials that noise is matched to, at most
 
 
@@ -365,12 +366,20 @@ class Decoder:
             )
         trained = self.settings.get("eeg_std") or self.facts.get("eeg_std")
         if trained:
-            here = float(np.median(eeg.std(axis=2)))
+            unit = self.facts.get("unit", "its unit")
+            of_channel = np.median(eeg.std(axis=2), axis=0)
+            here = float(np.median(of_channel))
             if not 1 / _SCALE < here / trained < _SCALE:
-                unit = self.facts.get("unit", "its unit")
                 raise InputError(
                     f"the EEG's channels vary by {here:.3g}, those of the training study by "
                     f"{trained:.3g} {unit}; give the EEG in {unit}, filtered like the study"
+                )
+            apart = np.abs(np.log(of_channel / here))
+            if apart.max() > np.log(_SCALE_OF_ONE):
+                worst = int(apart.argmax())
+                raise InputError(
+                    f"channel '{self.ch_names[worst]}' varies by {of_channel[worst]:.3g}, the others by "
+                    f"{here:.3g} {unit}; it is in another unit or no EEG: convert it, or interpolate it"
                 )
 
     def _subject_indices(self, subject: str | Sequence[str] | None, n: int) -> np.ndarray:
