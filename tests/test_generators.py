@@ -164,6 +164,14 @@ def test_values_that_are_not_finite_are_an_error_not_a_black_picture(plain):
         generator.generate(["a cat"], [0])
 
 
+def test_a_round_trip_takes_8_bits_and_no_parts_of_one(plain):
+    generator = DiffusersGenerator(str(plain), **SMALL)
+    white = np.ones((1, 16, 16, 3))
+    assert generator.round_trip((white * 255).astype(np.uint8)).shape == (1, 16, 16, 3)
+    with pytest.raises(InputError, match="uint8"):
+        generator.round_trip(white.astype(np.float32))  # each value would be 1 of 255: black
+
+
 def test_settings_that_do_not_fit_are_refused(plain):
     with pytest.raises(UnknownNameError, match="did you mean 'float16'"):
         DiffusersGenerator(str(plain), dtype="flaot16")
