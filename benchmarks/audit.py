@@ -23,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eegprompt.auditing import audit
-from eegprompt.builtin_study import simulate
+from eegprompt.steps.audit import audit
+from eegprompt.steps.simulate import simulate
 
 PLANTED = {
     "a evoked, randomised": ("clean", True, {}),

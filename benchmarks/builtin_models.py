@@ -1,15 +1,15 @@
 """How good are the built-in models? ``python benchmarks/builtin_models.py``.
 
 A judge that shares nothing with the built-in models (another architecture, other scenes, another
-seed, trained on drawn scenes only) says what a picture shows. It is trained here, from scratch
+seed, trained on drawn scenes only) says what an image shows. It is trained here, from scratch
 (a few minutes), or kept with ``--judge FILE``. Expected on two cores: see benchmarks/README.md.
 
 The table gives the judge's accuracy for object, color and setting on
 
 - *drawn*: held-out scenes as drawn, which is the judge's own accuracy;
 - *autoencoder*: the same after a round trip through the built-in autoencoder;
-- *generated*: pictures generated from the scenes' ten true captions;
-- *shuffled*: the same pictures against other scenes' attributes, which is chance.
+- *generated*: images generated from the scenes' ten true captions;
+- *shuffled*: the same images against other scenes' attributes, which is chance.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import nn
 
+from eegprompt.builtin.drawing import draw
 from eegprompt.builtin.paths import GENERATION_DEFAULTS, clip_folder, pipeline_folder
 from eegprompt.builtin.scene_captions import captions, meanings, phrasings
-from eegprompt.builtin.scenes import (
+from eegprompt.builtin.world import (
     ATTRIBUTES,
     KIND_ATTRIBUTES,
     Scene,
-    draw,
     is_held_out,
     sample_scene,
     split_scenes,
@@ -44,7 +44,7 @@ NAMES = JUDGED + ALSO
 
 
 class Block(nn.Module):
-    """A residual block that halves the picture."""
+    """A residual block that halves the image."""
 
     def __init__(self, a: int, b: int):
         super().__init__()
@@ -108,7 +108,7 @@ def train_judge(n_scenes: int, epochs: int, seed: int = 990) -> Judge:
             x = tensor(images[index])
             dy, dx = rng.integers(-2, 3, size=2)
             x = torch.roll(x, (int(dy), int(dx)), (2, 3))
-            if rng.random() < 0.3:  # pictures that were generated are a little soft
+            if rng.random() < 0.3:  # images that were generated are a little soft
                 x = F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
             x = x * float(rng.uniform(0.95, 1.05)) + float(rng.uniform(-0.04, 0.04))
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -129,7 +129,7 @@ def train_judge(n_scenes: int, epochs: int, seed: int = 990) -> Judge:
 
 @torch.no_grad()
 def accuracy(judge: Judge, images: NDArray[np.uint8], scenes: list[Scene]) -> dict[str, float]:
-    """Share of pictures that show what the scenes say."""
+    """Share of images that show what the scenes say."""
     logits = [judge(tensor(images[i : i + 128])) for i in range(0, len(images), 128)]
     return {
         name: float(
@@ -154,7 +154,7 @@ def load_pipeline(folder: Path) -> Any:
 def generate(
     pipeline: Any, prompts: list[str], batch: int = 32, **settings: Any
 ) -> NDArray[np.uint8]:
-    """Generate one picture a prompt, each with the seed of its place in the list."""
+    """Generate one image a prompt, each with the seed of its place in the list."""
     out = []
     for i in range(0, len(prompts), batch):
         part = prompts[i : i + batch]
@@ -165,7 +165,7 @@ def generate(
 
 @torch.no_grad()
 def round_trip(vae: Any, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Encode and decode pictures."""
+    """Encode and decode images."""
     out = []
     for i in range(0, len(images), 64):
         y = vae.decode(vae.encode(tensor(images[i : i + 64])).latent_dist.mode()).sample
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, help="folder of weights; the package's by default")
     parser.add_argument("--steps", type=int, default=GENERATION_DEFAULTS["num_inference_steps"])
     parser.add_argument("--guidance", type=float, default=GENERATION_DEFAULTS["guidance_scale"])
-    parser.add_argument("--sheet", type=Path, help="save a sheet of pictures here")
+    parser.add_argument("--sheet", type=Path, help="save a sheet of images here")
     parser.add_argument("--json", action="store_true", help="print JSON as well")
     parser.add_argument("--train-judge-only", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
@@ -244,7 +244,7 @@ def main() -> None:
     print(f"{'':12s}" + "".join(f"{name:>10s}" for name in NAMES))
     for label, row in rows.items():
         print(f"{label:12s}" + "".join(f"{row[name]:10.3f}" for name in NAMES))
-    print(f"\n{rate:.1f} pictures a second on {torch.get_num_threads()} threads")
+    print(f"\n{rate:.1f} images a second on {torch.get_num_threads()} threads")
     neighbors = text_neighbors(options.weights / "clip" if options.weights else clip_folder())
     print("\nnearest phrasing means the same, by kind")
     for kind, value in neighbors.items():

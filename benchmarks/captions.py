@@ -29,9 +29,9 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.kinds import KINDS
+from eegprompt.core.kinds import KINDS
 
-ANSWER = {kind: f"{kind.lower()} of this picture" for kind in KINDS}
+ANSWER = {kind: f"{kind.lower()} of this image" for kind in KINDS}
 
 
 # -- a server ------------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ class Server:
 
 
 def make_study(out: Path, n_images: int) -> Any:
-    """A study of one trial an image; a hundred pictures of 256 × 256 stand for all images."""
+    """A study of one trial an image; a hundred images of 256 × 256 stand for all images."""
     import pandas as pd
     from PIL import Image
 
@@ -115,8 +115,8 @@ def make_study(out: Path, n_images: int) -> Any:
         (writer.folder / "images").mkdir()
         for i in range(100):
             pixels = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-            picture = Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC)
-            picture.save(writer.folder / "images" / f"{i}.jpg")
+            image = Image.fromarray(pixels).resize((256, 256), Image.Resampling.BICUBIC)
+            image.save(writer.folder / "images" / f"{i}.jpg")
         writer.append(np.zeros((n_images, 1, 2), dtype=np.float32))
         info = {
             "name": "benchmark", "source": "noise", "ch_names": ["Cz"], "sfreq": 64.0,
@@ -150,7 +150,7 @@ def megabytes() -> float:
 
 def throughput(n_images: int) -> None:
     """Print requests a second and memory while captioning."""
-    from eegprompt.captioning import write_captions
+    from eegprompt.steps.caption import write_captions
 
     with tempfile.TemporaryDirectory() as folder, Server() as server:
         study = make_study(Path(folder) / "study", n_images)
@@ -172,7 +172,7 @@ def throughput(n_images: int) -> None:
 
 _WRITER = """
 import sys
-from eegprompt.captioning import write_captions
+from eegprompt.steps.caption import write_captions
 from eegprompt.study import Study
 write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2])
 """
@@ -213,7 +213,8 @@ def agreement(n_images: int = 1000, seed: int = 90210) -> dict[str, float]:
     """Share of scenes on which the captioner `rules` and the known attributes agree."""
     from PIL import Image
 
-    from eegprompt.builtin.scenes import draw, sample_scene
+    from eegprompt.builtin.drawing import draw
+    from eegprompt.builtin.world import sample_scene
     from eegprompt.captions.rules import measure
 
     light = {"day": "bright", "dusk": "warm", "dim": "dim"}
@@ -235,8 +236,8 @@ def agreement(n_images: int = 1000, seed: int = 90210) -> dict[str, float]:
 def embedding(n_captions: int = 20_000) -> None:
     """Print how long the built-in text encoder takes for captions that all differ, and again."""
     from eegprompt.builtin.scene_captions import captions
-    from eegprompt.builtin.scenes import sample_scene
-    from eegprompt.text import cached_embeddings, load_text_encoder
+    from eegprompt.builtin.world import sample_scene
+    from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
     rng = np.random.default_rng(0)
     written = [t for i in range(400) for t in captions(sample_scene(rng), str(i)).values()]
@@ -260,7 +261,7 @@ def checking(n_images: int = 16_740) -> None:
     import pandas as pd
 
     from eegprompt.captions.review import review_table
-    from eegprompt.kinds import KINDS
+    from eegprompt.core.kinds import KINDS
 
     rng = np.random.default_rng(0)
     words = np.array([f"w{i:04d}" for i in range(4000)])

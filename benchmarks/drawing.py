@@ -1,10 +1,10 @@
 """What drawing costs beyond the pipeline's own call, and how fast it is on a GPU.
 
-Command: ``python benchmarks/drawing.py``; a GPU is used where there is one, and the script says so
+Command: ``python benchmarks/generation.py``; a GPU is used where there is one, and the script says so
 where there is none. Expected: on a CPU, our code adds at most 5 % of processor time to the built-in
-pipeline's own call at eight pictures, files included. On a GPU, a pipeline of SDXL-Turbo's size with
+pipeline's own call at eight images, files included. On a GPU, a pipeline of SDXL-Turbo's size with
 random weights, one step and 512 × 512 pixels, in float16 and bfloat16: at least three times the
-pictures a second of a plain loop over prompts.
+images a second of a plain loop over prompts.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ PROMPTS = [
 def overhead(rounds: int) -> tuple[float, float, float, float]:
     """Processor seconds of the pipeline's call and of ours, their ratio less 1, and ours without it.
 
-    Ours is what `eegprompt generate` does for eight pictures: it looks what is there, counts
+    Ours is what `eegprompt generate` does for eight images: it looks what is there, counts
     tokens, draws, and writes PNG files with their facts. Rounds are paired and change their order.
-    The last figure is the time of the same with a call that gives ready pictures at once: it does
+    The last figure is the time of the same with a call that gives ready images at once: it does
     not hang on the small difference of two large times.
     """
     import functools
 
     import torch
 
-    from eegprompt.drawing import _draw_missing, _Task
+    from eegprompt.core.model_hub import quiet
     from eegprompt.generators import load_generator
-    from eegprompt.picture_requests import PictureRequest
-    from eegprompt.pretrained import quiet
+    from eegprompt.generators.requests import ImageRequest
+    from eegprompt.steps.generate import _draw_missing, _Task
 
     generator = load_generator("builtin", device="cpu", batch_size=BATCH)
     generator.load()
@@ -69,7 +69,7 @@ def overhead(rounds: int) -> tuple[float, float, float, float]:
                 "eeg",
                 i,
                 0,
-                PictureRequest(PROMPTS[i % len(PROMPTS)], BATCH * abs(number) + i),
+                ImageRequest(PROMPTS[i % len(PROMPTS)], BATCH * abs(number) + i),
             )
             for i in range(BATCH)
         ]
@@ -187,7 +187,7 @@ def save_large(folder: Path, *, tiny: bool) -> Path:
 
 
 def rates(device: str, dtype: str, n: int, *, tiny: bool) -> list[tuple[str, float]]:
-    """Pictures a second: a plain loop over prompts, ours in batches, and ours compiled."""
+    """Images a second: a plain loop over prompts, ours in batches, and ours compiled."""
     import torch
 
     from eegprompt.generators import load_generator
@@ -202,11 +202,11 @@ def rates(device: str, dtype: str, n: int, *, tiny: bool) -> list[tuple[str, flo
             if device != "cpu":
                 torch.cuda.synchronize()
 
-        def rate(label: str, draw: Callable[[], Any]) -> None:
-            draw()  # compiles, and chooses algorithms
+        def rate(label: str, call: Callable[[], Any]) -> None:
+            call()  # compiles, and chooses algorithms
             wait()
             start = time.perf_counter()
-            draw()
+            call()
             wait()
             found.append((label, n / (time.perf_counter() - start)))
 
@@ -256,21 +256,19 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15, help="paired rounds on the CPU")
-    parser.add_argument(
-        "--pictures", type=int, default=64, help="pictures a measurement on the GPU"
-    )
+    parser.add_argument("--images", type=int, default=64, help="images a measurement on the GPU")
     parser.add_argument("--try-gpu-part", action="store_true", help="tiny, on the CPU: no figures")
     options = parser.parse_args()
     import torch
 
     if options.try_gpu_part:
         for label, rate in rates("cpu", "float32", 16, tiny=True):
-            print(f"  {label:36} {rate:7.2f} pictures/s (tiny, CPU: says nothing)")
+            print(f"  {label:36} {rate:7.2f} images/s (tiny, CPU: says nothing)")
         return
     torch.set_num_threads(1)
     own, mine, share, alone = overhead(options.rounds)
     print(
-        f"built-in pipeline, {BATCH} pictures a call, one core, medians of {options.rounds} rounds:"
+        f"built-in pipeline, {BATCH} images a call, one core, medians of {options.rounds} rounds:"
     )
     print(f"  its own call {own:.3f} s, eegprompt with files {mine:.3f} s: overhead {share:+.1%}")
     print(
@@ -281,10 +279,10 @@ def main() -> None:
         return
     print(f"SDXL-Turbo's size, random weights, 1 step, 512 × 512, {torch.cuda.get_device_name()}:")
     for dtype in ("float16", "bfloat16"):
-        measured = rates("cuda", dtype, options.pictures, tiny=False)
+        measured = rates("cuda", dtype, options.images, tiny=False)
         base = measured[0][1]
         for label, rate in measured:
-            print(f"  {dtype:9} {label:36} {rate:7.2f} pictures/s, {rate / base:.2f} ×")
+            print(f"  {dtype:9} {label:36} {rate:7.2f} images/s, {rate / base:.2f} ×")
 
 
 if __name__ == "__main__":

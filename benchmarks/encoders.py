@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eegprompt.artifacts import read_json, write_json
+from eegprompt.core.files import read_json, write_json
 
 SEEDS = (0, 1, 2)
 MEASURES = {
@@ -75,7 +75,7 @@ _AT_128_HZ: dict[str, dict[str, int]] = {
 and ATCNet's pools are as large as 0.8 s allow: with the published numbers of samples ShallowFBCSPNet
 and EEGConformer would average the whole trial, and braindecode would shrink ATCNet until it reads
 its end alone. Deep4Net is left to braindecode's shrinking, with which it does better on the
-validation side (.58 against .46 for its first configuration)."""
+validation set (.58 against .46 for its first configuration)."""
 
 
 def trained(
@@ -93,9 +93,9 @@ def trained(
 
 
 def measured(run: Any) -> dict[str, float]:
-    """Mean over heads on the test side."""
+    """Mean over heads on the test set."""
     from eegprompt import decode
-    from eegprompt.evaluation import scores_of
+    from eegprompt.steps.evaluate import scores_of
 
     decode(run, progress=lambda *_: None)
     rows = [s.row for s in scores_of(run)[0] if s.row.get("subject") is None]
@@ -111,7 +111,7 @@ def measured(run: Any) -> dict[str, float]:
 
 
 def compare(method: str, out: Path) -> None:
-    """Choose on the first seed's validation side, then measure on all seeds."""
+    """Choose on the first seed's validation set, then measure on all seeds."""
     chosen = out / f"{method}.json"
     if chosen.exists():
         return

@@ -23,16 +23,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from eegprompt.artifacts import read_json
 from eegprompt.builtin.scene_captions import captions
-from eegprompt.builtin.scenes import kind_vector, meaning, sample_scene
-from eegprompt.data.montage import EEGCVPR_CHANNELS, positions_of
-from eegprompt.decoding import decode
-from eegprompt.experiment import load_config
-from eegprompt.kinds import KINDS
+from eegprompt.builtin.world import kind_vector, meaning, sample_scene
+from eegprompt.core.files import read_json
+from eegprompt.core.kinds import KINDS
+from eegprompt.settings import load_config
+from eegprompt.signal.montage import EEGCVPR_CHANNELS, positions_of
+from eegprompt.steps.decode import decode
+from eegprompt.steps.train import train
 from eegprompt.study import Study, StudyWriter
-from eegprompt.training import train
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 N_TIMES, SFREQ, SUBJECTS, IMAGES, CLASSES = 500, 1000.0, 6, 2000, 40
 NOISE = 1e-5  # volts

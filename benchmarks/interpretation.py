@@ -7,7 +7,7 @@ again). The truth is the covariance of the noise-free sensors with a kind's capt
 electrode counts as planted from half of the largest value on, within 24 ms of the map's own peak.
 Printed are the area under the ROC curve of every method, a paired test against the paper's
 |gradient|, latencies, heads whose peak is a partner's; then what must fail: an encoder trained on
-captions shuffled among pictures, and a head whose captions belong to other pictures.
+captions shuffled among images, and a head whose captions belong to other images.
 """
 
 from __future__ import annotations
@@ -19,25 +19,26 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import wilcoxon
 
-from eegprompt.decoding import decode
-from eegprompt.experiment import load_config
-from eegprompt.explanation import Material
-from eegprompt.explanation import _maps as maps
-from eegprompt.explanation._retrained import retrained
-from eegprompt.explanation.localization import localize, planted_maps
-from eegprompt.explanation.patterns import partners_of
-from eegprompt.explanation.when import analyze as when
-from eegprompt.interpret.localization import latency_error
-from eegprompt.interpret.patterns import peak
-from eegprompt.pipeline import complete_settings, demo_recipe, make_study
-from eegprompt.training import train
+from eegprompt.analyses import Material
+from eegprompt.analyses import maps as maps
+from eegprompt.analyses.localization import localize, planted_maps
+from eegprompt.analyses.patterns import partners_of
+from eegprompt.analyses.retrained import retrained
+from eegprompt.analyses.when import analyze as when
+from eegprompt.attribution.localization import latency_error
+from eegprompt.attribution.patterns import peak
+from eegprompt.recipe import demo_recipe
+from eegprompt.settings import load_config
+from eegprompt.steps.decode import decode
+from eegprompt.steps.experiment import complete_settings, make_study
+from eegprompt.steps.train import train
 
 NULL = "StoryHint"
 GOOD = 0.8  # area under the ROC curve from which a map is called good
 
 
 def trained(out: Path, seed: int) -> Material:
-    """The demonstration's run of one seed, without pictures."""
+    """The demonstration's run of one seed, without images."""
     recipe = demo_recipe(seed=seed)
     assert recipe.make is not None
     study = make_study(recipe.make, out / f"s{seed}" / "study")
@@ -49,7 +50,7 @@ def trained(out: Path, seed: int) -> Material:
 
 
 def with_null_head(material: Material, out: Path) -> Material:
-    """The same study with captions of one kind shuffled among pictures."""
+    """The same study with captions of one kind shuffled among images."""
     study, name = material.study, "planted-null"
     if name not in study.caption_names():
         table = study.captions(material.config.captions)
@@ -111,7 +112,7 @@ def main() -> None:
         print(f"  trained on shuffled captions, heads that pass: {', '.join(passed) or 'none'}")
         if seed == 0:
             null = maps.patterns_of(with_null_head(material, options.out))
-            print(f"  planted null head {NULL}: {null.verdicts[NULL].why} (p = {null.p[NULL]:.3f}); "
+            print(f"  planted head at chance {NULL}: {null.verdicts[NULL].why} (p = {null.p[NULL]:.3f}); "
                   f"others that pass: {sum(v.good for v in null.verdicts.values())} of 9")  # fmt: skip
     print("\nmethod                 mean AUC   least   all time   |latency error|, median (ms)")
     by_method: dict[str, dict[tuple[str, int], dict]] = {}

@@ -34,8 +34,8 @@ import numpy as np
 IMPORT = """
 import sys, time, json
 import mne, pandas, torch  # to load libraries takes a second or two and is not counted
-from eegprompt.registry import resolve
-from eegprompt.data.montage import positions_of
+from eegprompt.core.registry import resolve
+from eegprompt.signal.montage import positions_of
 positions_of(["Cz"])
 kind, source, out, options = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
 reader = resolve("reader", kind)[0]()
@@ -47,9 +47,9 @@ print(time.perf_counter() - wall, time.process_time() - processor, flush=True)
 
 TRAIN = """
 import resource, sys
-from eegprompt.experiment import load_config
+from eegprompt.settings import load_config
 from eegprompt.study import Study
-from eegprompt.training import train
+from eegprompt.steps.train import train
 import lightning.pytorch  # its libraries are mapped before the limit is set
 study = Study(sys.argv[1])  # Arrow sets a gigabyte of addresses aside with the first table
 with open("/proc/self/status") as status:
@@ -59,7 +59,7 @@ resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 config = load_config({
     "study": sys.argv[1], "split": "by-image", "captions": "classes", "kinds": ["ObjectSnap"],
     "encoder": {"options": {"width": 8, "depth": 1}},
-    "training": {"epochs": 1, "fitted_steps": []},
+    "training": {"epochs": 1, "preprocessing": []},
 })
 print("ready", flush=True)
 train(study, sys.argv[2], config)
@@ -72,7 +72,7 @@ def synthetic_eegcvpr(folder: Path, trials: int, *, legacy: bool) -> Path:
     """A signal file of EEGCVPR's size: 128 channels, mostly 499 samples, six subjects."""
     import torch
 
-    from eegprompt.data.eegcvpr_facts import class_names
+    from eegprompt.readers._eegcvpr_facts import class_names
 
     rng = np.random.default_rng(0)
     synsets = list(class_names())
@@ -106,7 +106,7 @@ def synthetic_things(folder: Path, images: int) -> Path:
     """One subject of THINGS-EEG2 as NICE has it: bare pickles, 63 channels at 250 Hz, float32."""
     import pickle
 
-    from eegprompt.data.montage import EEGCVPR_CHANNELS
+    from eegprompt.signal.montage import EEGCVPR_CHANNELS
 
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((64, 63, 250), dtype=np.float32)
@@ -229,22 +229,22 @@ def measure_loader(path: Path, batch: int = 128, n_batches: int = 40, rounds: in
     """Random batches through the training loader against bare memmap, interleaved."""
     from torch.utils.data import DataLoader
 
-    from eegprompt.encoders.fitted import FittedSteps
+    from eegprompt.encoders.preprocessing import FittedSteps
     from eegprompt.study import Study
-    from eegprompt.training import _Material, _Side, _Trials
+    from eegprompt.training.batches import TrainingData, TrialsDataset, TrialSet
 
     study = Study(path)
     rng = np.random.default_rng(0)
     rows = np.arange(study.n_trials)
     batches = [rng.permutation(study.n_trials)[:batch] for _ in range(n_batches)]
-    side = _Side(rows, np.zeros_like(rows), np.zeros_like(rows))
+    side = TrialSet(rows, np.zeros_like(rows), np.zeros_like(rows))
     bare = np.memmap(path / "eeg.npy", np.float32, "r", offset=192, shape=study.eeg.shape)
     assert np.array_equal(bare[-1], study.eeg[-1])
 
     def through(steps: FittedSteps) -> float:
-        material = _Material(study.eeg, False, steps, study.positions, {"train": side}, {}, [], [],
+        material = TrainingData(study.eeg, False, steps, study.positions, {"train": side}, {}, [], [],
                              {}, {})  # fmt: skip
-        loader: Any = DataLoader(_Trials(material, "train"), sampler=batches, batch_size=None)  # type: ignore[arg-type]
+        loader: Any = DataLoader(TrialsDataset(material, "train"), sampler=batches, batch_size=None)  # type: ignore[arg-type]
         begin = time.process_time()
         for item in loader:
             assert len(item["eeg"]) == batch
@@ -276,7 +276,7 @@ def measure_training(path: Path, limit: int) -> None:
     """One pass over a study in a process that may not hold as much as the study is large."""
     import pandas as pd
 
-    from eegprompt.data.splits import make_split
+    from eegprompt.splits.base import make_split
     from eegprompt.study import Study
 
     study = Study(path)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eegprompt.pipeline import load_recipe, run_recipe
+from eegprompt.recipe import load_recipe
+from eegprompt.steps.experiment import run_recipe
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "n170.yaml"
 

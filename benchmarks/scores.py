@@ -2,7 +2,7 @@
 
 Command: ``python benchmarks/scores.py``. Expected on 2 cores: 1,000 permutations of retrieval over
 2,000 trials and 10 heads, top-1 and top-5, within 10 s; two-way identification of 2,000 × 2,000
-pictures with features as long as AlexNet's second layer (184,512) within 2 GB, the features in the
+images with features as long as AlexNet's second layer (184,512) within 2 GB, the features in the
 files that ``evaluate`` keeps them in (3 GB in the folder of temporary files).
 """
 
@@ -20,10 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eegprompt.controls.permutation import permutation_test, table_chance, table_statistic
-from eegprompt.evaluation._features import _room
+from eegprompt.metrics.caption_retrieval import answer_ranks, cosine_similarity, topk_hits
 from eegprompt.metrics.identification import two_way_table
-from eegprompt.metrics.retrieval import answer_ranks, cosine_similarity, topk_hits
+from eegprompt.scores.feature_scores import _room
+from eegprompt.stats.permutation import permutation_test, table_chance, table_statistic
 
 
 def permutations(n: int = 2000, heads: int = 10, dims: int = 512) -> tuple[float, float]:
@@ -64,7 +64,7 @@ def identification_here(n: int, width: int) -> dict[str, float]:
     """The same in this process: features written and scored as ``eegprompt evaluate`` does it."""
     rng = np.random.default_rng(0)
     sides = [_room((n, width)) for _ in range(2)]
-    for row in range(n):  # pictures: half of what they hold is the reference
+    for row in range(n):  # images: half of what they hold is the reference
         values = rng.standard_normal((2, width), dtype=np.float32)
         sides[0][row] = values[0]
         sides[1][row] = 0.02 * values[0] + values[1]

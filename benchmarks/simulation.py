@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from eegprompt.builtin_study import simulate
-from eegprompt.data.simulation import DEFAULT_SIGNAL
+from eegprompt.builtin.eeg import DEFAULT_SIGNAL
+from eegprompt.steps.simulate import simulate
 from eegprompt.study import Study
 
 

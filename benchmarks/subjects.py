@@ -1,4 +1,4 @@
-"""Class accuracy for people never seen: the encoder against its baselines, one subject left out.
+"""Class accuracy for unseen subjects: the encoder against its baselines, one subject left out.
 
 Command: ``python benchmarks/subjects.py --out DIR``; half an hour of one core. The study knows
 categories only: sixteen of them, each a scene of its own whose ten meanings drive the simulated
@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from eegprompt.artifacts import read_json, write_json
+from eegprompt.core.files import read_json, write_json
 from encoders import SEEDS, carry_out, configurations, trained
 
 SUBJECTS, TRIALS_A_CLASS = 5, 10
@@ -41,12 +41,12 @@ QUICK = {"permutations": 199, "resamples": 100}  # neither is used here
 def make_study(out: Path, seed: int) -> None:
     """The study of a seed, with its split."""
     from eegprompt import Study
+    from eegprompt.builtin.eeg import simulate_eeg
     from eegprompt.builtin.scene_captions import captions
-    from eegprompt.builtin.scenes import kind_vector, meaning, split_scenes
-    from eegprompt.data.montage import STANDARD_MONTAGE, positions_of
-    from eegprompt.data.simulation import simulate_eeg
-    from eegprompt.data.splits import by_subject
-    from eegprompt.kinds import KINDS
+    from eegprompt.builtin.world import kind_vector, meaning, split_scenes
+    from eegprompt.core.kinds import KINDS
+    from eegprompt.signal.montage import STANDARD_MONTAGE, positions_of
+    from eegprompt.splits.by_subject import by_subject
     from eegprompt.study import StudyWriter
 
     scenes = {scene.object: scene for scene in split_scenes(16, 0, seed)[0]}
@@ -110,7 +110,7 @@ def lda_configurations() -> Iterator[dict[str, float]]:
 
 
 def lda_accuracy(study: Any, fold: Any, side: str, windows: dict[str, float]) -> float:
-    """Share of a side's trials that shrinkage LDA, fitted on the training side, classifies."""
+    """Share of a side's trials that shrinkage LDA, fitted on the training set, classifies."""
     from eegprompt.encoders.lda import ShrinkageLDA, bin_means
 
     category = study.trials["category"].astype(str).to_numpy()
@@ -126,7 +126,7 @@ def lda_accuracy(study: Any, fold: Any, side: str, windows: dict[str, float]) ->
 def accuracy(run: Any) -> float:
     """Share of the left-out subject's trials that the ensemble of heads classifies."""
     from eegprompt import decode
-    from eegprompt.evaluation import scores_of
+    from eegprompt.steps.evaluate import scores_of
 
     decode(run, progress=lambda *_: None)
     rows = [s.row for s in scores_of(run)[0]]

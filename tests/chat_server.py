@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from eegprompt.kinds import KINDS
+from eegprompt.core.kinds import KINDS
 
 
 def good(i: int) -> dict[str, str]:
@@ -61,7 +61,7 @@ def error(status: int, message: str = "no", **headers: str) -> Reply:
 
 
 def image_number(request: dict[str, Any]) -> int:
-    """Which gray picture was sent: image i of the small study is i × 30 bright."""
+    """Which gray image was sent: image i of the small study is i × 30 bright."""
     from PIL import Image
 
     content = request["messages"][1]["content"]
@@ -70,8 +70,8 @@ def image_number(request: dict[str, Any]) -> int:
     url = next(p["image_url"]["url"] for p in content if p["type"] == "image_url")
     match = re.fullmatch(r"data:image/jpeg;base64,(.+)", url)
     assert match is not None
-    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as picture:
-        return round(sum(picture.resize((1, 1)).getpixel((0, 0))) / 90)
+    with Image.open(io.BytesIO(base64.b64decode(match[1]))) as image:
+        return round(sum(image.resize((1, 1)).getpixel((0, 0))) / 90)
 
 
 class ChatServer:

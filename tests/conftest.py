@@ -41,9 +41,9 @@ def small_study(tmp_path: Path) -> Path:
     import pandas as pd
     from PIL import Image
 
-    from eegprompt.kinds import KINDS
+    from eegprompt.core.kinds import KINDS
     from eegprompt.study import Study, StudyWriter
-    from eegprompt.types import Fold, Split
+    from eegprompt.study.split import Fold, Split
 
     rng = np.random.default_rng(0)
     images = [f"img-{i}" for i in range(8)]

@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegprompt.ablation import AXES, BY_HEAD, _row, ablate, ablation_table, plan
-from eegprompt.errors import InputError, RunError, UnknownNameError
-from eegprompt.experiment import load_config
+from eegprompt.ablations.axes import AXES, plan
+from eegprompt.ablations.table import BY_HEAD, ablation_table
+from eegprompt.core.errors import InputError, RunError, UnknownNameError
+from eegprompt.settings import load_config
+from eegprompt.steps.ablate import _row, ablate
 from eegprompt.study import Study
 
 
@@ -81,8 +83,8 @@ def test_variants_of_one_axis_share_a_training(small_study: Path, base, tmp_path
 
 
 def test_images_as_targets_name_the_image(small_study: Path, base, tmp_path: Path) -> None:
-    from eegprompt.errors import CaptionError
-    from eegprompt.image_targets import ImageTargets
+    from eegprompt.core.errors import CaptionError
+    from eegprompt.text_encoders.images import ImageTargets
 
     study = Study(small_study)
     rows = ablate(study, tmp_path / "a", base, what=["target"], seeds=1, draw=False)
@@ -113,7 +115,7 @@ def test_lda_stands_on_the_encoder_axis_by_class_accuracy_alone(
 def test_a_variant_that_cannot_be_had_is_named_and_the_others_are_measured(
     small_study: Path, base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from eegprompt.ablation import Variant
+    from eegprompt.ablations.axes import Variant
 
     def axis(_: object) -> list[Variant]:
         wide = {"encoder": {"name": "ridge", "options": {"bin_width": 99.0}}}
@@ -165,7 +167,7 @@ def test_a_difference_without_an_interval_says_why() -> None:
         _row("loss", "b", "a", "retrieval", [entry(0.5, "x")], [entry(0.4, "y")]),
         _row("loss", "b", "a", "class_accuracy", [entry(0.5, "x")], [entry(0.4, "x")]),
     ]
-    assert "whole set of pictures" in rows[0]["no_interval"]
+    assert "whole set of images" in rows[0]["no_interval"]
     assert "different images or trials" in rows[1]["no_interval"]
     assert rows[2]["no_interval"] is None and rows[2]["lo"] is not None
     page = ablation_table(rows, (0,))

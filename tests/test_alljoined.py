@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 
 import tiny_datasets as tiny
-from eegprompt.data.alljoined import AlljoinedReader
-from eegprompt.errors import EegpromptError, RecordingError
+from eegprompt.core.errors import EegpromptError, RecordingError
+from eegprompt.readers.alljoined import AlljoinedReader
 from eegprompt.study import Study
 
 
@@ -24,8 +24,8 @@ def read(source: Any, out: Path, **options: Any) -> Study:
 
 def test_preprocessed_trials_are_those_of_the_table_that_were_not_dropped(tmp_path):
     source = tiny.write_alljoined(tmp_path / "s")
-    pictures = tiny.numbered_pictures(tmp_path / "p", [*range(1, 41), *range(16541, 16545)])
-    study = read(source, tmp_path / "study", stimuli=pictures)
+    images = tiny.numbered_images(tmp_path / "p", [*range(1, 41), *range(16541, 16545)])
+    study = read(source, tmp_path / "study", stimuli=images)
     table = tiny.alljoined_order()
     parts = [
         table[(table["partition"] == f"stim_{s}") & ~table["dropped"]] for s in ("train", "test")
@@ -141,7 +141,7 @@ def test_bad_input(tmp_path):
     table.write_bytes(rows)
     with pytest.raises(RecordingError, match="leave it out, or import the raw part"):
         read(source, tmp_path / "study", bandpass=(1, 40))
-    with pytest.raises(RecordingError, match="43 of 43 pictures"):
+    with pytest.raises(RecordingError, match="43 of 43 images"):
         read(source, tmp_path / "study", stimuli=place)
     raw = tiny.write_alljoined_raw(tmp_path / "r")
     (raw / "preprocessed_eeg" / "experiment_metadata_categories.parquet").unlink()

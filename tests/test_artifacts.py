@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eegprompt import artifacts
-from eegprompt.errors import InputError, RunError, StorageError
+from eegprompt.core import files as artifacts
+from eegprompt.core.errors import InputError, RunError, StorageError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

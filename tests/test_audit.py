@@ -10,14 +10,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from eegprompt.artifacts import write_json
-from eegprompt.auditing import audit, read_audit
-from eegprompt.builtin_study import simulate
 from eegprompt.cli.app import app
-from eegprompt.controls.design import group_guess, neighbor_guess, time_neighbors
-from eegprompt.controls.drift import accuracy_by_distance, decode_pseudo_classes, pseudo_classes
-from eegprompt.controls.linear import decode_sides, score_predictions
-from eegprompt.controls.nuisance import (
+from eegprompt.confounds.design import group_guess, neighbor_guess, time_neighbors
+from eegprompt.confounds.drift import accuracy_by_distance, decode_pseudo_classes, pseudo_classes
+from eegprompt.confounds.linear_decoder import decode_sides, score_predictions
+from eegprompt.confounds.nuisance import (
     band_power,
     dc,
     mean_and_log_variance,
@@ -25,13 +22,17 @@ from eegprompt.controls.nuisance import (
     slow_part,
     window_means,
 )
-from eegprompt.controls.verdict import verdict
-from eegprompt.data.overlap import check_leaks, leaks, repeated_trials
-from eegprompt.data.splits import make_split
-from eegprompt.errors import InputError, SplitError, UnknownNameError
-from eegprompt.report.audit_page import leaks_once, write_audit_page
+from eegprompt.confounds.record import read_audit
+from eegprompt.confounds.verdict import verdict
+from eegprompt.core.errors import InputError, SplitError, UnknownNameError
+from eegprompt.core.files import write_json
+from eegprompt.reports.audit_page import leaks_once, write_audit_page
+from eegprompt.splits.base import make_split
+from eegprompt.splits.leaks import check_leaks, leaks, repeated_trials
+from eegprompt.steps.audit import audit
+from eegprompt.steps.simulate import simulate
 from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 RNG = np.random.default_rng
 
@@ -213,7 +214,8 @@ PLANTED = {
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decoders of fewer features: the cost of a fit grows with their third power."""
-    from eegprompt.auditing import _material, _signal
+    from eegprompt.confounds import audit_data as _material
+    from eegprompt.confounds import signal_checks as _signal
 
     monkeypatch.setattr(_material, "MOST_FEATURES", 512)
     monkeypatch.setattr(_signal, "_TIME_FEATURES", 128)
@@ -351,10 +353,10 @@ def test_leaks_are_found_refused_and_waived(planted: dict[str, Study], tmp_path:
     assert {(leak.kind, leak.sides) for leak in found} == {
         ("images", s) for s in (("train", "val"), ("train", "test"), ("val", "test"))
     }
-    with pytest.raises(SplitError, match="--waive images"):
+    with pytest.raises(SplitError, match="--allow-leakage images"):
         check_leaks(study, split, 0)
     assert "are shown on both train and val" in check_leaks(study, split, 0, ["images"])[0]
-    # The same picture under another name is the same picture.
+    # The same image under another name is the same image.
     twins = copy_study(study, tmp_path / "twins", keep=np.arange(n))
     twins.images["sha256"] = "same"
     assert leaks(twins, study.split("official").folds[0])[0].kind == "images"
@@ -401,24 +403,26 @@ def test_training_refuses_a_leak_and_prints_a_waiver(small_study: Path, tmp_path
     study.write_split(Split("leaky", (Fold(ids[:16], ids[16:24], ids[24:]),)))
     base = ["train", str(small_study), "--split", "leaky", "training.epochs=1", "kinds=ObjectSnap"]
     refused = CliRunner().invoke(app, [*base, "--out", str(tmp_path / "no")])
-    assert refused.exit_code == 2 and "--waive images" in refused.output
+    assert refused.exit_code == 2 and "--allow-leakage images" in refused.output
     assert not (tmp_path / "no").exists()
-    wrong = CliRunner().invoke(app, [*base, "--out", str(tmp_path / "no"), "--waive", "image"])
+    wrong = CliRunner().invoke(
+        app, [*base, "--out", str(tmp_path / "no"), "--allow-leakage", "image"]
+    )
     assert wrong.exit_code == 2 and "did you mean 'images'" in wrong.output
     run = tmp_path / "run"
-    done = CliRunner().invoke(app, [*base, "--out", str(run), "--waive", "images"])
+    done = CliRunner().invoke(app, [*base, "--out", str(run), "--allow-leakage", "images"])
     assert done.exit_code == 0, done.output
     for command in ("decode", "evaluate", "report"):
         said = CliRunner().invoke(app, [command, str(run)])
         assert said.exit_code == 0, said.output
         if command == "evaluate":
-            assert "Waived: 8 pictures are shown on both train and val" in said.output
+            assert "Waived: 8 images are shown on both train and val" in said.output
             assert "not audited" in said.output
     stored = json.loads((run / "scores.json").read_text())
-    assert all("8 pictures" in row["waived"] for row in stored["rows"])
+    assert all("8 images" in row["allowed_leakage"] for row in stored["rows"])
     assert {row["audit"] for row in stored["rows"]} == {"not audited"}
     page = (run / "report.html").read_text("utf-8")
-    assert "Waived: 8 pictures" in page and "Leaks waived" in page  # at the scores, at the head
+    assert "Waived: 8 images" in page and "Leaks allowed" in page  # at the scores, at the head
 
 
 # -- odd studies -----------------------------------------------------------------------------------
@@ -539,7 +543,8 @@ def test_folds_by_subject_and_classes_left_out(tmp_path: Path) -> None:
 
 
 def test_a_study_that_is_too_big_is_sampled(tmp_path: Path, monkeypatch) -> None:
-    from eegprompt.auditing import _material, _signal
+    from eegprompt.confounds import audit_data as _material
+    from eegprompt.confounds import signal_checks as _signal
 
     for module in (_material, _signal):
         monkeypatch.setattr(module, "MOST_TRIALS", 90)
@@ -586,9 +591,9 @@ def test_what_would_have_been_noticed_is_the_edge_of_the_test() -> None:
 def test_a_recipe_audits_once_and_a_read_only_study_is_no_obstacle(
     tmp_path: Path, monkeypatch
 ) -> None:
-    from eegprompt import auditing
-    from eegprompt.errors import StorageError
-    from eegprompt.pipeline import _audit_once, _silent
+    from eegprompt.core.errors import StorageError
+    from eegprompt.steps import audit as auditing
+    from eegprompt.steps.experiment import _audit_once, _silent
 
     study = toy(tmp_path / "s", run=np.repeat(["1", "2", "3", "4"], 30))
     make_split(study, "by-run")

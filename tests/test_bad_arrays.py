@@ -16,18 +16,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-import eegprompt.controls
+import eegprompt.confounds
 import eegprompt.metrics
-from eegprompt.controls import bootstrap as boot
-from eegprompt.controls import correction, design, drift, linear, nuisance, surrogates, verdict
-from eegprompt.controls import permutation as perm
-from eegprompt.errors import InputError
+import eegprompt.stats
+from eegprompt.confounds import design, drift, nuisance, surrogates, verdict
+from eegprompt.confounds import linear_decoder as linear
+from eegprompt.core.errors import InputError
+from eegprompt.metrics import caption_retrieval as retr
 from eegprompt.metrics import classification as cls
 from eegprompt.metrics import distributions as dist
 from eegprompt.metrics import generation as gen
 from eegprompt.metrics import identification as ident
-from eegprompt.metrics import images as img
-from eegprompt.metrics import retrieval as retr
+from eegprompt.metrics import pixels as img
+from eegprompt.stats import bootstrap as boot
+from eegprompt.stats import multiple as correction
+from eegprompt.stats import permutation as perm
 
 RNG = np.random.default_rng(0)
 ROWS = RNG.standard_normal((6, 4))  # trials × classes, queries × dimensions, …
@@ -59,18 +62,18 @@ CALLS: dict[Callable[..., Any], dict[str, Any]] = {
     dist.kernel_distance: {"one": SETS, "two": SETS + 1, "subsets": 2},
     gen.n_way_accuracy: {"scores": ROWS, "targets": LABELS, "n": 3},
     gen.same_class: {"scores": ROWS, "targets": LABELS},
-    ident.two_way: {"references": ROWS, "pictures": OTHER, "targets": LABELS, "classes": LABELS},
-    ident.two_way_table: {"references": ROWS, "pictures": OTHER, "classes": LABELS},
-    ident.feature_correlation: {"references": ROWS, "pictures": OTHER},
-    ident.feature_cosine: {"references": ROWS, "pictures": OTHER},
-    ident.squared_distances: {"references": ROWS, "pictures": OTHER},
-    ident.correlation_distance: {"references": ROWS, "pictures": OTHER},
+    ident.two_way: {"references": ROWS, "images": OTHER, "targets": LABELS, "classes": LABELS},
+    ident.two_way_table: {"references": ROWS, "images": OTHER, "classes": LABELS},
+    ident.feature_correlation: {"references": ROWS, "images": OTHER},
+    ident.feature_cosine: {"references": ROWS, "images": OTHER},
+    ident.squared_distances: {"references": ROWS, "images": OTHER},
+    ident.correlation_distance: {"references": ROWS, "images": OTHER},
     img.prepare: {"images": (255 * PIXELS).astype(np.uint8)},
-    img.pixcorr: {"references": PIXELS, "pictures": PIXELS},
+    img.pixcorr: {"references": PIXELS, "images": PIXELS},
     img.gray: {"images": PIXELS},
-    img.ssim: {"references": SHADES, "pictures": SHADES},
-    img.ssim_legacy: {"references": SHADES, "pictures": SHADES},
-    img.ssim_pairs: {"references": SHADES, "pictures": SHADES},
+    img.ssim: {"references": SHADES, "images": SHADES},
+    img.ssim_legacy: {"references": SHADES, "images": SHADES},
+    img.ssim_pairs: {"references": SHADES, "images": SHADES},
     retr.cosine_similarity: {"queries": ROWS, "candidates": OTHER},
     retr.right_answers: {
         "candidate_texts": ["a", "b"], "image_ids": ["1"], "caption_images": ["1"],
@@ -155,14 +158,15 @@ SPOILED: dict[str, Callable[[np.ndarray], Any]] = {
 }
 MUST_REFUSE = {"a word", "one number", "text", "objects", "ragged"}
 # strata and groups are any values that can be compared; classes of references likewise
+OF_STUDIES = {"audit_data", "design_checks", "signal_checks", "record", "max_statistic"}
 ANY_VALUES = {"strata", "groups", "recording", "subject", "classes"}
 
 
 def _public() -> set[Callable[..., Any]]:
     found = set()
-    for package in (eegprompt.metrics, eegprompt.controls):
+    for package in (eegprompt.metrics, eegprompt.stats, eegprompt.confounds):
         for module in pkgutil.iter_modules(package.__path__):
-            if module.name == "pretrained_features":  # networks, tested with the eval extra
+            if module.name in OF_STUDIES:
                 continue
             whole = importlib.import_module(f"{package.__name__}.{module.name}")
             found |= {

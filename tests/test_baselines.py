@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from eegprompt.core.errors import InputError, MissingDependencyError, UnknownNameError
 from eegprompt.encoders.ridge import PENALTIES, RidgeEncoder
-from eegprompt.errors import InputError, MissingDependencyError, UnknownNameError
-from eegprompt.experiment import load_config
+from eegprompt.settings import load_config
+from eegprompt.steps.train import train
 from eegprompt.study import Study
-from eegprompt.training import train
 from torchaudio_stub import have_braindecode
 from torchvision_shim import have_torchvision
 
@@ -76,7 +76,7 @@ def test_ridge_refuses_windows_longer_than_a_trial() -> None:
 
 
 def test_ridge_is_trained_stored_and_read_back(small_study: Path, tmp_path: Path) -> None:
-    from eegprompt.encoders.store import load_encoder
+    from eegprompt.encoders.saved import load_encoder
 
     study = Study(small_study)
     config = load_config(
@@ -143,7 +143,7 @@ def test_braindecodes_models_learn(model: str) -> None:
 
 
 def test_single_positive_counts_other_right_answers_as_wrong() -> None:
-    from eegprompt.objectives import ClipObjective, SinglePositiveClipObjective
+    from eegprompt.training.objectives import ClipObjective, SinglePositiveClipObjective
 
     torch.manual_seed(0)
     one = {"a": torch.randn(4, 5)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eegprompt.errors import InputError, TokenBudgetError
+from eegprompt.core.errors import InputError, TokenBudgetError
 from eegprompt.prompts import Composer, HeadCaption, blend, interpolate
 
 torch = pytest.importorskip("torch")

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from eegprompt.builtin.features import load_features
+from eegprompt.builtin.drawing import draw
 from eegprompt.builtin.paths import (
     GENERATION_DEFAULTS,
     clip_folder,
@@ -16,9 +16,10 @@ from eegprompt.builtin.paths import (
     pipeline_folder,
 )
 from eegprompt.builtin.scene_captions import captions, meanings, phrasings, vocabulary
-from eegprompt.builtin.scenes import ATTRIBUTES, draw, meaning, split_scenes
-from eegprompt.errors import InputError
-from eegprompt.kinds import KINDS
+from eegprompt.builtin.world import ATTRIBUTES, meaning, split_scenes
+from eegprompt.core.errors import InputError
+from eegprompt.core.kinds import KINDS
+from eegprompt.features.builtin import load_features
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -30,7 +31,7 @@ def test_scenes():
 
 
 @pytest.fixture(scope="module")
-def pictures(test_scenes):
+def images(test_scenes):
     return np.stack([draw(scene) for scene in test_scenes])
 
 
@@ -112,8 +113,8 @@ def test_ten_captions_fit_the_token_budget(clip, test_scenes):
 
 
 def test_the_tokenizer_is_made_of_the_words_alone(clip):
-    from eegprompt.builtin._text import words
-    from eegprompt.builtin._tokenizer import build_tokenizer, learn_merges
+    from eegprompt.builtin.training.phrasing import words
+    from eegprompt.builtin.training.tokenizer import build_tokenizer, learn_merges
 
     assert learn_merges(words()) == learn_merges(words())
     built, shipped = build_tokenizer(), clip[1]
@@ -122,8 +123,8 @@ def test_the_tokenizer_is_made_of_the_words_alone(clip):
 
 
 def test_fast_token_ids_equal_the_tokenizers(clip, test_scenes):
-    from eegprompt.builtin._clip import TextIds
-    from eegprompt.builtin._text import random_kinds, random_prompt
+    from eegprompt.builtin.training.phrasing import random_kinds, random_prompt
+    from eegprompt.builtin.training.train_clip import TextIds
 
     to_ids, rng = TextIds(clip[1]), np.random.default_rng(0)
     for scene in test_scenes:
@@ -147,11 +148,11 @@ def test_text_embeddings_are_smooth_in_meaning(clip):
     assert cat @ dog > cat @ house
 
 
-def test_clip_sees_settings_and_colors(clip, test_scenes, pictures):
+def test_clip_sees_settings_and_colors(clip, test_scenes, images):
     from transformers import CLIPImageProcessorPil
 
     processor = CLIPImageProcessorPil.from_pretrained(clip_folder())
-    pixels = processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+    pixels = processor(images=list(images), return_tensors="pt")["pixel_values"]
     assert pixels.shape == (32, 3, 64, 64)
     with torch.no_grad():
         seen = clip[0].get_image_features(pixel_values=pixels).pooler_output
@@ -188,7 +189,7 @@ def test_the_pipeline_draws_what_it_is_told(pipeline, test_scenes):
     assert right > 0.5  # the benchmark measures how much; here chance is 1/16
 
 
-def test_a_picture_depends_on_its_seed_alone(pipeline):
+def test_a_image_depends_on_its_seed_alone(pipeline):
     def make(prompts, seeds):
         generators = [torch.Generator().manual_seed(s) for s in seeds]
         settings = {**GENERATION_DEFAULTS, "num_inference_steps": 4}
@@ -199,8 +200,8 @@ def test_a_picture_depends_on_its_seed_alone(pipeline):
     assert np.abs(make(["a dog"], [3])[0] - pair[1]).mean() > 1e-3
 
 
-def test_the_autoencoder_gives_pictures_back(pipeline, pictures):
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def test_the_autoencoder_gives_images_back(pipeline, images):
+    x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         z = pipeline.vae.encode(x).latent_dist.mode()
         y = pipeline.vae.decode(z).sample
@@ -209,9 +210,9 @@ def test_the_autoencoder_gives_pictures_back(pipeline, pictures):
     assert z.std() == pytest.approx(1, abs=0.25)
 
 
-def test_features(pictures, test_scenes):
+def test_features(images, test_scenes):
     features = load_features()
-    out = features(pictures)
+    out = features(images)
     assert {name: value.shape for name, value in out.items()} == {
         "early": (32, 768),
         "late": (32, 96),
@@ -220,28 +221,28 @@ def test_features(pictures, test_scenes):
     assert all(value.dtype == np.float32 for value in out.values())
     shown = [ATTRIBUTES["object"][i] for i in out["logits"].argmax(1)]
     assert np.mean([a == s.object for a, s in zip(shown, test_scenes, strict=True)]) > 0.9
-    np.testing.assert_allclose(features(pictures[:3])["late"], out["late"][:3], atol=1e-4)
+    np.testing.assert_allclose(features(images[:3])["late"], out["late"][:3], atol=1e-4)
     large = np.stack([draw(scene, size=128) for scene in test_scenes[:4]])
     assert features(large)["late"].shape == (4, 96)
-    assert features(pictures[:0])["early"].shape == (0, 768)
+    assert features(images[:0])["early"].shape == (0, 768)
     with pytest.raises(InputError, match="uint8 of shape"):
-        features(pictures.astype(float))
+        features(images.astype(float))
 
 
 def test_scenes_import_without_torch():
     import subprocess
 
     code = (
-        "import sys, eegprompt.builtin.scenes, eegprompt.builtin.scene_captions, "
-        "eegprompt.builtin.features, eegprompt.builtin.paths; "
+        "import sys, eegprompt.builtin.world, eegprompt.builtin.scene_captions, "
+        "eegprompt.features.builtin, eegprompt.builtin.paths; "
         "assert not {'torch', 'transformers', 'diffusers', 'PIL'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_projection_is_written_into_the_encoder():
-    from eegprompt.builtin._encoder import write_projection
-    from eegprompt.builtin._vae import Projection, build_vae
+    from eegprompt.builtin.training.patch_encoder import write_projection
+    from eegprompt.builtin.training.train_autoencoder import Projection, build_vae
 
     torch.manual_seed(0)
     basis = torch.linalg.qr(torch.randn(192, 12))[0].T.reshape(12, 3, 8, 8)
@@ -259,7 +260,7 @@ def test_the_projection_is_written_into_the_encoder():
 
 
 def test_fast_group_norm_has_the_right_gradient():
-    from eegprompt.builtin._norm import fast_group_norm
+    from eegprompt.builtin.training.group_norm import fast_group_norm
 
     torch.manual_seed(0)
     norm = torch.nn.GroupNorm(4, 12)

@@ -6,15 +6,15 @@ import json
 import numpy as np
 import pytest
 
-from eegprompt.builtin.scenes import is_held_out
-from eegprompt.builtin_study import VAL_FRACTION, simulate
-from eegprompt.data.montage import EEGCVPR_CHANNELS
-from eegprompt.data.preprocessing import STEPS, preprocess
-from eegprompt.data.simulation import COMMON, load_truth
-from eegprompt.errors import InputError, StorageError, StudyError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.builtin.eeg import COMMON, load_truth
+from eegprompt.builtin.world import is_held_out
+from eegprompt.core.errors import InputError, StorageError, StudyError, UnknownNameError
+from eegprompt.core.kinds import KINDS
+from eegprompt.signal.montage import EEGCVPR_CHANNELS
+from eegprompt.signal.steps import STEPS, preprocess
+from eegprompt.steps.info import study_info
+from eegprompt.steps.simulate import VAL_FRACTION, simulate
 from eegprompt.study import Study
-from eegprompt.study_info import study_info
 
 SMALL = {"subjects": 2, "images": 48, "test_images": 16, "repetitions": 1}
 
@@ -110,9 +110,9 @@ def test_provenance_holds_every_parameter(study):
     assert configuration["parameters"]["kinds"]["MoodFeel"]["latency"] == 0.3
 
 
-def test_pictures_are_drawn_and_described(study):
-    pictures = study.load_images(list(study.images["image_id"][:5]))
-    assert pictures.shape == (5, 64, 64, 3) and pictures.std() > 10
+def test_images_are_drawn_and_described(study):
+    images = study.load_images(list(study.images["image_id"][:5]))
+    assert images.shape == (5, 64, 64, 3) and images.std() > 10
     row = study.images.iloc[0]
     assert row["attr_object"] == row["category"]
     data = (study.path / row["path"]).read_bytes()

@@ -14,13 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from chat_server import ChatServer, Reply, completion, good, ok
-from eegprompt.captioning import check_captions, review_captions, write_captions
 from eegprompt.captions.alike import AlikeWatch, alike_images
-from eegprompt.captions.checks import check_table
 from eegprompt.captions.review import review_table
 from eegprompt.captions.store import facts_of
+from eegprompt.captions.validity import check_table
 from eegprompt.cli.app import app
-from eegprompt.kinds import KINDS
+from eegprompt.core.kinds import KINDS
+from eegprompt.steps.caption import check_captions, review_captions, write_captions
 from eegprompt.study import Study
 
 TEN = list(KINDS)
@@ -135,7 +135,7 @@ def test_it_is_said_while_captions_are_written(
         def __init__(self, labels: Any, files: Any):
             super().__init__(labels, files, after=5)
 
-    monkeypatch.setattr("eegprompt.captioning.AlikeWatch", Hasty)
+    monkeypatch.setattr("eegprompt.steps.caption.AlikeWatch", Hasty)
     with ChatServer(lambda i, attempt, request: ok(0)) as server:
         with pytest.warns(UserWarning, match="the first 5 images got 1 different"):
             write_captions(study, "chat:m", "chat", base_url=server.url)

@@ -21,16 +21,16 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from chat_server import ChatServer, Reply, completion, error, good, image_number, ok
-from eegprompt.captioning import estimate_captions, failed_captions, write_captions
 from eegprompt.captions import chat
 from eegprompt.captions.answers import read_answer
 from eegprompt.captions.instruction import DEFAULT_INSTRUCTION, load_instruction
 from eegprompt.captions.store import facts_of
 from eegprompt.cli.app import app
-from eegprompt.errors import CaptionError, InputError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import CaptionError, InputError
+from eegprompt.core.kinds import KINDS
+from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
+from eegprompt.steps.info import study_info
 from eegprompt.study import Study
-from eegprompt.study_info import study_info
 
 KEY = "sk-a-secret-of-the-user-1234567890"
 
@@ -225,12 +225,12 @@ def test_servers_without_schemas_are_asked_otherwise(study: Study) -> None:
 
 
 def test_a_form_is_given_up_only_where_another_is_answered(study: Study) -> None:
-    """A first picture that is refused in every form costs the others nothing."""
+    """A first image that is refused in every form costs the others nothing."""
 
-    def refuses_a_picture(i: int, attempt: int, request: dict[str, Any]) -> Reply:
+    def refuses_a_image(i: int, attempt: int, request: dict[str, Any]) -> Reply:
         return error(400, "this image format is not allowed") if i == 0 else ok(i)
 
-    with ChatServer(refuses_a_picture) as server:
+    with ChatServer(refuses_a_image) as server:
         assert_whole(write(study, server, concurrency=1), list(range(1, 8)))
     assert server.counts == {0: 3, **dict.fromkeys(range(1, 8), 1)}
     asked = [r["response_format"]["type"] for i, r in server.requests if i]
@@ -269,8 +269,8 @@ def test_refusals_are_recorded(study: Study) -> None:
     assert "content policy" in reasons["img-4"]
 
 
-def test_a_bad_picture_stops_nothing(study: Study) -> None:
-    study.image_path("img-3").write_bytes(b"no picture")
+def test_a_bad_image_stops_nothing(study: Study) -> None:
+    study.image_path("img-3").write_bytes(b"no image")
     study.image_path("img-4").unlink()
     cut = study.image_path("img-5")
     cut.write_bytes(cut.read_bytes()[:40])
@@ -282,12 +282,12 @@ def test_a_bad_picture_stops_nothing(study: Study) -> None:
     assert str(study.path) not in " ".join(reasons.values())
 
 
-def test_pictures_of_every_kind_are_sent_upright_small_and_as_rgb(study: Study) -> None:
-    """Each picture is as bright as its number says, so that the server knows it by what it sees."""
+def test_images_of_every_kind_are_sent_upright_small_and_as_rgb(study: Study) -> None:
+    """Each image is as bright as its number says, so that the server knows it by what it sees."""
 
-    def put(i: int, picture: Image.Image, suffix: str, **options: Any) -> None:
+    def put(i: int, image: Image.Image, suffix: str, **options: Any) -> None:
         path = study.image_path(f"img-{i}")
-        picture.save(path, format=suffix, **options)  # the name ends in .png whatever it holds
+        image.save(path, format=suffix, **options)  # the name ends in .png whatever it holds
 
     def gray(i: int, size: tuple[int, int] = (40, 20)) -> Image.Image:
         return Image.new("RGB", size, (30 * i,) * 3)
@@ -409,9 +409,9 @@ def test_a_dry_run_asks_nothing(study: Study) -> None:
     assert len(server.requests) == 2
 
 
-def test_without_pictures_label_and_measurements_are_sent(study: Study) -> None:
+def test_without_images_label_and_measurements_are_sent(study: Study) -> None:
     with ChatServer(lambda i, attempt, request: ok(0)) as server:
-        write(study, server, pictures=False, max_images=1)
+        write(study, server, images=False, max_images=1)
     content = server.requests[0][1]["messages"][1]["content"]
     assert '"house"' in content and "black" in content and image_number(server.requests[0][1]) < 0
 
@@ -494,9 +494,9 @@ def test_answers_in_other_forms_are_read() -> None:
 
 _WRITER = """
 import sys
-from eegprompt.captioning import write_captions
+from eegprompt.steps.caption import write_captions
 from eegprompt.study import Study
-from eegprompt.study_info import study_info
+from eegprompt.steps.info import study_info
 write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2], concurrency=2, name="chat")
 """
 
@@ -622,7 +622,7 @@ def test_a_model_that_takes_no_images_ends_the_run_and_says_the_way_out(
             write(study, server, concurrency=1)
         # Two questions are prepared ahead of the answer at most.
         assert sum(server.counts.values()) <= 2
-    assert "takes no images" in str(problem.value) and "pictures=false" in str(problem.value)
+    assert "takes no images" in str(problem.value) and "images=false" in str(problem.value)
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from eegprompt.captioning import check_captions, load_captioner, write_captions
 from eegprompt.captions.file import FileCaptioner
 from eegprompt.captions.store import CaptionStore, Origin
-from eegprompt.errors import CaptionError, EegpromptError, InputError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import CaptionError, EegpromptError, InputError, UnknownNameError
+from eegprompt.core.kinds import KINDS
+from eegprompt.steps.caption import check_captions, load_captioner, write_captions
 from eegprompt.study import Study
 
 
@@ -292,7 +292,7 @@ def test_a_set_has_one_origin(study: Study, tmp_path: Path) -> None:
             write_captions(study, f"file:{file}", name=existing)
 
 
-def test_a_changed_picture_is_captioned_anew(study: Study) -> None:
+def test_a_changed_image_is_captioned_anew(study: Study) -> None:
     write_captions(study, Scripted())
     store = CaptionStore(study, "scripted", Origin.of(Scripted()))
     assert store.done() == set(store.keys(ids(study)).values())

@@ -2,7 +2,7 @@
 
 Their weights are random, so what they say by themselves is nothing; where captions shall come
 through, what the network computes for the next token is replaced by the token of a planted answer
-that depends on the picture it was given.
+that depends on the image it was given.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import transformers
 
 import tiny_models
 from chat_server import good
-from eegprompt.captioning import estimate_captions, failed_captions, write_captions
 from eegprompt.captions import local
-from eegprompt.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
+from eegprompt.core.kinds import KINDS
+from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
 from eegprompt.study import Study
 
 FAMILIES = {
@@ -116,7 +116,7 @@ def test_captions_come_through_and_each_to_its_image(
     assert set(zip(table["image_id"], table["kind"], table["text"])) == expected
     row = table.iloc[0]
     assert row["captioner"] == "local" and row["model"].startswith(f"{model.name}@folder-")
-    assert row["prompt_version"].endswith("-picture512-float32")
+    assert row["prompt_version"].endswith("-image512-float32")
     assert planted.device.type == "cpu" and planted.dtype == torch.float32
     assert str(model.parent) not in path.with_suffix(".json").read_text()
 
@@ -147,7 +147,7 @@ def _journal_of(study: Study, name: str) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
-def test_answers_are_mended_once_and_bad_pictures_stop_nothing(
+def test_answers_are_mended_once_and_bad_images_stop_nothing(
     study: Study, llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(i: int, again: bool) -> str:
@@ -157,7 +157,7 @@ def test_answers_are_mended_once_and_bad_pictures_stop_nothing(
             return "I'm sorry, I can't help with that."
         return "Here it is:\n```json\n" + json.dumps(good(i)) + "\n```"
 
-    study.image_path("img-4").write_bytes(b"no picture")
+    study.image_path("img-4").write_bytes(b"no image")
     study.image_path("img-5").unlink()
     planted = Planted(monkeypatch, "llava", answer)
     table = study.captions(write_captions(study, f"local:{llava}", batch_size=8).stem)
@@ -178,18 +178,18 @@ def test_too_little_memory_halves_the_batch_and_a_failing_image_fails_alone(
     planted = Planted(monkeypatch, "llava")
     generate = local.LocalCaptioner._generate
 
-    def tight(self: Any, pictures: Any, talks: Any) -> list[tuple[str, bool]]:
-        if len(pictures) > 2:
+    def tight(self: Any, images: Any, talks: Any) -> list[tuple[str, bool]]:
+        if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        if any(p.getpixel((0, 0))[0] == 5 * 30 for p in pictures):
-            raise ValueError("odd picture")
-        return generate(self, pictures, talks)
+        if any(p.getpixel((0, 0))[0] == 5 * 30 for p in images):
+            raise ValueError("odd image")
+        return generate(self, images, talks)
 
     monkeypatch.setattr(local.LocalCaptioner, "_generate", tight)
     captioner = local.LocalCaptioner(str(llava), batch_size=8)
     table = study.captions(write_captions(study, captioner).stem)
     assert set(table["image_id"]) == {f"img-{i}" for i in range(8)} - {"img-5"}
-    assert failures(study) == {"img-5": "the model failed (ValueError: odd picture)"}
+    assert failures(study) == {"img-5": "the model failed (ValueError: odd image)"}
     assert captioner.batch_size == 2 and max(map(len, planted.seen)) == 2
     monkeypatch.setattr(local, "_BROKEN_AFTER", 1)
     with pytest.raises(CaptionError, match="failed at 1 images in a row"):

@@ -1,4 +1,4 @@
-"""Pictures of every kind, the captioner `rules`, reviews of caption sets, and more file formats."""
+"""Images of every kind, the captioner `rules`, reviews of caption sets, and more file formats."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eegprompt.builtin.scenes import draw, sample_scene
-from eegprompt.captioning import failed_captions, review_captions, write_captions
-from eegprompt.captions.colors import balance, color_name, to_lab
+from eegprompt.builtin.drawing import draw
+from eegprompt.builtin.world import sample_scene
+from eegprompt.captions._colors import balance, color_name, to_lab
+from eegprompt.captions._image_data import data_url, load_image
+from eegprompt.captions._salient import salient_mask
 from eegprompt.captions.file import FileCaptioner
-from eegprompt.captions.pictures import data_url, load_picture
-from eegprompt.captions.quality import (
+from eegprompt.captions.review import example_page, review_table
+from eegprompt.captions.rules import describe, measure
+from eegprompt.captions.text_quality import (
     is_list,
     is_refusal,
     mood_words,
     text_problem,
     wrong_language,
 )
-from eegprompt.captions.review import example_page, review_table
-from eegprompt.captions.rules import describe, measure
-from eegprompt.captions.salient import salient_mask
-from eegprompt.errors import CaptionError, InputError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import CaptionError, InputError, UnknownNameError
+from eegprompt.core.kinds import KINDS
+from eegprompt.steps.caption import failed_captions, review_captions, write_captions
 from eegprompt.study import Study
 
 
@@ -35,14 +36,14 @@ def study(small_study: Path) -> Study:
     return Study(small_study)
 
 
-# -- pictures --------------------------------------------------------------------------------------
-def test_pictures_of_every_mode_come_out_right(tmp_path: Path) -> None:
+# -- images --------------------------------------------------------------------------------------
+def test_images_of_every_mode_come_out_right(tmp_path: Path) -> None:
     red = np.zeros((20, 30, 3), np.uint8)
     red[..., 0] = 255
 
     def load(image: Image.Image, name: str, **options: object) -> np.ndarray:
         image.save(tmp_path / name, **options)
-        return np.asarray(load_picture(tmp_path / name), dtype=int)
+        return np.asarray(load_image(tmp_path / name), dtype=int)
 
     base = Image.fromarray(red)
     cmyk = load(base.convert("CMYK"), "c.jpg", quality=95)
@@ -56,7 +57,7 @@ def test_pictures_of_every_mode_come_out_right(tmp_path: Path) -> None:
     assert (load(glass, "a.png") == 255).all()
     frames = [Image.new("RGB", (9, 9), c) for c in ((0, 0, 255), (255, 0, 0))]
     frames[0].save(tmp_path / "m.gif", save_all=True, append_images=frames[1:])
-    moving = np.asarray(load_picture(tmp_path / "m.gif"))
+    moving = np.asarray(load_image(tmp_path / "m.gif"))
     assert moving[4, 4, 2] > 200 and moving[4, 4, 0] < 50
     assert load(base.convert("P"), "p.png").shape == (20, 30, 3)
     assert set(np.unique(load(Image.new("1", (9, 9), 1), "1.png"))) == {255}
@@ -68,27 +69,27 @@ def test_exif_rotation_is_applied(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise
     Image.fromarray(half).save(tmp_path / "r.jpg", exif=exif, quality=95)
-    turned = np.asarray(load_picture(tmp_path / "r.jpg"))
+    turned = np.asarray(load_image(tmp_path / "r.jpg"))
     assert turned.shape == (40, 20, 3)
     assert turned[5].min() > 200 and turned[35].max() < 60
 
 
-def test_large_pictures_are_reduced_and_impossible_ones_refused(tmp_path: Path) -> None:
+def test_large_images_are_reduced_and_impossible_ones_refused(tmp_path: Path) -> None:
     Image.new("RGB", (3000, 1000), (10, 200, 30)).save(tmp_path / "l.jpg")
-    assert load_picture(tmp_path / "l.jpg", 512).size == (512, 171)
-    url = data_url(load_picture(tmp_path / "l.jpg", 64))
+    assert load_image(tmp_path / "l.jpg", 512).size == (512, 171)
+    url = data_url(load_image(tmp_path / "l.jpg", 64))
     assert url.startswith("data:image/jpeg;base64,") and len(url) < 3000
     Image.new("1", (20000, 20000)).save(tmp_path / "bomb.png")
     with pytest.raises(CaptionError, match="too many pixels"):
-        load_picture(tmp_path / "bomb.png")
+        load_image(tmp_path / "bomb.png")
     whole = (tmp_path / "l.jpg").read_bytes()
     for name, content in (("e.jpg", b""), ("t.jpg", whole[:200]), ("x.png", b"\x89PNG\r\n")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(CaptionError, match=f"{name} cannot be read") as caught:
-            load_picture(tmp_path / name)
+            load_image(tmp_path / name)
         assert str(tmp_path) not in str(caught.value)
     with pytest.raises(CaptionError, match="is missing"):
-        load_picture(tmp_path / "nowhere.png")
+        load_image(tmp_path / "nowhere.png")
 
 
 # -- rules -----------------------------------------------------------------------------------------

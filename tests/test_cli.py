@@ -17,11 +17,11 @@ import pytest
 from pydantic import BaseModel, Field
 from typer.testing import CliRunner
 
-from eegprompt.artifacts import write_json
 from eegprompt.cli.app import app
-from eegprompt.errors import MissingDependencyError, TrainingError
-from eegprompt.experiment import load_config
+from eegprompt.core.errors import MissingDependencyError, TrainingError
+from eegprompt.core.files import write_json
 from eegprompt.run import Run, fold_runs
+from eegprompt.settings import load_config
 from eegprompt.study import Study
 
 COMMANDS = (
@@ -186,7 +186,7 @@ def test_each_sort_of_failure_has_its_exit_code(cli, fakes, small_run, problem, 
     def fail(*args, **kwargs):
         raise problem
 
-    fakes.put("eegprompt.decoding", "decode", fail)
+    fakes.put("eegprompt.steps.decode", "decode", fail)
     answer = cli("decode", small_run.path)
     assert answer.exit_code == code
     assert says in answer.stderr
@@ -197,11 +197,11 @@ def test_interrupting_a_real_process_ends_with_130(tmp_path, small_study):
     run = make_run(tmp_path / "run", small_study)
     code = (
         "import sys, types, time\n"
-        "fake = types.ModuleType('eegprompt.decoding')\n"
+        "fake = types.ModuleType('eegprompt.steps.decode')\n"
         "def decode(run, progress=None):\n"
         "    print('started', flush=True); time.sleep(30)\n"
         "fake.decode = decode\n"
-        "sys.modules['eegprompt.decoding'] = fake\n"
+        "sys.modules['eegprompt.steps.decode'] = fake\n"
         "from eegprompt.cli import main\n"
         f"sys.argv = ['eegprompt', 'decode', {str(run.path)!r}]\n"
         "main()\n"
@@ -220,7 +220,7 @@ def test_interrupting_a_real_process_ends_with_130(tmp_path, small_study):
 # -- studies -----------------------------------------------------------------------------------
 def test_simulate_hands_over_only_what_was_given(cli, fakes, small_study, tmp_path):
     fakes.put(
-        "eegprompt.builtin_study",
+        "eegprompt.steps.simulate",
         "simulate",
         lambda out, *, signal=1.0, overwrite=False, progress=None: Study(small_study),
     )
@@ -254,7 +254,7 @@ class _Reader:
 
 @pytest.fixture
 def reader(monkeypatch, small_study):
-    from eegprompt import registry
+    from eegprompt.core import registry
 
     module = types.ModuleType("fake_reader_module")
     module.Reader = _Reader
@@ -369,7 +369,7 @@ def test_captions_export_writes_what_the_captioner_file_reads(cli, small_study, 
 # -- runs --------------------------------------------------------------------------------------
 def test_train_resolves_settings_and_reaches_the_library(cli, fakes, small_study, tmp_path):
     fakes.put(
-        "eegprompt.training",
+        "eegprompt.steps.train",
         "train",
         lambda study, out, config, *, overwrite, progress: types.SimpleNamespace(path=out),
     )
@@ -387,13 +387,13 @@ def test_train_resolves_settings_and_reaches_the_library(cli, fakes, small_study
 
 
 def test_train_over_all_folds_makes_one_run_a_fold(cli, fakes, small_study, tmp_path):
-    from eegprompt.types import Split
+    from eegprompt.study.split import Split
 
     study = Study(small_study)
     fold = study.split("official").fold(0)
     study.write_split(Split("two", (fold, fold)))
     fakes.put(
-        "eegprompt.training",
+        "eegprompt.steps.train",
         "train",
         lambda study, out, config, *, overwrite, progress: types.SimpleNamespace(path=out),
     )
@@ -409,7 +409,7 @@ def test_train_over_all_folds_makes_one_run_a_fold(cli, fakes, small_study, tmp_
 
 
 def test_train_does_not_delete_the_study_it_is_to_learn_from(cli, fakes, small_study):
-    fakes.put("eegprompt.training", "train")
+    fakes.put("eegprompt.steps.train", "train")
     answer = cli("train", small_study, "--out", small_study.parent, "--overwrite")
     assert answer.exit_code == 2
     assert "would delete the study" in answer.stderr
@@ -424,21 +424,23 @@ def test_train_does_not_delete_the_study_it_is_to_learn_from(cli, fakes, small_s
         (["training.epochs"], "key=value"),
         (["kinds=Objectsnap"], "did you mean 'ObjectSnap'"),
         (["text_encoder=buitlin"], "did you mean 'builtin'"),
-        (["drawing.generator=diffuser:x/y"], "did you mean 'diffusers:MODEL'"),
+        (["generation.generator=diffuser:x/y"], "did you mean 'diffusers:MODEL'"),
         (["--split", "oficial"], "did you mean 'official'"),
         (["--fold", "3"], "folds 0 to 0"),
         (["--config", "no.yaml"], "does not exist"),
     ],
 )
 def test_train_names_a_setting_that_does_not_exist(cli, fakes, small_study, tmp_path, words, says):
-    fakes.put("eegprompt.training", "train", lambda *a, **k: a[0].split(a[2].split).fold(a[2].fold))
+    fakes.put(
+        "eegprompt.steps.train", "train", lambda *a, **k: a[0].split(a[2].split).fold(a[2].fold)
+    )
     answer = cli("train", small_study, "--out", tmp_path / "r", *words)
     assert answer.exit_code == 2
     assert says in answer.stderr
 
 
 def test_later_steps_change_their_own_settings_only(cli, fakes, small_run):
-    fakes.put("eegprompt.decoding", "decode")
+    fakes.put("eegprompt.steps.decode", "decode")
     answer = cli("decode", small_run.path, "decoding.per_head=2")
     assert answer.exit_code == 0, answer.stderr
     ((args, _),) = fakes.named("decode")
@@ -446,18 +448,18 @@ def test_later_steps_change_their_own_settings_only(cli, fakes, small_run):
     assert Run(small_run.path).config["decoding"]["per_head"] == 2
     answer = cli("decode", small_run.path, "training.epochs=2")
     assert answer.exit_code == 2
-    assert "only decoding.* and drawing.*" in answer.stderr
+    assert "only decoding.* and generation.*" in answer.stderr
     assert Run(small_run.path).config["training"]["epochs"] != 2
 
 
-def test_generate_hands_over_rungs_and_generator(cli, fakes, small_run):
-    fakes.put("eegprompt.drawing", "draw")
-    answer = cli("generate", small_run.path, "--rung", "eeg", "--generator", "diffusers:a/b")
+def test_generate_hands_over_sources_and_generator(cli, fakes, small_run):
+    fakes.put("eegprompt.steps.generate", "generate")
+    answer = cli("generate", small_run.path, "--source", "eeg", "--generator", "diffusers:a/b")
     assert answer.exit_code == 0, answer.stderr
-    ((_, given),) = fakes.named("draw")
-    assert given["rungs"] == ["eeg"]
+    ((_, given),) = fakes.named("generate")
+    assert given["sources"] == ["eeg"]
     assert given["generator"] == "diffusers:a/b"
-    answer = cli("generate", small_run.path, "--rung", "flor")
+    answer = cli("generate", small_run.path, "--source", "flor")
     assert answer.exit_code == 2
     assert "did you mean 'floor'" in answer.stderr
 
@@ -475,10 +477,10 @@ def scoring(fakes):
             folder / "scores.json", {"rows": ROWS, "notes": ["a note"], "missing": []}
         )
 
-    fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path))
-    fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
-    fakes.put("eegprompt.report", "summary_table", lambda path: TABLE)
-    fakes.put("eegprompt.report", "write_report", lambda path, out=None: path / "report.html")
+    fakes.put("eegprompt.steps.evaluate", "evaluate", lambda run, progress=None: score(run.path))
+    fakes.put("eegprompt.steps.evaluate", "evaluate_folds", lambda path, progress=None: score(path))
+    fakes.put("eegprompt.reports", "summary_table", lambda path: TABLE)
+    fakes.put("eegprompt.reports", "write_report", lambda path, out=None: path / "report.html")
     return fakes
 
 
@@ -530,15 +532,17 @@ def journey(fakes, small_study):
         for one in [run] if run else map(Run, fold_runs(folder)):
             one.record("evaluate", settings=one.config["evaluation"])
 
-    fakes.put("eegprompt.builtin_study", "simulate", simulate)
-    fakes.put("eegprompt.training", "train", train)
-    fakes.put("eegprompt.decoding", "decode", decode)
-    fakes.put("eegprompt.drawing", "draw")
-    fakes.put("eegprompt.evaluation", "evaluate", lambda run, progress=None: score(run.path, run))
-    fakes.put("eegprompt.evaluation", "evaluate_folds", lambda path, progress=None: score(path))
-    fakes.put("eegprompt.explanation", "explain")
-    fakes.put("eegprompt.report", "summary_table", lambda path: TABLE)
-    fakes.put("eegprompt.report", "write_report", lambda path, out=None: path / "report.html")
+    fakes.put("eegprompt.steps.simulate", "simulate", simulate)
+    fakes.put("eegprompt.steps.train", "train", train)
+    fakes.put("eegprompt.steps.decode", "decode", decode)
+    fakes.put("eegprompt.steps.generate", "generate")
+    fakes.put(
+        "eegprompt.steps.evaluate", "evaluate", lambda run, progress=None: score(run.path, run)
+    )
+    fakes.put("eegprompt.steps.evaluate", "evaluate_folds", lambda path, progress=None: score(path))
+    fakes.put("eegprompt.steps.explain", "explain")
+    fakes.put("eegprompt.reports", "summary_table", lambda path: TABLE)
+    fakes.put("eegprompt.reports", "write_report", lambda path, out=None: path / "report.html")
     return fakes
 
 
@@ -572,7 +576,7 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
     assert "simulate" in answer.stderr and "other settings" in answer.stderr
 
 
-def test_demo_runs_with_captions_measured_from_the_pictures(cli, journey, tmp_path):
+def test_demo_runs_with_captions_measured_from_the_images(cli, journey, tmp_path):
     out = tmp_path / "demo"
     answer = cli("demo", "--out", out, "--captions", "rules")
     assert answer.exit_code == 0, answer.stderr
@@ -586,14 +590,14 @@ def test_demo_runs_with_captions_measured_from_the_pictures(cli, journey, tmp_pa
 
 
 def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
-    decode = sys.modules["eegprompt.decoding"].decode
+    decode = sys.modules["eegprompt.steps.decode"].decode
 
     def interrupted(run, progress=None):
         raise KeyboardInterrupt
 
-    sys.modules["eegprompt.decoding"].decode = interrupted
+    sys.modules["eegprompt.steps.decode"].decode = interrupted
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 130
-    sys.modules["eegprompt.decoding"].decode = decode
+    sys.modules["eegprompt.steps.decode"].decode = decode
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 0
     assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 1, "evaluate": 1}
 
@@ -606,12 +610,12 @@ def test_demo_keeps_out_of_a_folder_with_something_else_in_it(cli, journey, tmp_
     assert not journey.calls
 
 
-def test_new_pictures_captions_or_settings_are_scored_anew(cli, journey, tmp_path):
+def test_new_images_captions_or_settings_are_scored_anew(cli, journey, tmp_path):
     out = tmp_path / "demo"
     cli("demo", "--out", out)
-    picture = Run(out).image_path("builtin", "eeg", 0)
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(b"x")
+    image = Run(out).image_path("builtin", "eeg", 0)
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"x")
     cli("demo", "--out", out)
     assert count(journey)["evaluate"] == 2
     Run(out).prompts_path.write_text("y")
@@ -624,7 +628,7 @@ def test_new_pictures_captions_or_settings_are_scored_anew(cli, journey, tmp_pat
 
 
 def test_run_carries_out_a_recipe_over_all_folds(cli, journey, small_study, tmp_path, monkeypatch):
-    from eegprompt.types import Split
+    from eegprompt.study.split import Split
 
     study = Study(small_study)
     fold = study.split("official").fold(0)
@@ -709,7 +713,7 @@ def test_a_recipe_that_is_wrong_is_refused_before_anything_is_made(
 
 
 def test_the_recipes_that_come_with_the_source_are_in_order(monkeypatch):
-    from eegprompt.pipeline import demo_recipe, load_recipe
+    from eegprompt.recipe import demo_recipe, load_recipe
 
     folder = Path(__file__).parents[1] / "recipes"
     assert load_recipe(folder / "builtin.yaml") == demo_recipe()

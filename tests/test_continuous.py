@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import tiny_recordings as tiny
-from eegprompt.data.continuous import ContinuousReader, identify
-from eegprompt.data.recordings import open_recording
-from eegprompt.errors import EegpromptError, InputError, RecordingError, UnknownNameError
+from eegprompt.core.errors import EegpromptError, InputError, RecordingError, UnknownNameError
+from eegprompt.readers._recording import open_recording
+from eegprompt.readers.continuous import ContinuousReader, identify
 from eegprompt.study import Study
 
 CSV: dict[str, Any] = {
@@ -184,7 +184,7 @@ def events_file(path: Path, made: tiny.Tiny, **columns: Any) -> Path:
 def test_events_table_with_images(tmp_path: Path) -> None:
     made = tiny.make()
     source = tiny.write_csv(tmp_path / "rec" / "rec.csv", made)
-    pictures = tiny.write_pictures(tmp_path / "pictures", faces=3, houses=3)
+    all_images = tiny.write_images(tmp_path / "images", faces=3, houses=3)
     folders = {"1": "houses", "2": "faces"}
     images = [f"{folders[str(c)]}/{folders[str(c)]}_{i % 3}.png" for i, c in enumerate(made.codes)]
     shown = {Path(name).stem for name in images}
@@ -196,7 +196,7 @@ def test_events_table_with_images(tmp_path: Path) -> None:
         unit="uV",
         exclude=["Right AUX", "Marker0"],
         events_table="{stem}_events.tsv",
-        stimuli=pictures,
+        stimuli=all_images,
     )
     assert study.image_identity == "known" and study.n_trials == 39
     assert set(study.images["image_id"]) == shown
@@ -204,9 +204,9 @@ def test_events_table_with_images(tmp_path: Path) -> None:
     assert study.load_images(list(study.images["image_id"])).shape == (6, 10, 20, 3)
     assert any("1 of 40 rows" in note for note in study.info["notes"])
     assert events.exists()
-    # Without pictures, on request only.
-    (pictures / "faces" / "faces_0.png").unlink()
-    options = {"unit": "uV", "exclude": ["Right AUX", "Marker0"], "stimuli": pictures}
+    # Without all_images, on request only.
+    (all_images / "faces" / "faces_0.png").unlink()
+    options = {"unit": "uV", "exclude": ["Right AUX", "Marker0"], "stimuli": all_images}
     options["events_table"] = str(events)
     with pytest.raises(RecordingError, match=r"1 of 6 images are not below .*allow_missing_images"):
         read(source, tmp_path / "b", **options)
@@ -216,14 +216,14 @@ def test_events_table_with_images(tmp_path: Path) -> None:
 
 def test_table_of_codes_names_images(tmp_path: Path) -> None:
     made = tiny.make()
-    pictures = tiny.write_pictures(tmp_path / "pictures", faces=1, houses=1)
+    images = tiny.write_images(tmp_path / "images", faces=1, houses=1)
     codes = tmp_path / "codes.csv"
     codes.write_text("event,image\n1,houses_0.png\n2,faces_0.png\n")
     study = read(
         tiny.write_csv(tmp_path / "rec.csv", made),
         tmp_path / "study",
         **{**CSV, "events": codes},
-        stimuli=pictures,
+        stimuli=images,
     )
     assert study.image_identity == "known"
     assert sorted(study.trials["image_id"].unique()) == ["faces_0", "houses_0"]
@@ -249,7 +249,7 @@ def test_windows_and_class_by_file(tmp_path: Path) -> None:
 
 
 def test_windows_with_the_class_in_the_path_are_split_by_run(tmp_path: Path) -> None:
-    from eegprompt.data.splits import by_run
+    from eegprompt.splits.by_run import by_run
 
     for i, name in enumerate(("cat_1", "cat_2", "dog_1", "dog_2")):
         tiny.write_csv(tmp_path / "rec" / f"{name}.csv", tiny.make(seed=i))
@@ -266,7 +266,7 @@ def test_windows_with_the_class_in_the_path_are_split_by_run(tmp_path: Path) -> 
     assert len(split.folds) == 4
     for fold in split.folds:
         assert study.trials.loc[fold.train, "category"].nunique() == 2
-    # Four windows cover every moment: three are left out at each border of the validation side.
+    # Four windows cover every moment: three are left out at each border of the validation set.
     assert 3 * 3 <= split.how["left_out_for_overlap"][0]["train"] <= 3 * 6
 
 
@@ -389,31 +389,31 @@ def test_several_recordings_become_one_study(tmp_path: Path) -> None:
     notes = " ".join(study.info["notes"])
     assert "rec_99.csv repeats rec_1.csv byte for byte" in notes
     assert "only 5 events, fewer than 30" in notes
-    assert seen[0][:2] == (0, 8) and seen[-1] == (8, 8, "pictures")
+    assert seen[0][:2] == (0, 8) and seen[-1] == (8, 8, "images")
 
 
-# -- pictures ------------------------------------------------------------------------------------
-def test_one_picture_stands_for_each_category(tmp_path: Path) -> None:
+# -- images ------------------------------------------------------------------------------------
+def test_one_image_stands_for_each_category(tmp_path: Path) -> None:
     source = tiny.write_csv(tmp_path / "rec.csv", tiny.make())
-    pictures = tiny.write_pictures(tmp_path / "pictures", Faces=2, houses=2, other=1)
-    study = read(source, tmp_path / "a", **CSV, stimuli=pictures)
+    images = tiny.write_images(tmp_path / "images", Faces=2, houses=2, other=1)
+    study = read(source, tmp_path / "a", **CSV, stimuli=images)
     assert study.images["image_id"].tolist() == ["face", "house"]
     assert study.images["name"].tolist() == ["Faces_0.png", "houses_0.png"]
     assert (study.images["width"] == 20).all() and (study.images["sha256"].str.len() == 64).all()
     other = tmp_path / "mine.bmp"
     Image.new("CMYK", (8, 8)).convert("RGB").save(other)
-    study = read(source, tmp_path / "b", **CSV, stimuli=pictures, images={"face": other})
+    study = read(source, tmp_path / "b", **CSV, stimuli=images, images={"face": other})
     assert study.load_images(["face"]).shape == (1, 8, 8, 3)
     assert study.images["path"].tolist() == ["images/face.png", "images/house.png"]
     study = read(source, tmp_path / "c", **CSV)
     assert (study.images["path"] == "").all()
-    shutil.rmtree(pictures / "Faces")
+    shutil.rmtree(images / "Faces")
     with pytest.raises(RecordingError, match="no folder for the category 'face'"):
-        read(source, tmp_path / "d", **CSV, stimuli=pictures)
+        read(source, tmp_path / "d", **CSV, stimuli=images)
     with pytest.raises(UnknownNameError, match="did you mean 'house'"):
         read(source, tmp_path / "d", **CSV, images={"hause": other})
-    other.write_bytes(b"no picture")
-    with pytest.raises(RecordingError, match="cannot be read as a picture"):
+    other.write_bytes(b"no image")
+    with pytest.raises(RecordingError, match="cannot be read as an image"):
         read(source, tmp_path / "d", **CSV, images={"face": other})
     assert not (tmp_path / "d").exists()
 
@@ -512,7 +512,7 @@ def test_sources_that_are_no_recordings(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "nothing.csv").write_bytes(b"")
     (tmp_path / "text.csv").write_text("hello\nworld\n")
-    (tmp_path / "picture.csv").write_bytes(bytes(range(256)) * 20)
+    (tmp_path / "image.csv").write_bytes(bytes(range(256)) * 20)
     (tmp_path / "bare.csv").write_text("1,2,3\n4,5,6\n")
     (tmp_path / "twice.csv").write_text("t,a,a\n0,1,2\n1,2,3\n")
     (tmp_path / "notes.txt").write_text("x")
@@ -522,7 +522,7 @@ def test_sources_that_are_no_recordings(tmp_path: Path) -> None:
         "notes.txt": r"unknown format '.txt'; formats: .edf",
         "nothing.csv": "is empty",
         "text.csv": "no CSV file with named columns",
-        "picture.csv": "not UTF-8 text",
+        "image.csv": "not UTF-8 text",
         "bare.csv": "no header line",
         "twice.csv": "two columns named 'a'",
     }.items():
@@ -701,7 +701,7 @@ def test_faces_and_houses_are_told_apart(tmp_path: Path) -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
     from sklearn.metrics import roc_auc_score
 
-    from eegprompt.data.splits import by_run
+    from eegprompt.splits.by_run import by_run
 
     study = read(N170 / "subject1", tmp_path / "n170", **N170_OPTIONS)
     late = study.eeg[:, :, study.times >= 0]

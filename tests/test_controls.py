@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from eegprompt.controls.bootstrap import bootstrap, cluster_weights, interval, ratio_statistic
-from eegprompt.controls.correction import holm
-from eegprompt.controls.permutation import (
+from eegprompt.core.errors import InputError
+from eegprompt.stats.bootstrap import bootstrap, cluster_weights, interval, ratio_statistic
+from eegprompt.stats.multiple import holm
+from eegprompt.stats.permutation import (
     permutation_p,
     permutation_test,
     permuted_labels,
     table_chance,
     table_statistic,
 )
-from eegprompt.errors import InputError
 
 
 # -- permutation -------------------------------------------------------------------------------

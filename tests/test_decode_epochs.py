@@ -16,10 +16,10 @@ import pytest
 import torch
 
 import tiny_models
+from eegprompt.core.errors import InputError
 from eegprompt.decoder import _FEW, Decoder, _threads_for
-from eegprompt.encoders.fitted import FittedSteps
-from eegprompt.errors import InputError
-from eegprompt.retrieval import CandidatePool
+from eegprompt.encoders.preprocessing import FittedSteps
+from eegprompt.retrieval.pool import CandidatePool
 from eegprompt.study import Study, StudyWriter
 
 NAMES = ["Fp1", "Fz", "Cz", "C3", "C4", "Pz", "P3", "P4", "O1", "O2", "Oz", "POz"]
@@ -65,7 +65,7 @@ def make_decoder(study: Study) -> Decoder:
 
 
 def write_study(out: Path, unit: str = "V", positions: bool = True) -> Study:
-    from eegprompt.data.montage import positions_of
+    from eegprompt.signal.montage import positions_of
 
     rng = np.random.default_rng(0)
     n = 16

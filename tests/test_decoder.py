@@ -1,4 +1,4 @@
-"""Decoding: what was planted is read back; rungs are fair; new EEG is checked; nothing is redone."""
+"""Decoding: what was planted is read back; prompt sources are fair; new EEG is checked; nothing is redone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ import pandas as pd
 import pytest
 
 import tiny_models
-from eegprompt.artifacts import read_json, write_json
-from eegprompt.decoder import Decoder, image_seed, load_candidates
-from eegprompt.decoding import candidate_pools, decode
-from eegprompt.errors import (
+from eegprompt.core.errors import (
     CaptionError,
     InputError,
     RunError,
@@ -22,9 +19,12 @@ from eegprompt.errors import (
     TokenBudgetError,
     UnknownNameError,
 )
-from eegprompt.ladder import prompt_table, random_captions
-from eegprompt.retrieval import caption_id
+from eegprompt.core.files import read_json, write_json
+from eegprompt.decoder import Decoder, image_seed, load_candidates
+from eegprompt.retrieval.pool import caption_id
 from eegprompt.run import Run
+from eegprompt.sources import prompt_table, random_captions
+from eegprompt.steps.decode import candidate_pools, decode
 from tiny_models import HEADS, SHAPE
 
 
@@ -132,29 +132,29 @@ def test_the_calibration_sees_the_validation_side_only(run, fresh, study, tmp_pa
     assert {head: c["n"] for head, c in stored["heads"].items()} == dict.fromkeys(HEADS, 12)
 
 
-def test_rungs_use_the_same_heads_and_the_same_pool(run, study):
+def test_sources_use_the_same_heads_and_the_same_pool(run, study):
     prompts = run.prompts()
-    assert list(prompts) == ["trial_id", "rung", "text", "n_tokens", "heads", "kept", "dropped",
+    assert list(prompts) == ["trial_id", "source", "text", "n_tokens", "heads", "kept", "dropped",
                              "reason"]  # fmt: skip
     assert len(prompts) == 3 * len(run.fold().test)
     pool = pd.read_parquet(run.encoder_dir / "candidates.parquet")
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     floors, ceilings = set(), 0
     for trial, rows in prompts.groupby("trial_id"):
-        rows = rows.set_index("rung")
+        rows = rows.set_index("source")
         assert set(rows.index) == {"eeg", "floor", "ceiling"}
         assert rows["heads"].nunique() == 1
-        for rung in rows.index:
-            kept = json.loads(rows.loc[rung, "kept"])
-            assert rows.loc[rung, "text"] == ", ".join(c["text"] for c in kept)
+        for source in rows.index:
+            kept = json.loads(rows.loc[source, "kept"])
+            assert rows.loc[source, "text"] == ", ".join(c["text"] for c in kept)
             for caption in kept:
-                if rung == "ceiling":
+                if source == "ceiling":
                     own = captions[study.trials["image_id"][trial], caption["head"]]
                     assert caption["text"] == own
                 else:
                     known = pool[pool["kind"] == caption["head"]]["text"]
                     assert caption["text"] in set(known)
-                assert (caption["confidence"] is None) == (rung != "eeg")
+                assert (caption["confidence"] is None) == (source != "eeg")
         floors.add(rows.loc["floor", "text"])
         ceilings += rows.loc["ceiling", "text"] == rows.loc["eeg", "text"]
     assert len(floors) > 6 and ceilings >= 4
@@ -195,7 +195,7 @@ def test_finished_work_is_not_done_twice_and_changed_settings_are_seen(fresh, mo
     changed.config["decoding"] = {**changed.config["decoding"], "pool": "all", "per_head": 2}
     decode(changed)
     assert calls and set(changed.decodings()["pool"]) == {"all"}
-    eeg = changed.prompts().query("rung == 'eeg'")
+    eeg = changed.prompts().query("source == 'eeg'")
     assert any(json.loads(heads) != [c["head"] for c in json.loads(kept)]
                for heads, kept in zip(eeg["heads"], eeg["kept"]))  # fmt: skip
 
@@ -204,7 +204,7 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eegprompt.decoding.save_candidates", stop)
+    monkeypatch.setattr("eegprompt.steps.decode.save_candidates", stop)
     with pytest.raises(KeyboardInterrupt):
         decode(fresh)
     monkeypatch.undo()
@@ -225,7 +225,7 @@ def test_prompts_stay_within_the_generators_budget(tmp_path, study, models):
     tok = tiny_models.tokenizer(14)
     assert [len(tok(t)["input_ids"]) for t in prompts["text"]] == prompts["n_tokens"].tolist()
     assert prompts["n_tokens"].max() <= 14
-    eeg = prompts[prompts["rung"] == "eeg"]
+    eeg = prompts[prompts["source"] == "eeg"]
     dropped = [json.loads(d) for d in eeg["dropped"]]
     assert any(dropped)
     for said, gone in zip(eeg["kept"], dropped):
@@ -234,9 +234,11 @@ def test_prompts_stay_within_the_generators_budget(tmp_path, study, models):
                 assert all(k["confidence"] >= caption["confidence"] for k in json.loads(said))
     assert eeg["reason"].str.contains("budget").any()
     spoke = prompts.assign(heads=prompts["heads"].map(json.loads)).pivot(
-        index="trial_id", columns="rung", values="heads"
+        index="trial_id", columns="source", values="heads"
     )
-    for row in spoke.itertuples():  # no rung speaks through a head that eeg had no room for
+    for (
+        row
+    ) in spoke.itertuples():  # no prompt source speaks through a head that eeg had no room for
         assert set(row.floor) <= set(row.eeg) and set(row.ceiling) <= set(row.eeg)
 
 
@@ -315,7 +317,7 @@ def test_new_eeg_is_decoded_without_study_split_or_images(run, study, tmp_path):
         decoded.table[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
     )
     prompts = decoder.prompts(decoded)
-    stored = run.prompts().query("rung == 'eeg'").set_index("trial_id")["text"]
+    stored = run.prompts().query("source == 'eeg'").set_index("trial_id")["text"]
     assert [p.text for p in prompts] == stored[test.tolist()].tolist()
     assert len(decoded) == 12 and decoded.heads == list(HEADS)
     assert decoder.prompts(decoded, per_head=2)[0].text != prompts[0].text
@@ -334,9 +336,9 @@ def test_decoded_prompts_are_drawn(run, study):
         def generate(self, prompts, seeds):
             return np.array([np.full((2, 2, 3), s % 256, np.uint8) for s in seeds])
 
-    pictures = decoder.draw(prompts, Gray(), seed=5)
-    assert pictures[:, 0, 0, 0].tolist() == [image_seed(5, i) % 256 for i in range(2)]
-    assert np.array_equal(decoder.draw([p.text for p in prompts], Gray(), seed=5), pictures)
+    images = decoder.generate(prompts, Gray(), seed=5)
+    assert images[:, 0, 0, 0].tolist() == [image_seed(5, i) % 256 for i in range(2)]
+    assert np.array_equal(decoder.generate([p.text for p in prompts], Gray(), seed=5), images)
 
 
 def test_an_embedding_does_not_depend_on_the_batch(run, study):

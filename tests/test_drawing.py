@@ -1,4 +1,4 @@
-"""Drawing: only what is missing, the same picture however it comes about, nothing lost."""
+"""Drawing: only what is missing, the same image however it comes about, nothing lost."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ from PIL import Image
 
 import tiny_models
 import tiny_pipelines
-from eegprompt.artifacts import read_json, write_table
+from eegprompt.core.errors import InputError, RunError, StorageError, UnknownNameError
+from eegprompt.core.files import read_json, write_table
 from eegprompt.decoder import image_seed
-from eegprompt.decoding import decode
-from eegprompt.drawing import draw, drawn, picture_facts, prompts_for, select_trials
-from eegprompt.errors import InputError, RunError, StorageError, UnknownNameError
-from eegprompt.run import Run
+from eegprompt.generators.generated_files import image_facts
+from eegprompt.run import Run, drawn
+from eegprompt.scores.choice import select_trials
+from eegprompt.steps.decode import decode
+from eegprompt.steps.generate import generate, prompts_for
 
-RUNGS = ("eeg", "floor", "ceiling")
+SOURCES = ("eeg", "floor", "ceiling")
 
 
 class Painter:
@@ -48,7 +50,7 @@ class Painter:
 
 @pytest.fixture(scope="module")
 def decoded(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("drawing")
+    place = tmp_path_factory.mktemp("generation")
     clip = tiny_models.save_clip(place / "clip")
     pipeline = tiny_models.save_pipeline(place / "pipeline")
     study = tiny_models.save_study(place / "study", clip)
@@ -57,7 +59,7 @@ def decoded(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(decoded, tmp_path) -> Run:
-    """A decoded run of a test's own, without pictures."""
+    """A decoded run of a test's own, without images."""
     import shutil
 
     return Run(shutil.copytree(decoded, tmp_path / "run"))
@@ -86,111 +88,115 @@ def test_as_many_trials_of_each_image_are_chosen_and_more_only_add():
 
 
 # -- what is drawn --------------------------------------------------------------------------------
-def test_every_picture_says_where_it_came_from(run):
-    draw(run, generator=Painter())
-    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+def test_every_image_says_where_it_came_from(run):
+    generate(run, generator=Painter())
+    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
     (name, entry), *_ = drawn(run)
     assert name == "painter" and len(entry["trial_ids"]) == 6
     for trial in entry["trial_ids"]:
-        for rung in RUNGS:
-            facts = picture_facts(run.image_path("painter", rung, trial))
+        for source in SOURCES:
+            facts = image_facts(run.image_path("painter", source, trial))
             assert facts is not None
-            assert facts["prompt"] == prompts[trial, rung]
+            assert facts["prompt"] == prompts[trial, source]
             assert facts["seed"] == str(image_seed(0, trial, 0))
             assert (facts["model"], facts["revision"]) == ("painter", "1")
-            assert (facts["trial_id"], facts["sample"], facts["rung"]) == (str(trial), "0", rung)
+            assert (facts["trial_id"], facts["sample"], facts["source"]) == (
+                str(trial),
+                "0",
+                source,
+            )
     assert len(files(run)) == 18
-    assert entry["rungs"] == dict.fromkeys(RUNGS, True) and "provenance" in entry
-    assert read_json(run.path / "provenance.json")["generate"]["rungs"] == list(RUNGS)
+    assert entry["sources"] == dict.fromkeys(SOURCES, True) and "provenance" in entry
+    assert read_json(run.path / "provenance.json")["generate"]["sources"] == list(SOURCES)
 
 
 def test_only_what_is_missing_is_drawn(run):
-    draw(run, rungs=["eeg"], generator=Painter())
+    generate(run, sources=["eeg"], generator=Painter())
     second = Painter()
-    draw(run, generator=second)
-    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    generate(run, generator=second)
+    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
     there = {(prompts[t, "eeg"], image_seed(0, t)) for t in next(drawn(run))[1]["trial_ids"]}
     assert second.asked and not there & set(second.asked)
     before = files(run)
     third = Painter()
-    draw(run, generator=third)
+    generate(run, generator=third)
     assert not third.asked and files(run) == before
     victim = run.path / next(iter(before))
     victim.unlink()
-    draw(run, generator=third)
+    generate(run, generator=third)
     assert files(run) == before
 
 
-def test_equal_prompt_and_seed_are_drawn_once_for_all_rungs(run):
+def test_equal_prompt_and_seed_are_drawn_once_for_all_sources(run):
     painter = Painter()
-    draw(run, generator=painter)
+    generate(run, generator=painter)
     assert len(set(painter.asked)) == len(painter.asked) < 18
-    # Decoded perfectly, a trial's eeg picture is its ceiling: copied, also in a later call.
-    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    # Decoded perfectly, a trial's eeg image is its ceiling: copied, also in a later call.
+    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
     trial = next(
         t for t in next(drawn(run))[1]["trial_ids"] if prompts[t, "eeg"] == prompts[t, "ceiling"]
     )
-    a, b = (run.image_path("painter", rung, trial) for rung in ("eeg", "ceiling"))
+    a, b = (run.image_path("painter", source, trial) for source in ("eeg", "ceiling"))
     assert np.array_equal(np.asarray(Image.open(a)), np.asarray(Image.open(b)))
     pixels = np.asarray(Image.open(b))
     b.unlink()
     later = Painter()
-    draw(run, generator=later)
+    generate(run, generator=later)
     assert not later.asked and np.array_equal(np.asarray(Image.open(b)), pixels)
-    assert picture_facts(b)["rung"] == "ceiling"
+    assert image_facts(b)["source"] == "ceiling"
 
 
-def test_a_half_written_picture_is_drawn_again(run):
-    draw(run, generator=Painter())
+def test_a_half_written_image_is_drawn_again(run):
+    generate(run, generator=Painter())
     before = files(run)
     for i, (name, content) in enumerate(list(before.items())[:3]):
         (run.path / name).write_bytes(content[: len(content) // 2] if i else b"")
     assert files(run) != before
-    draw(run, generator=Painter())
+    generate(run, generator=Painter())
     assert files(run) == before
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_pictures_do_not_depend_on_the_batch(run, batch_size):
-    run.config["drawing"]["batch_size"] = batch_size
+def test_images_do_not_depend_on_the_batch(run, batch_size):
+    run.config["generation"]["batch_size"] = batch_size
     painter = Painter()
-    draw(run, generator=painter)
+    generate(run, generator=painter)
     assert painter.calls == -(-len(painter.asked) // batch_size)
     digest = hashlib.sha256(b"".join(files(run).values())).hexdigest()
-    known = test_pictures_do_not_depend_on_the_batch.__dict__.setdefault("digest", digest)
+    known = test_images_do_not_depend_on_the_batch.__dict__.setdefault("digest", digest)
     assert digest == known
 
 
 def test_samples_and_trials_per_image_are_asked_for(run):
-    draw(run, rungs=["eeg"], generator=Painter(), samples=3, trials_per_image=2)
+    generate(run, sources=["eeg"], generator=Painter(), samples=3, trials_per_image=2)
     assert len(files(run)) == 3 * 12
-    seeds = {picture_facts(run.path / name)["seed"] for name in files(run)}
+    seeds = {image_facts(run.path / name)["seed"] for name in files(run)}
     assert len(seeds) == 36
     fewer = Painter()
-    draw(run, rungs=["eeg"], generator=fewer)
+    generate(run, sources=["eeg"], generator=fewer)
     assert not fewer.asked  # the fewer are among the more
 
 
 def test_progress_counts_what_was_there(run):
-    draw(run, rungs=["eeg"], generator=Painter())
+    generate(run, sources=["eeg"], generator=Painter())
     told = []
-    draw(run, generator=Painter(), progress=lambda *step: told.append(step))
+    generate(run, generator=Painter(), progress=lambda *step: told.append(step))
     assert told[0] == (6, 18, "drawing with painter") and told[-1][:2] == (18, 18)
 
 
 # -- what can go wrong ----------------------------------------------------------------------------
 def test_an_interruption_keeps_what_was_finished(run):
-    run.config["drawing"]["batch_size"] = 4
+    run.config["generation"]["batch_size"] = 4
     with pytest.raises(KeyboardInterrupt):
-        draw(run, generator=Painter(fail_at=3))
+        generate(run, generator=Painter(fail_at=3))
     kept = files(run)
     assert len(kept) >= 8
-    assert set(next(drawn(run))[1]["rungs"].values()) == {False}
+    assert set(next(drawn(run))[1]["sources"].values()) == {False}
     rest = Painter()
-    draw(run, generator=rest)
+    generate(run, generator=rest)
     assert len(files(run)) == 18 and set(kept.items()) <= set(files(run).items())
     assert len(rest.asked) <= 18 - len(kept)
-    assert set(next(drawn(run))[1]["rungs"].values()) == {True}
+    assert set(next(drawn(run))[1]["sources"].values()) == {True}
 
 
 def test_a_full_disk_is_said_and_loses_nothing(run, monkeypatch):
@@ -205,129 +211,133 @@ def test_a_full_disk_is_said_and_loses_nothing(run, monkeypatch):
 
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(StorageError, match="no space left on the disk"):
-        draw(run, generator=Painter())
+        generate(run, generator=Painter())
     assert len(files(run)) == 5 and not list(run.path.rglob("*.partial*"))
     monkeypatch.undo()
-    draw(run, generator=Painter())
+    generate(run, generator=Painter())
     assert len(files(run)) == 18
 
 
-def test_pictures_of_an_older_prompt_are_never_left_among_the_new(run):
-    draw(run, generator=Painter(), trials_per_image=2)
+def test_images_of_an_older_prompt_are_never_left_among_the_new(run):
+    generate(run, generator=Painter(), trials_per_image=2)
     prompts = run.prompts()
     shown = next(drawn(run))[1]["trial_ids"]
     changed = shown[:5]
-    prompts.loc[prompts["trial_id"].isin(changed) & (prompts["rung"] == "eeg"), "text"] = "a dog"
+    prompts.loc[prompts["trial_id"].isin(changed) & (prompts["source"] == "eeg"), "text"] = "a dog"
     write_table(run.prompts_path, prompts)
     painter = Painter()
-    draw(run, generator=painter)
-    texts = prompts.set_index(["trial_id", "rung"])["text"]
+    generate(run, generator=painter)
+    texts = prompts.set_index(["trial_id", "source"])["text"]
     for name in files(run):
-        facts = picture_facts(run.path / name)
-        assert facts["prompt"] == texts[int(facts["trial_id"]), facts["rung"]]
+        facts = image_facts(run.path / name)
+        assert facts["prompt"] == texts[int(facts["trial_id"]), facts["source"]]
     assert {p for p, _ in painter.asked} == {"a dog"} and 0 < len(painter.asked) < 5
 
 
 def test_another_revision_is_drawn_anew(run):
-    draw(run, rungs=["eeg"], generator=Painter())
+    generate(run, sources=["eeg"], generator=Painter())
     newer = Painter()
     newer.revision = "2"
-    draw(run, rungs=["eeg"], generator=newer)
+    generate(run, sources=["eeg"], generator=newer)
     assert len(newer.asked) == 6
-    assert {picture_facts(run.path / name)["revision"] for name in files(run)} == {"2"}
+    assert {image_facts(run.path / name)["revision"] for name in files(run)} == {"2"}
 
 
 def test_a_generator_that_reads_less_gets_prompts_of_its_own(run):
     small = Painter()
     small.name, small.max_tokens = "small", 4
     assert prompts_for(run, Painter()).equals(run.prompts())
-    draw(run, generator=small)
+    generate(run, generator=small)
     own = run.path / "images" / "small" / "prompts.parquet"
     assert own.exists()
     assert all(len(p.split()) <= 4 for p, _ in small.asked)
     again = Painter()
     again.name, again.max_tokens = "small", 4
-    draw(run, generator=again)
+    generate(run, generator=again)
     assert not again.asked
 
 
 def test_names_and_numbers_that_do_not_exist_are_refused(run, tmp_path):
-    with pytest.raises(UnknownNameError, match="unknown rung 'flor'; did you mean 'floor'"):
-        draw(run, rungs=["flor"], generator=Painter())
+    with pytest.raises(
+        UnknownNameError, match="unknown prompt source 'flor'; did you mean 'floor'"
+    ):
+        generate(run, sources=["flor"], generator=Painter())
     with pytest.raises(UnknownNameError, match="unknown generator"):
-        draw(run, generator="bultin")
+        generate(run, generator="bultin")
     with pytest.raises(InputError, match="at least 1, got 0"):
-        draw(run, generator=Painter(), samples=0)
+        generate(run, generator=Painter(), samples=0)
     run.prompts_path.unlink()
     with pytest.raises(RunError, match=r"prompts.parquet is missing"):
-        draw(run, generator=Painter())
+        generate(run, generator=Painter())
 
 
 # -- with a real pipeline -------------------------------------------------------------------------
 def test_the_runs_own_pipeline_draws_the_same_from_any_batch(run):
-    draw(run, rungs=["eeg"])
+    generate(run, sources=["eeg"])
     folder = next((run.path / "images").iterdir())
-    pictures = files(run)
-    assert len(pictures) == 6 and Image.open(run.path / next(iter(pictures))).size == (16, 16)
-    some = list(pictures)[::2]
+    images = files(run)
+    assert len(images) == 6 and Image.open(run.path / next(iter(images))).size == (16, 16)
+    some = list(images)[::2]
     for name in some:
         (run.path / name).unlink()
-    run.config["drawing"]["batch_size"] = 2
-    draw(run, rungs=["eeg"])
-    assert files(run) == pictures
-    assert read_json(run.path / "drawing.json")["generators"][folder.name]["settings"]["steps"] == 2
+    run.config["generation"]["batch_size"] = 2
+    generate(run, sources=["eeg"])
+    assert files(run) == images
+    assert (
+        read_json(run.path / "generation.json")["generators"][folder.name]["settings"]["steps"] == 2
+    )
 
 
 class Prudish(Painter):
-    """Blanks every picture of some prompts, as a safety checker does."""
+    """Blanks every image of some prompts, as a safety checker does."""
 
     blanked: list[bool] = []  # noqa: RUF012
 
     def generate(self, prompts, seeds):
-        pictures = super().generate(prompts, seeds)
+        images = super().generate(prompts, seeds)
         self.blanked = [len(prompt) % 2 == 0 for prompt in prompts]
-        pictures[self.blanked] = 0
-        return pictures
+        images[self.blanked] = 0
+        return images
 
 
-def test_a_blanked_picture_is_marked_kept_and_copied_with_its_mark(run):
-    draw(run, generator=Prudish())
-    facts = {name: picture_facts(run.path / name) for name in files(run)}
+def test_a_blanked_image_is_marked_kept_and_copied_with_its_mark(run):
+    generate(run, generator=Prudish())
+    facts = {name: image_facts(run.path / name) for name in files(run)}
     marked = {name for name, said in facts.items() if "blanked" in said}
     assert marked == {name for name, said in facts.items() if len(said["prompt"]) % 2 == 0}
     assert 0 < len(marked) < len(facts)
     assert all(not np.asarray(Image.open(run.path / name)).any() for name in marked)
     again = Prudish()
     before = files(run)
-    draw(run, generator=again)
+    generate(run, generator=again)
     assert not again.asked and files(run) == before
-    # Of equal pictures on two rungs one is copied, its mark with it.
+    # Of equal images on two prompt sources one is copied, its mark with it.
     copied = next(
         n
         for n in marked
         if "/ceiling/" in n and facts[n]["prompt"] == facts[n.replace("ceiling", "eeg")]["prompt"]
     )
     (run.path / copied).unlink()
-    draw(run, generator=again)
+    generate(run, generator=again)
     assert not again.asked and files(run) == before
 
 
 def test_a_generator_is_asked_for_as_many_as_it_draws_at_a_time(run):
-    run.config["drawing"]["batch_size"] = 64
+    run.config["generation"]["batch_size"] = 64
 
     class InThrees(Painter):
         batch_size = 3
 
     with pytest.raises(KeyboardInterrupt):
-        draw(run, generator=InThrees(fail_at=3))
-    written = {picture_facts(run.path / name)["prompt"] for name in files(run)}
+        generate(run, generator=InThrees(fail_at=3))
+    written = {image_facts(run.path / name)["prompt"] for name in files(run)}
     assert len(files(run)) >= 6 and written  # what two calls gave, nothing less
     rest = InThrees()
-    draw(run, generator=rest)
+    generate(run, generator=rest)
     assert len(files(run)) == 18 and rest.calls == -(-len(rest.asked) // 3)
 
 
-def test_steps_and_guidance_stand_in_the_picture_and_decide_it(run):
+def test_steps_and_guidance_stand_in_the_image_and_decide_it(run):
     class Settled(Painter):
         def __init__(self, steps, device="cpu"):
             super().__init__()
@@ -335,38 +345,38 @@ def test_steps_and_guidance_stand_in_the_picture_and_decide_it(run):
             self.settings = {"model": "painter", "steps": steps, "guidance": 0.0}
             self.settings |= {"device": device, "batch_size": 4, "running": running}
 
-    draw(run, rungs=["eeg"], generator=Settled(2))
-    said = [picture_facts(run.path / name) for name in files(run)]
+    generate(run, sources=["eeg"], generator=Settled(2))
+    said = [image_facts(run.path / name) for name in files(run)]
     assert {(facts["steps"], facts["guidance"]) for facts in said} == {("2", "0.0")}
     elsewhere, other = Settled(2, "cuda"), Settled(3)
-    draw(run, rungs=["eeg"], generator=elsewhere)
+    generate(run, sources=["eeg"], generator=elsewhere)
     assert not elsewhere.asked  # how it is computed decides nothing
-    draw(run, rungs=["eeg"], generator=other)
+    generate(run, sources=["eeg"], generator=other)
     assert len(other.asked) == 6
 
 
 @pytest.mark.parametrize("family", ["sdxl-turbo", "sd35", "schnell", "pixart-sigma"])
 def test_every_family_draws_a_run_and_goes_on_where_it_stopped(run, tmp_path, monkeypatch, family):
-    from eegprompt.generators.diffusion import DiffusersGenerator
+    from eegprompt.generators.diffusers import DiffusersGenerator
 
     folder = tiny_pipelines.save(family, tmp_path / family)
     options: dict[str, Any] = {"steps": 1, "height": 16, "width": 16, "batch_size": 4}
     if family == "pixart-sigma":
         options["extra"] = {"use_resolution_binning": False}
     name = f"diffusers:{folder}"
-    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
-    pictures = files(run)
-    facts = [picture_facts(run.path / path) for path in pictures]
-    assert len(pictures) == 12 and {said["model"] for said in facts} == {name}
+    generate(run, sources=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+    images = files(run)
+    facts = [image_facts(run.path / path) for path in images]
+    assert len(images) == 12 and {said["model"] for said in facts} == {name}
     assert {said["steps"] for said in facts} == {"1"}
-    first = Image.open(run.path / next(iter(pictures)))
+    first = Image.open(run.path / next(iter(images)))
     assert first.size == (16, 16)
-    for path in list(pictures)[::5]:
+    for path in list(images)[::5]:
         (run.path / path).unlink()
-    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
-    assert files(run) == pictures
+    generate(run, sources=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+    assert files(run) == images
     monkeypatch.setattr(DiffusersGenerator, "generate", None)
-    draw(run, rungs=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
+    generate(run, sources=["eeg", "ceiling"], generator=name, options=options, trials_per_image=1)
 
 
 def test_the_command_takes_options_of_the_generator(run, tmp_path):
@@ -375,29 +385,29 @@ def test_the_command_takes_options_of_the_generator(run, tmp_path):
     from eegprompt.cli.app import app
 
     name = f"diffusers:{tiny_pipelines.save('sd-turbo', tmp_path / 'model')}"
-    words = ["generate", str(run.path), "--rungs", "eeg", "--generator", name]
+    words = ["generate", str(run.path), "--sources", "eeg", "--generator", name]
     out = CliRunner().invoke(app, [*words, "-o", "height=16", "-o", "width=32"])
     assert out.exit_code == 0, out.output
     shown = [Image.open(path) for path in run.images_dir(name, "eeg").glob("*.png")]
-    assert len(shown) == 6 and {picture.size for picture in shown} == {(32, 16)}
-    assert {picture_facts(picture.filename)["steps"] for picture in shown} == {"1"}
+    assert len(shown) == 6 and {image.size for image in shown} == {(32, 16)}
+    assert {image_facts(image.filename)["steps"] for image in shown} == {"1"}
     out = CliRunner().invoke(app, [*words, "-o", "hight=6"])
     assert out.exit_code == 2
     with pytest.raises(InputError, match="come too late"):
-        draw(run, generator=Painter(), options={"steps": 1})
+        generate(run, generator=Painter(), options={"steps": 1})
 
 
 def test_what_needed_more_memory_than_there_is_is_said(run):
     class Modest(Painter):
-        notes = ("modest did not fit into memory; 2 pictures are drawn at a time",)
+        notes = ("modest did not fit into memory; 2 images are drawn at a time",)
 
-    with pytest.warns(UserWarning, match="2 pictures are drawn at a time"):
-        draw(run, rungs=["eeg"], generator=Modest())
+    with pytest.warns(UserWarning, match="2 images are drawn at a time"):
+        generate(run, sources=["eeg"], generator=Modest())
     assert read_json(run.path / "provenance.json")["generate"]["notes"] == list(Modest.notes)
 
 
 def test_nearest_shows_a_training_image_of_what_was_read(run, tmp_path):
-    """Pictures that tell their number: what is shown is of the training side, and fits the words."""
+    """Images that tell their number: what is shown is of the training set, and fits the words."""
     import shutil
 
     from eegprompt.study import Study
@@ -410,24 +420,24 @@ def test_nearest_shows_a_training_image_of_what_was_read(run, tmp_path):
     images = images.assign(path=[f"images/{image}.png" for image in images["image_id"]])
     write_table(place / "images.parquet", images)
     run.config["study"] = str(place)
-    draw(run, generator="nearest", options={"height": 6, "width": 10})
+    generate(run, generator="nearest", options={"height": 6, "width": 10})
     study = Study(place)
     train = {study.trials["image_id"][t] for t in run.fold(study).train}
     captions = study.captions(run.config["captions"])
     said_of = captions.set_index("image_id")["text"]
-    prompts = run.prompts().set_index(["trial_id", "rung"])["text"]
+    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
     shown = next(drawn(run))[1]["trial_ids"]
     for trial in shown:
-        for rung in RUNGS:
-            path = run.image_path("nearest", rung, trial)
+        for source in SOURCES:
+            path = run.image_path("nearest", source, trial)
             number = int(np.asarray(Image.open(path))[0, 0, 0]) - 10
             image = images["image_id"].iloc[number]
-            assert image in train  # never the picture that was seen
-            assert picture_facts(path)["image"] == f"{image}.png"
-            said, own = prompts[trial, rung].split(", "), said_of.loc[image].tolist()
-            # What is trusted most decides: on the other rungs no caption is trusted, and it is the
+            assert image in train  # never the image that was seen
+            assert image_facts(path)["image"] == f"{image}.png"
+            said, own = prompts[trial, source].split(", "), said_of.loc[image].tolist()
+            # What is trusted most decides: on the other prompt sources no caption is trusted, and it is the
             # first.
-            assert set(said) & set(own) if rung == "eeg" else said[0] == own[0]
+            assert set(said) & set(own) if source == "eeg" else said[0] == own[0]
     again = files(run)
-    draw(run, generator="nearest", options={"height": 6, "width": 10})
+    generate(run, generator="nearest", options={"height": 6, "width": 10})
     assert files(run) == again

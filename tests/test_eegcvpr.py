@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_eegcvpr as tiny
-from eegprompt.data.eegcvpr import VARIANTS, EegcvprReader
-from eegprompt.data.montage import EEGCVPR_CHANNELS
-from eegprompt.errors import EegpromptError, InputError, RecordingError, SplitError
+from eegprompt.core.errors import EegpromptError, InputError, RecordingError, SplitError
+from eegprompt.readers.eegcvpr import VARIANTS, EegcvprReader
+from eegprompt.signal.montage import EEGCVPR_CHANNELS
 from eegprompt.study import Study
 from malicious import Runs
 
@@ -32,13 +32,13 @@ def made() -> tiny.Tiny:
 
 @pytest.fixture(scope="module")
 def release(made: tiny.Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as a user has it: signal, both splits, order, pictures."""
+    """A folder as a user has it: signal, both splits, order, images."""
     folder = tmp_path_factory.mktemp("release")
     tiny.write(folder, made)
     tiny.write_splits(folder, made, n_folds=2)
     tiny.write_splits(folder, made, single=2)
     tiny.write_order(folder, made)
-    tiny.write_pictures(folder / "pictures", made.images)
+    tiny.write_images(folder / "images", made.images)
     return folder
 
 
@@ -47,7 +47,7 @@ def study(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return read(
         release,
         tmp_path_factory.mktemp("made") / "study",
-        stimuli=release / "pictures",
+        stimuli=release / "images",
         single_subject=2,
     )
 
@@ -145,21 +145,19 @@ def test_without_an_order_none_is_made_up(release: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shape", tiny.SHAPES)
-def test_pictures_in_every_tree(shape: str, made: tiny.Tiny, tmp_path: Path, release: Path) -> None:
-    pictures = tiny.write_pictures(tmp_path / "pictures", made.images, shape)
+def test_images_in_every_tree(shape: str, made: tiny.Tiny, tmp_path: Path, release: Path) -> None:
+    images = tiny.write_images(tmp_path / "images", made.images, shape)
     file = release / "eeg_5_95_std.pth"
-    study = read(file, tmp_path / "a", stimuli=pictures, samples=(20, 30), splits="none")
+    study = read(file, tmp_path / "a", stimuli=images, samples=(20, 30), splits="none")
     assert study.load_images(study.images["image_id"][:3], 8).shape == (3, 8, 8, 3)
-    for gone in sorted(pictures.rglob("*_100.*")):
+    for gone in sorted(images.rglob("*_100.*")):
         gone.unlink()
-    with pytest.raises(RecordingError, match=r"4 of 24 pictures .*_100.*'allow_missing_images'"):
-        read(file, tmp_path / "b", stimuli=pictures)
+    with pytest.raises(RecordingError, match=r"4 of 24 images .*_100.*'allow_missing_images'"):
+        read(file, tmp_path / "b", stimuli=images)
     assert not (tmp_path / "b").exists()
-    study = read(
-        file, tmp_path / "b", stimuli=pictures, allow_missing_images=True, samples=(20, 30)
-    )
+    study = read(file, tmp_path / "b", stimuli=images, allow_missing_images=True, samples=(20, 30))
     assert (study.images["path"] == "").sum() == 4
-    assert any("4 of 24 images have no picture" in note for note in study.info["notes"])
+    assert any("4 of 24 images have no image" in note for note in study.info["notes"])
 
 
 # -- splits ----------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny_eegcvpr as tiny
-from eegprompt.data.eegcvpr40 import Eegcvpr40Reader
-from eegprompt.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.core.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.readers.eegcvpr40 import Eegcvpr40Reader
 from eegprompt.study import Study
 from malicious import Runs, by_hand
 
@@ -33,7 +33,7 @@ def release(made: tiny.Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_every_trial_and_picture_is_as_it_was(
+def test_every_trial_and_image_is_as_it_was(
     turned: bool, made: tiny.Tiny, release: Path, tmp_path: Path
 ) -> None:
     source = tiny.write_40(tmp_path / "in", made, turned=True) if turned else release
@@ -59,7 +59,7 @@ def change(release: Path, folder: Path, place: int = 0, **parts: Any) -> Path:
     file = sorted((folder / "train").iterdir())[place]
     objects = list(np.load(file, allow_pickle=True))
     for key, value in parts.items():
-        objects[["picture", "eeg", "label", "image", "subject"].index(key)] = value
+        objects[["pixels", "eeg", "label", "image", "subject"].index(key)] = value
     return tiny.save_objects(file, objects)
 
 
@@ -77,9 +77,9 @@ def test_bad_trials_are_refused_with_file_and_key(release: Path, tmp_path: Path)
         ({"image": 7}, r"\[3\] should be the name"),
         ({"image": "n00000001_5"}, "labels the class"),
         ({"subject": "x"}, r"\[4\], the subject, should be a whole number"),
-        ({"picture": np.zeros((4, 4), "u1")}, r"\[0\], the picture"),
-        ({"picture": np.zeros((4, 4, 3), "f4")}, r"\[0\], the picture"),
-        ({"picture": np.zeros((4, 4, 3), "u1")}, "another picture under the name"),
+        ({"pixels": np.zeros((4, 4), "u1")}, r"\[0\], the image"),
+        ({"pixels": np.zeros((4, 4, 3), "f4")}, r"\[0\], the image"),
+        ({"pixels": np.zeros((4, 4, 3), "u1")}, "another image under the name"),
     ]
     for parts, message in cases:
         file = change(release, tmp_path / "in", **parts)
@@ -126,7 +126,7 @@ def test_an_image_on_two_sides_and_repeats(release: Path, made: tiny.Tiny, tmp_p
     moved = np.load(file, allow_pickle=True)
     moved[1] = moved[1] * 2
     tiny.save_objects(folder / "test" / "901.npy", list(moved))
-    with pytest.raises(SplitError, match="1 images are shown on both the train and the test side"):
+    with pytest.raises(SplitError, match="1 images are shown on both the train and the test set"):
         read(folder, tmp_path / "b")
     study = read(folder, tmp_path / "b", official=False, duplicates="keep")
     assert study.n_trials == 34 and not study.split_names()

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import tiny_eegcvpr as tiny
-from eegprompt.data.eegcvpr_hf import EegcvprHfReader
-from eegprompt.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.core.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.readers.eegcvpr_hf import EegcvprHfReader
 from eegprompt.study import Study
 from malicious import by_hand
 
@@ -40,7 +40,7 @@ def study(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return read(release.parent, tmp_path_factory.mktemp("made") / "study")
 
 
-def test_every_trial_and_picture_is_as_it_was(study: Study, release: Path) -> None:
+def test_every_trial_and_image_is_as_it_was(study: Study, release: Path) -> None:
     assert study.eeg.shape == (32, 128, 512) and study.design == "block"
     # 512 samples stand where 440 stood: the first and the last are 439 ms apart.
     assert (study.n_times - 1) / study.sfreq == pytest.approx(0.439)
@@ -115,7 +115,7 @@ def test_repeats_and_images_on_two_sides(release: Path, made: tiny.Tiny, tmp_pat
     for row in again:
         row["conditioning_image"][0][0] += 1
     tiny.write_parquet(folder / "test-00001-of-00002.parquet", again)
-    with pytest.raises(SplitError, match="on both the train and the test side"):
+    with pytest.raises(SplitError, match="on both the train and the test set"):
         read(folder, tmp_path / "b")
     assert read(folder, tmp_path / "b", official=False).n_trials == 34
 
@@ -132,7 +132,7 @@ def test_bad_rows_are_refused_with_file_and_column(made: tiny.Tiny, tmp_path: Pa
         ({"subject": None}, "row 1: 'subject' should be a number, got None"),
         ({"label_folder": "horse"}, "row 1: 'label_folder' should be a synset"),
         ({"image": None}, "row 1: 'image' should hold the bytes"),
-        ({"image": {"bytes": b"GIF", "path": None}}, "row 1: the bytes of 'image' are no picture"),
+        ({"image": {"bytes": b"GIF", "path": None}}, "row 1: the bytes of 'image' are no image"),
         ({"image": good[0]["image"] | {"path": "n01_1.png"}}, None),
     ]
     file = tmp_path / "in" / "train-00000-of-00001.parquet"

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from eegprompt.encoders.fitted import FittedSteps
-from eegprompt.encoders.store import check_channels, load_encoder, save_encoder
+from eegprompt.core.errors import InputError, RunError, StudyError, UnknownNameError
+from eegprompt.encoders.preprocessing import FittedSteps
+from eegprompt.encoders.saved import check_channels, load_encoder, save_encoder
 from eegprompt.encoders.transformer import READOUTS, STEMS, EEGTransformer, SpatialAttention
-from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
 
 HEADS = ["ObjectSnap", "MoodFeel"]
 

@@ -12,15 +12,15 @@ import pytest
 from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
-from eegprompt import registry
-from eegprompt.artifacts import content_key, write_json
-from eegprompt.errors import ModelLoadError, RunError, UnknownNameError
-from eegprompt.evaluation import evaluate, evaluate_folds, scores_of
-from eegprompt.evaluation._rows import Score, mean_of_folds, row_of
-from eegprompt.experiment import load_config
+from eegprompt.core import registry
+from eegprompt.core.errors import ModelLoadError, RunError, UnknownNameError
+from eegprompt.core.files import content_key, write_json
 from eegprompt.run import Run
+from eegprompt.scores.rows import Score, mean_of_folds, row_of
+from eegprompt.settings import load_config
+from eegprompt.steps.evaluate import evaluate, evaluate_folds, scores_of
 from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 HEADS = ("ObjectSnap", "ColorTone", "StoryHint")
 COLORS = ("red", "blue", "green")
@@ -86,7 +86,7 @@ def captions_of(image: str, category: str, color: str) -> list[dict]:
     ]
 
 
-def picture(rng: np.random.Generator) -> np.ndarray:
+def random_image(rng: np.random.Generator) -> np.ndarray:
     coarse = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((32, 32), Image.Resampling.BICUBIC))
 
@@ -120,7 +120,7 @@ def make_study(
     with StudyWriter.open(path) as writer:
         (writer.folder / "images").mkdir()
         for image in images["image_id"]:
-            Image.fromarray(picture(rng)).save(writer.folder / "images" / f"{image}.png")
+            Image.fromarray(random_image(rng)).save(writer.folder / "images" / f"{image}.png")
         images["path"] = [f"images/{i}.png" for i in images["image_id"]]
         eeg = rng.standard_normal((len(trials), 3, 20))
         eeg += trials["category"].str[5:].astype(int).to_numpy()[:, None, None] * 0.3
@@ -166,10 +166,10 @@ def make_run(
     fold=0,
     split="official",
     heads=HEADS,
-    rungs=("eeg", "floor", "ceiling"),
+    sources=("eeg", "floor", "ceiling"),
     **evaluation,
 ) -> Run:
-    """A run whose embeddings hold the true captions with noise, and whose pictures likewise."""
+    """A run whose embeddings hold the true captions with noise, and whose images likewise."""
     rng = np.random.default_rng(seed)
     config = load_config(
         {
@@ -202,10 +202,10 @@ def make_run(
     drawn = pd.Series(side.test, index=images[side.test]).groupby(level=0).first()
     for image, trial in drawn.items():
         true = study.load_images([image])[0].astype(float)
-        for rung in rungs:
-            share = {"eeg": min(signal / 6, 1), "floor": 0.0, "ceiling": 0.9}[rung]
-            mixed = share * true + (1 - share) * picture(rng)
-            out = run.image_path("builtin", rung, int(trial))
+        for source in sources:
+            share = {"eeg": min(signal / 6, 1), "floor": 0.0, "ceiling": 0.9}[source]
+            mixed = share * true + (1 - share) * random_image(rng)
+            out = run.image_path("builtin", source, int(trial))
             out.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(mixed.round().astype(np.uint8)).save(out)
     return run
@@ -265,10 +265,10 @@ def test_within_class_rows_come_first_and_only_for_kinds_that_vary(planted):
     assert any("top5 within class" in m for m in said["missing"])
 
 
-def test_pictures_stand_between_floor_and_ceiling(planted):
+def test_images_stand_between_floor_and_ceiling(planted):
     _, rows = planted
     for metric in ("two_way_early", "two_way_late", "pixcorr", "ssim", "ssim_legacy"):
-        row = find(rows, metric, rung="eeg", scope="all")
+        row = find(rows, metric, source="eeg", scope="all")
         assert row["floor"] < row["value"] <= row["ceiling"]
         assert row["floor_lo"] <= row["floor"] <= row["floor_hi"]
         assert row["ceiling_lo"] <= row["ceiling"] <= row["ceiling_hi"]
@@ -278,15 +278,15 @@ def test_pictures_stand_between_floor_and_ceiling(planted):
     two = find(rows, "two_way_early", scope="within-class")
     assert two["chance"] == pytest.approx(0.5)
     assert two["features"] == "fake-evaluation"
-    gray = find(rows, "pixcorr", rung="gray")
+    gray = find(rows, "pixcorr", source="gray")
     assert gray["value"] == 0
-    mean = find(rows, "ssim", rung="mean-image")
+    mean = find(rows, "ssim", source="mean-image")
     assert 0 < mean["lo"] < mean["value"] < mean["hi"] < 1
 
 
 def test_every_row_has_every_key_and_values_in_range(planted):
     _, rows = planted
-    keys = {"metric", "rung", "head", "pool", "scope", "unit", "n", "n_trials", "value", "lo", "hi",
+    keys = {"metric", "source", "head", "pool", "scope", "unit", "n", "n_trials", "value", "lo", "hi",
             "chance", "p", "p_holm", "floor", "ceiling", "generator", "features",
             "higher_is_better", "protocol", "note"}  # fmt: skip
     for row in rows:
@@ -294,7 +294,7 @@ def test_every_row_has_every_key_and_values_in_range(planted):
         assert -1 <= row["value"] <= 1
         assert row["p"] is None or 0 < row["p"] <= 1
         assert row["p_holm"] is None or row["p_holm"] >= row["p"]
-        if row["rung"] not in ("gray", "mean-image"):
+        if row["source"] not in ("gray", "mean-image"):
             assert row["chance"] is not None
 
 
@@ -333,7 +333,7 @@ def test_pixel_scores_can_be_left_out(planted, study, tmp_path):
 def test_no_signal_stays_at_chance(study, tmp_path):
     ps, excess = [], []
     for seed in range(8):
-        run = make_run(tmp_path / f"run{seed}", study, signal=0.0, seed=seed, rungs=())
+        run = make_run(tmp_path / f"run{seed}", study, signal=0.0, seed=seed, sources=())
         for row in evaluate(run):
             if row["metric"].startswith("caption_retrieval_top1"):
                 ps.append(row["p"])
@@ -344,7 +344,7 @@ def test_no_signal_stays_at_chance(study, tmp_path):
 
 
 def test_class_information_alone_does_not_lift_within_class(study, tmp_path):
-    run = make_run(tmp_path / "run", study, rungs=())
+    run = make_run(tmp_path / "run", study, sources=())
     from safetensors.numpy import load_file
 
     stored = load_file(run.embeddings_path)
@@ -370,11 +370,11 @@ def test_class_information_alone_does_not_lift_within_class(study, tmp_path):
 
 
 def test_missing_parts_are_named(study, tmp_path):
-    run = make_run(tmp_path / "run", study, rungs=("eeg",))
+    run = make_run(tmp_path / "run", study, sources=("eeg",))
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())
-    assert find(rows, "ssim", rung="eeg")["floor"] is None
-    assert any("rung 'floor'" in m for m in said["missing"])
+    assert find(rows, "ssim", source="eeg")["floor"] is None
+    assert any("prompt source 'floor'" in m for m in said["missing"])
     run.embeddings_path.unlink()
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())
@@ -384,14 +384,14 @@ def test_missing_parts_are_named(study, tmp_path):
 
 
 def test_embeddings_of_another_split_are_refused(study, tmp_path):
-    run = make_run(tmp_path / "run", study, rungs=())
+    run = make_run(tmp_path / "run", study, sources=())
     from safetensors.numpy import load_file
 
     stored = load_file(run.embeddings_path)
     stored["test/trial_id"] = stored["test/trial_id"].copy()
     stored["test/trial_id"][0] = run.fold(study).train[0]
     save_file(stored, run.embeddings_path)
-    with pytest.raises(RunError, match="not on the test side"):
+    with pytest.raises(RunError, match="not on the test set"):
         evaluate(run)
     run.embeddings_path.write_bytes(b"broken")
     with pytest.raises(RunError, match="cannot be read"):
@@ -399,7 +399,7 @@ def test_embeddings_of_another_split_are_refused(study, tmp_path):
 
 
 def test_nan_embeddings_count_as_wrong(study, tmp_path):
-    run = make_run(tmp_path / "run", study, rungs=())
+    run = make_run(tmp_path / "run", study, sources=())
     from safetensors.numpy import load_file
 
     stored = load_file(run.embeddings_path)
@@ -436,9 +436,9 @@ def test_only_the_category_known(tmp_path):
     retrieval = find(rows, "caption_retrieval_class_top1", head="ObjectSnap")
     assert retrieval["chance"] == pytest.approx(0.5)
     assert find(rows, "class_auc_lda")["value"] > 0.5
-    note = find(rows, "ssim", rung="eeg")["note"]
+    note = find(rows, "ssim", source="eeg")["note"]
     assert note.startswith("category-level") and "only 2 references" in note
-    assert not [r for r in rows if r["rung"] == "mean-image"]  # it would hold the references
+    assert not [r for r in rows if r["source"] == "mean-image"]  # it would hold the references
     said = json.loads((parent / "scores.json").read_text())
     assert any("the rows of the heads are one finding" in n for n in said["notes"])
 
@@ -461,7 +461,7 @@ def test_folds_are_pooled_permutation_by_permutation():
 
 def test_each_subject_has_a_row_of_its_own(tmp_path):
     study = make_study(tmp_path / "study", subjects=2)
-    rows = evaluate(make_run(tmp_path / "run", study, rungs=()))
+    rows = evaluate(make_run(tmp_path / "run", study, sources=()))
     both = [find(rows, "class_accuracy", subject=s) for s in ("s0", "s1")]
     everyone = find(rows, "class_accuracy", head="ensemble", note=None)
     assert np.mean([r["value"] for r in both]) == pytest.approx(everyone["value"])
@@ -479,12 +479,12 @@ def test_one_class_and_one_image(tmp_path):
     assert not [r for r in rows if "class" in r["metric"]]
     assert any("only one class" in m for m in said["missing"])
     assert any("only one reference" in m for m in said["missing"])
-    row = find(rows, "ssim", rung="eeg")
+    row = find(rows, "ssim", source="eeg")
     assert row["p"] is None
     assert row["lo"] is None
 
 
-def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
+def test_images_of_other_prompts_are_left_out(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     drawn = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
     prompts = []
@@ -493,32 +493,32 @@ def test_pictures_of_other_prompts_are_left_out(study, tmp_path):
         facts.add_text("prompt", "the prompt" if i else "an older prompt")
         Image.open(path).save(path, pnginfo=facts)
         prompts.append((int(path.stem.split("_")[0]), "eeg", "the prompt"))
-    table = pd.DataFrame(prompts, columns=["trial_id", "rung", "text"])
+    table = pd.DataFrame(prompts, columns=["trial_id", "source", "text"])
     run.write_table(run.prompts_path, table)
     asked = {"trial_ids": [*table["trial_id"], run.fold(study).test[-1]]}
-    write_json(run.path / "drawing.json", {"generators": {"builtin": asked}})
+    write_json(run.path / "generation.json", {"generators": {"builtin": asked}})
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())["missing"]
-    assert find(rows, "ssim", rung="eeg")["n"] == 11
-    assert any("1 pictures of rung 'eeg'" in m and "other prompts" in m for m in said)
-    (lacking,) = (m for m in said if "2 of 13 trials have no picture of rung 'eeg'" in m)
-    assert lacking.endswith(f"run 'eegprompt generate {run.path} --rungs eeg'")
+    assert find(rows, "ssim", source="eeg")["n"] == 11
+    assert any("1 images of prompt source 'eeg'" in m and "other prompts" in m for m in said)
+    (lacking,) = (m for m in said if "2 of 13 trials have no image of prompt source 'eeg'" in m)
+    assert lacking.endswith(f"run 'eegprompt generate {run.path} --sources eeg'")
 
 
-def test_rungs_drawn_with_other_settings_are_not_compared(study, tmp_path):
+def test_sources_drawn_with_other_settings_are_not_compared(study, tmp_path):
     run = make_run(tmp_path / "run", study)
-    for rung in ("eeg", "floor", "ceiling"):
-        for path in sorted(run.images_dir("builtin", rung).glob("*.png")):
+    for source in ("eeg", "floor", "ceiling"):
+        for path in sorted(run.images_dir("builtin", source).glob("*.png")):
             facts = PngImagePlugin.PngInfo()
-            facts.add_text("look", "4 steps" if rung == "floor" else "12 steps")
+            facts.add_text("look", "4 steps" if source == "floor" else "12 steps")
             Image.open(path).save(path, pnginfo=facts)
-    row = find(evaluate(run), "ssim", rung="eeg")
+    row = find(evaluate(run), "ssim", source="eeg")
     assert row["floor"] is None and row["ceiling"] is not None
     said = json.loads(run.scores_path.read_text())["missing"]
-    assert any("rung 'floor'" in m and "other settings" in m for m in said)
+    assert any("prompt source 'floor'" in m and "other settings" in m for m in said)
 
 
-def test_blanked_pictures_are_counted_and_not_scored(study, tmp_path):
+def test_blanked_images_are_counted_and_not_scored(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     files = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
     for path in files[:2]:
@@ -526,20 +526,20 @@ def test_blanked_pictures_are_counted_and_not_scored(study, tmp_path):
         facts.add_text("blanked", "by the generator's safety checker")
         Image.open(path).save(path, pnginfo=facts)
     trials = [int(path.stem.split("_")[0]) for path in files]
-    write_json(run.path / "drawing.json", {"generators": {"builtin": {"trial_ids": trials}}})
+    write_json(run.path / "generation.json", {"generators": {"builtin": {"trial_ids": trials}}})
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())["missing"]
-    assert find(rows, "ssim", rung="eeg")["n"] == len(files) - 2
-    assert [m for m in said if "2 pictures of rung 'eeg'" in m and "blanked" in m]
-    assert not [m for m in said if "have no picture" in m]
+    assert find(rows, "ssim", source="eeg")["n"] == len(files) - 2
+    assert [m for m in said if "2 images of prompt source 'eeg'" in m and "blanked" in m]
+    assert not [m for m in said if "have no image" in m]
 
 
-def test_pictures_of_every_generator_are_scored(study, tmp_path):
+def test_images_of_every_generator_are_scored(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     shutil.copytree(run.path / "images" / "builtin", run.path / "images" / "other")
     shutil.rmtree(run.images_dir("other", "ceiling"))
     rows = evaluate(run)
-    one, two = (find(rows, "pixcorr", rung="eeg", generator=g) for g in ("builtin", "other"))
+    one, two = (find(rows, "pixcorr", source="eeg", generator=g) for g in ("builtin", "other"))
     assert one["value"] == two["value"]
     assert two["ceiling"] is None
 
@@ -551,26 +551,26 @@ def test_features_that_cannot_be_had_are_named(study, tmp_path):
     del registry.GROUPS["features"]["absent-evaluation"]
     said = json.loads(run.scores_path.read_text())["missing"]
     assert any("the weights of 'absent' are missing" in m for m in said)
-    assert find(rows, "ssim", rung="eeg")
+    assert find(rows, "ssim", source="eeg")
     assert not [r for r in rows if r["metric"].startswith("two_way")]
     with pytest.raises(UnknownNameError, match="absent-evaluation"):
         evaluate(run)
 
 
-def test_reference_pictures_that_are_gone_are_named(tmp_path):
+def test_reference_images_that_are_gone_are_named(tmp_path):
     study = make_study(tmp_path / "study")
     run = make_run(tmp_path / "run", study)
     study.image_path("img1").unlink()
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())["missing"]
-    assert any("picture of image 'img1' is gone" in m for m in said)
+    assert any("image of image 'img1' is gone" in m for m in said)
     assert find(rows, "class_accuracy_macro")
 
 
-def test_a_broken_picture_is_named_and_costs_itself_alone(study, tmp_path):
+def test_a_broken_image_is_named_and_costs_itself_alone(study, tmp_path):
     run = make_run(tmp_path / "run", study)
     broken = sorted(run.images_dir("builtin", "eeg").glob("*.png"))[0]
-    broken.write_bytes(b"no picture")
+    broken.write_bytes(b"no image")
     rows = evaluate(run)
     missing = json.loads(run.scores_path.read_text())["missing"]
     assert any(broken.name in text and "draws it anew" in text for text in missing)

@@ -10,19 +10,21 @@ import pytest
 from PIL import Image
 
 import test_evaluation as made
-from eegprompt import registry
-from eegprompt.errors import InputError, SplitError, StorageError
-from eegprompt.evaluation import _feature_file, _features, evaluate
-from eegprompt.evaluation._feature_file import FeatureFile
+from eegprompt.core import registry
+from eegprompt.core.errors import InputError, SplitError, StorageError
 from eegprompt.metrics.identification import feature_correlation, two_way_table
+from eegprompt.scores import feature_file as _feature_file
+from eegprompt.scores import feature_scores as _features
+from eegprompt.scores.feature_file import FeatureFile
+from eegprompt.steps.evaluate import evaluate
 from eegprompt.study import Study
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 from test_evaluation import find, make_run, make_study
 from test_metrics_identification import by_loops
 
 
 class SpoiledFeatures(made.FakeFeatures):
-    """Layer `early` fails on pictures whose first pixel is (1, 2, 3), or on all."""
+    """Layer `early` fails on images whose first pixel is (1, 2, 3), or on all."""
 
     uses = (
         ("early", "two_way"), ("early", "distance"), ("early", "cosine"),
@@ -60,9 +62,9 @@ def said(run) -> dict[str, list[str]]:
 # -- features in a file ------------------------------------------------------------------------
 def test_features_in_a_file_are_the_double_loop() -> None:
     rng = np.random.default_rng(0)
-    references, pictures = rng.standard_normal((9, 50)), rng.standard_normal((7, 50))
+    references, images = rng.standard_normal((9, 50)), rng.standard_normal((7, 50))
     sides = []
-    for rows in (references, pictures):
+    for rows in (references, images):
         rows[:] = rows.astype(np.float32)
         side = FeatureFile(rows.shape)
         for i in reversed(range(len(rows))):
@@ -73,8 +75,8 @@ def test_features_in_a_file_are_the_double_loop() -> None:
         sides.append(side)
     table = two_way_table(*sides, chunk=4)
     for target in range(9):
-        np.testing.assert_allclose(table[:, target], by_loops(references, pictures, [target] * 7))
-    expected = np.corrcoef(references, pictures)[:9, 9:]
+        np.testing.assert_allclose(table[:, target], by_loops(references, images, [target] * 7))
+    expected = np.corrcoef(references, images)[:9, 9:]
     np.testing.assert_allclose(feature_correlation(*sides, chunk=2), expected, atol=1e-6)
 
 
@@ -97,24 +99,24 @@ def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # -- features that are not finite --------------------------------------------------------------
-def test_pictures_without_features_count_as_wrong_or_are_named(
-    study: Study, tmp_path: Path
-) -> None:
+def test_images_without_features_count_as_wrong_or_are_named(study: Study, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", study, features="spoiled")
     sound = evaluate(run)
     paths = sorted(run.images_dir("builtin", "eeg").glob("*.png"))
-    picture = np.asarray(Image.open(paths[0])).copy()
-    picture[0, 0] = (1, 2, 3)
-    Image.fromarray(picture).save(paths[0])
+    image = np.asarray(Image.open(paths[0])).copy()
+    image[0, 0] = (1, 2, 3)
+    Image.fromarray(image).save(paths[0])
     rows = evaluate(run)
-    before, after = (find(r, "two_way_early", scope="all", rung="eeg") for r in (sound, rows))
+    before, after = (find(r, "two_way_early", scope="all", source="eeg") for r in (sound, rows))
     assert after["n"] == before["n"] == 12 and after["value"] < before["value"]
-    assert after["value"] <= before["value"] - 0.9 / 12  # that picture was right, and is wrong now
+    assert after["value"] <= before["value"] - 0.9 / 12  # that image was right, and is wrong now
     for metric in ("early_distance", "early_image_cosine"):
-        assert find(rows, metric, rung="eeg")["n"] == 11
-    assert not [r for r in rows if r["metric"] == "fid" and r["rung"] == "eeg"]
-    assert any("1 of 12 pictures of rung 'eeg'" in note for note in said(run)["notes"])
-    assert any("fid of rung 'eeg'" in m and "not finite" in m for m in said(run)["missing"])
+        assert find(rows, metric, source="eeg")["n"] == 11
+    assert not [r for r in rows if r["metric"] == "fid" and r["source"] == "eeg"]
+    assert any("1 of 12 images of prompt source 'eeg'" in note for note in said(run)["notes"])
+    assert any(
+        "fid of prompt source 'eeg'" in m and "not finite" in m for m in said(run)["missing"]
+    )
 
 
 def test_references_without_features_cost_that_layer_alone(
@@ -149,7 +151,7 @@ def test_a_class_without_test_trials_and_more_classes_than_images(
     assert (whole["n"], macro["n"]) == (2, 2)
     assert macro["value"] == pytest.approx(whole["value"])  # one trial of each class that is tested
     assert not [r for r in rows if r["scope"] == "within-class"]  # one image a class
-    assert find(rows, "two_way_late", rung="eeg")["n"] == 2
+    assert find(rows, "two_way_late", source="eeg")["n"] == 2
     for row in rows:  # whatever is left has its n, and no interval that promises more than it can
         assert row["n"] >= 2 and row["value"] is not None
 
@@ -162,7 +164,7 @@ def test_equal_references_are_never_each_others_distractors(tmp_path: Path) -> N
     run = make_run(tmp_path / "run", study)
     shutil.copy(folder / "img1.png", folder / "img3.png")  # two test images of one class
     rows = evaluate(run)
-    row = find(rows, "two_way_late", scope="within-class", rung="eeg")
+    row = find(rows, "two_way_late", scope="within-class", source="eeg")
     assert row["n"] == 2  # the class whose only two test images are equal has no distractor left
 
 
@@ -175,7 +177,7 @@ def test_a_test_set_used_for_selection_is_refused() -> None:
 def test_embeddings_of_the_wrong_length_are_refused(study: Study, tmp_path: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
-    run = make_run(tmp_path / "run", study, rungs=())
+    run = make_run(tmp_path / "run", study, sources=())
     stored = load_file(run.embeddings_path)
     stored["test/StoryHint"] = stored["test/StoryHint"][:-1]
     save_file(stored, run.embeddings_path)
@@ -184,8 +186,9 @@ def test_embeddings_of_the_wrong_length_are_refused(study: Study, tmp_path: Path
 
 
 # -- the definitions of docs/scores.md, metric by metric ---------------------------------------
-def test_constant_pictures_have_a_stated_score_in_every_metric() -> None:
-    from eegprompt.metrics import distributions, generation, identification, images
+def test_constant_images_have_a_stated_score_in_every_metric() -> None:
+    from eegprompt.metrics import distributions, generation, identification
+    from eegprompt.metrics import pixels as images
 
     rng = np.random.default_rng(1)
     references, flat = rng.random((12, 20)), np.full((12, 20), 0.3)
@@ -212,16 +215,18 @@ def test_constant_pictures_have_a_stated_score_in_every_metric() -> None:
 
 
 def test_one_image_is_refused_or_has_no_interval() -> None:
-    from eegprompt.controls.bootstrap import bootstrap, ratio_statistic
-    from eegprompt.metrics import distributions, identification, images, retrieval
+    from eegprompt.metrics import caption_retrieval as retrieval
+    from eegprompt.metrics import distributions, identification
+    from eegprompt.metrics import pixels as images
+    from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
 
     one = np.arange(6.0)[None]
     with pytest.raises(InputError, match="at least two references"):
         identification.two_way(one, one)
     for distance in (distributions.frechet_distance, distributions.kernel_distance):
-        with pytest.raises(InputError, match="at least 2 pictures"):
+        with pytest.raises(InputError, match="at least 2 images"):
             distance(one, one)
-    with pytest.raises(InputError, match="at least 10 pictures"):
+    with pytest.raises(InputError, match="at least 10 images"):
         distributions.inception_score(one)
     assert identification.correlation_distance(one, one)[0] == pytest.approx(0)
     assert images.pixcorr(one, one)[0] == pytest.approx(1)
@@ -250,7 +255,7 @@ def test_blank_captions_cost_their_images_and_no_more(tmp_path: Path, blank: str
     assert any("2 captions of set 'builtin' are blank" in n for n in stored["notes"])
 
     def key(row: dict) -> tuple:
-        return tuple(row.get(k) for k in ("metric", "head", "scope", "subject", "rung", "layer"))
+        return tuple(row.get(k) for k in ("metric", "head", "scope", "subject", "source", "layer"))
 
     assert {key(row) for row in scores} == {key(row) for row in whole}
     for metric in ("caption_retrieval_top1", "class_accuracy"):

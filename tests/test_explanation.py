@@ -18,27 +18,22 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import tiny_models
-from eegprompt import explanation
-from eegprompt.artifacts import read_json
+from eegprompt import analyses as explanation
+from eegprompt.analyses import ANALYSES, Finding, Material, Omitted, load_findings
+from eegprompt.analyses import catalog as _registry
+from eegprompt.analyses.finding import load_record, save_finding
+from eegprompt.analyses.one_trial import explain_trial
 from eegprompt.cli.app import app
-from eegprompt.decoding import decode
-from eegprompt.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
-from eegprompt.explanation import (
-    ANALYSES,
-    Finding,
-    Material,
-    Omitted,
-    _registry,
-    explain,
-    load_findings,
-)
-from eegprompt.explanation._finding import load_record
-from eegprompt.explanation.one_trial import explain_trial
-from eegprompt.pipeline import Recipe, demo_recipe, load_recipe, run_recipe
-from eegprompt.report import write_report
-from eegprompt.report.trial_page import write_trial_page
+from eegprompt.core.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
+from eegprompt.core.files import read_json
+from eegprompt.recipe import Recipe, demo_recipe, load_recipe
+from eegprompt.reports import write_report
+from eegprompt.reports.trial_page import write_trial_page
 from eegprompt.run import Run
-from eegprompt.types import Fold, Split
+from eegprompt.steps.decode import decode
+from eegprompt.steps.experiment import run_recipe
+from eegprompt.steps.explain import explain
+from eegprompt.study.split import Fold, Split
 
 HEADS = tiny_models.HEADS
 MINE = ["geometry", "winners"]
@@ -47,8 +42,8 @@ MINE = ["geometry", "winners"]
 @pytest.fixture(scope="module", autouse=True)
 def _fewer_permutations():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eegprompt.explanation.geometry.PERMUTATIONS", 199)
-        patch.setattr("eegprompt.explanation.winners.PERMUTATIONS", 199)
+        patch.setattr("eegprompt.analyses.geometry.PERMUTATIONS", 199)
+        patch.setattr("eegprompt.analyses.winners.PERMUTATIONS", 199)
         yield
 
 
@@ -103,9 +98,9 @@ def test_every_finding_is_complete_on_disk(explained):
         for figure in stored["figures"]:
             svg = explained.path / figure["path"]
             ET.parse(svg)
-            with Image.open(svg.with_suffix(".png")) as picture:
-                assert picture.width / picture.info["dpi"][0] < 7.4  # two columns of a journal
-                assert np.asarray(picture.convert("L")).std() > 5
+            with Image.open(svg.with_suffix(".png")) as image:
+                assert image.width / image.info["dpi"][0] < 7.4  # two columns of a journal
+                assert np.asarray(image.convert("L")).std() > 5
             assert len(figure["caption"]) > 40
         said = read_json(explained.path / "provenance.json")[f"explain {name}"]
         assert said["key"] == stored["record"]["key"] and "packages" in said
@@ -137,7 +132,7 @@ def test_planted_captions_are_read_from_their_own_head(explained):
 
 def test_heads_of_noise_are_at_chance(run):
     rng = np.random.default_rng(0)
-    change_embeddings(run, **{h: lambda e: _unit(rng.normal(size=e.shape)) for h in HEADS})
+    change_embeddings(run, **{h: lambda e: unit_rows(rng.normal(size=e.shape)) for h in HEADS})
     explain(run, what="geometry")
     found = arrays(run, "geometry")
     assert (found["probe_p"] > 0.05).all()
@@ -146,7 +141,7 @@ def test_heads_of_noise_are_at_chance(run):
     assert all(row["class p"] > 0.05 for row in load_findings(run, ["geometry"])[0].table)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
@@ -188,7 +183,7 @@ def test_what_is_finished_is_not_done_again(explained, monkeypatch):
         raise AssertionError("done again")
 
     for name in MINE:
-        monkeypatch.setattr(f"eegprompt.explanation.{name}.analyze", never)
+        monkeypatch.setattr(f"eegprompt.analyses.{name}.analyze", never)
     assert [f.name for f in explain(explained, what=MINE)] == MINE
     assert [f.name for f in explain(explained, what="winners,geometry")] == MINE
 
@@ -219,7 +214,7 @@ def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_half(run, mo
     def stop(material):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eegprompt.explanation.winners.analyze", stop)
+    monkeypatch.setattr("eegprompt.analyses.winners.analyze", stop)
     with pytest.raises(KeyboardInterrupt):
         explain(run, what=MINE)
     assert load_record(run.path, "geometry") and not load_record(run.path, "winners")
@@ -240,15 +235,15 @@ def test_deep_is_asked_for_and_a_deep_finding_is_kept(run, monkeypatch):
         ("only", {"only_deep": True}),
     ):
         monkeypatch.setitem(
-            ANALYSES, name, _registry.Analysis("eegprompt.explanation:tried", "?", **more)
+            ANALYSES, name, _registry.Analysis("eegprompt.analyses:tried", "?", **more)
         )
     names = {"plain", "deepens", "only"}
     assert names & set(_registry.chosen(None, False)) == {"plain", "deepens"}
     assert names <= set(_registry.chosen(None, True))
     assert _registry.chosen("only", False) == ["only"]
     monkeypatch.setattr(
-        "eegprompt.explanation._explain.save_finding",
-        _rename(explanation._explain.save_finding),
+        "eegprompt.steps.explain.save_finding",
+        _rename(save_finding),
     )
     for deep in (False, False, True, False, True):
         explain(run, what="deepens", deep=deep)
@@ -289,7 +284,7 @@ def test_run_whose_study_has_gone(explained, tmp_path):
 
 
 def cut(run: Run, n_test: int, tmp_path: Path, *, subject: str | None = None) -> Run:
-    """The run with another test side, decoded again."""
+    """The run with another test set, decoded again."""
     study = run.study()
     place = Path(shutil.copytree(study.path, tmp_path / "cut-study"))
     config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
@@ -390,8 +385,8 @@ def test_the_report_shows_every_finding_whole(explained):
     for finding in load_findings(explained):
         for words in (finding.title, finding.seen, finding.not_concluded):
             assert " ".join(words.split()) in text
-        for picture in finding.figures:
-            assert picture.caption in text
+        for image in finding.figures:
+            assert image.caption in text
     assert source.count('<figure class="plate">') == sum(
         len(finding.figures) for finding in load_findings(explained)
     )
@@ -439,13 +434,13 @@ OBJECTS, COLORS = ("cat", "dog", "fox", "owl"), ("red", "blue", "gray")
 
 
 def painted(text: str) -> np.ndarray:
-    picture = np.full((8, 8, 3), 128, np.uint8)
+    image = np.full((8, 8, 3), 128, np.uint8)
     for half, words in ((slice(0, 4), OBJECTS), (slice(4, 8), COLORS)):
         for i, word in enumerate(words):
             if word in text:
                 rng = np.random.default_rng([len(words), i])
-                picture[:, half] = rng.integers(0, 256, (8, 4, 3))
-    return picture
+                image[:, half] = rng.integers(0, 256, (8, 4, 3))
+    return image
 
 
 def pixels(*_):
@@ -457,7 +452,7 @@ def pixels(*_):
 
 @pytest.fixture
 def painting(run, tmp_path, monkeypatch) -> Run:
-    """A run whose generator paints what two of its three heads say, and whose pictures show it."""
+    """A run whose generator paints what two of its three heads say, and whose images show it."""
     study = run.study()
     place = Path(shutil.copytree(study.path, tmp_path / "painted-study"))
     config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
@@ -471,14 +466,12 @@ def painting(run, tmp_path, monkeypatch) -> Run:
     images["path"] = [f"images/{image}.png" for image in images["image_id"]]
     images.to_parquet(place / "images.parquet")
     Painter.asked, Painter.fails_after = 0, 10**9
-    monkeypatch.setattr(
-        "eegprompt.explanation.contribution.load_generator", lambda *a, **k: Painter()
-    )
-    monkeypatch.setattr("eegprompt.explanation.contribution.load_features", pixels)
+    monkeypatch.setattr("eegprompt.analyses.contribution.load_generator", lambda *a, **k: Painter())
+    monkeypatch.setattr("eegprompt.analyses.contribution.load_features", pixels)
     return Run(run.path)
 
 
-def test_heads_that_the_picture_shows_are_missed_and_the_other_is_not(painting):
+def test_heads_that_the_image_shows_are_missed_and_the_other_is_not(painting):
     [finding] = explain(painting, what="contribution")
     found = arrays(painting, "contribution")["early"]
     lost = found[0].mean() - found[1:].mean(axis=1)
@@ -504,11 +497,11 @@ def test_drawing_without_heads_goes_on_where_it_stopped(painting):
     assert once == Painter.asked - 16  # the batch that was finished is not drawn again
 
 
-def test_without_pictures_or_without_other_heads_there_is_no_contribution(run, painting):
+def test_without_images_or_without_other_heads_there_is_no_contribution(run, painting):
     info = painting.study().path / "study.json"
     info.write_text(info.read_text().replace('"known"', '"category"'))
     [finding] = explain(painting, what="contribution")
-    assert finding.verdict == "left out" and "which picture was shown is not known" in finding.seen
+    assert finding.verdict == "left out" and "which image was shown is not known" in finding.seen
 
 
 # -- one trial -----------------------------------------------------------------------------------
@@ -548,7 +541,7 @@ def test_page_of_one_trial(explained):
     path = write_trial_page(explained, trial)
     assert path == explained.path / "explain" / f"trial-{trial:06d}.html"
     text, source = _text(path), path.read_text("utf-8")
-    prompt = explained.prompts().query(f"trial_id == {trial} and rung == 'eeg'").iloc[0]
+    prompt = explained.prompts().query(f"trial_id == {trial} and source == 'eeg'").iloc[0]
     for caption in json.loads(prompt["kept"]):
         assert f'href="#head-{caption["head"]}"' in source and caption["text"] in text
         assert f'id="head-{caption["head"]}"' in source
@@ -568,7 +561,7 @@ def test_text_on_the_page_is_escaped(run):
 
 
 def test_page_of_a_trial_that_was_not_tested(run):
-    with pytest.raises(InputError, match="is on the train side; only test trials are decoded"):
+    with pytest.raises(InputError, match="only test trials are decoded"):
         explain_trial(run, int(run.fold().train[0]))
     with pytest.raises(InputError, match="is not in the run's fold"):
         explain_trial(run, 10_000)
@@ -582,12 +575,12 @@ def test_page_of_a_trial_that_was_not_tested(run):
 def test_a_recipe_explains_where_it_says_so(decoded, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "eegprompt.explanation.explain",
+        "eegprompt.steps.explain.explain",
         lambda run, deep, progress, what=None: asked.append((run.path, deep)),
     )
-    for name in ("run_experiment", "_up_to_pictures"):
-        monkeypatch.setattr(f"eegprompt.pipeline.{name}", lambda *a, **k: Run(decoded))
-    monkeypatch.setattr("eegprompt.pipeline._scores_hold", lambda *a: True)
+    for name in ("run_experiment", "_up_to_images"):
+        monkeypatch.setattr(f"eegprompt.steps.experiment.{name}", lambda *a, **k: Run(decoded))
+    monkeypatch.setattr("eegprompt.steps.experiment._scores_hold", lambda *a: True)
     settings = {k: v for k, v in Run(decoded).config.items() if k != "fold"}
     for explains, folds in ((False, "one"), (True, "one"), ("deep", "all")):
         run_recipe(Recipe(settings=settings, folds=folds, explain=explains), tmp_path / "out")
@@ -621,13 +614,13 @@ def test_an_analysis_that_cannot_be_computed_is_left_out_and_the_others_go_on(ru
     ):
         shutil.rmtree(run.path / "explain", ignore_errors=True)
         analyze = Mock(side_effect=problem)
-        monkeypatch.setattr("eegprompt.explanation.geometry.analyze", analyze)
+        monkeypatch.setattr("eegprompt.analyses.geometry.analyze", analyze)
         with pytest.warns(UserWarning, match="geometry"):
             found = {f.name: f for f in explain(run, what=MINE)}
         assert found["geometry"].verdict == "left out" and said in found["geometry"].seen
         assert found["winners"].verdict != "left out" and found["winners"].table
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eegprompt.explanation.winners.PERMUTATIONS", 199)
+        patch.setattr("eegprompt.analyses.winners.PERMUTATIONS", 199)
         said = CliRunner().invoke(app, ["explain", str(run.path), "--what", "geometry,winners"])
     assert said.exit_code == 0 and "left out" in said.output
 
@@ -637,15 +630,16 @@ def test_what_is_wrong_with_the_whole_run_still_stops_it(run, monkeypatch, probl
     def broken(_material):
         raise problem
 
-    monkeypatch.setattr("eegprompt.explanation.geometry.analyze", broken)
+    monkeypatch.setattr("eegprompt.analyses.geometry.analyze", broken)
     with pytest.raises(type(problem)):
         explain(run, what=MINE)
     assert not load_record(run.path, "geometry")
 
 
 def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch):
-    from eegprompt.explanation import _maps, one_trial
-    from eegprompt.explanation._trials import channel_scale
+    from eegprompt.analyses import maps as _maps
+    from eegprompt.analyses import one_trial
+    from eegprompt.analyses.trials import channel_scale
 
     config = read_json(run.encoder_dir / "config.json")
     trained = {head: 3.0 + i for i, head in enumerate(HEADS)}
@@ -680,7 +674,7 @@ def test_over_runs_one_generator_is_held_at_a_time(monkeypatch):
     import weakref
     from types import SimpleNamespace
 
-    from eegprompt.explanation import contribution
+    from eegprompt.analyses import contribution
 
     alive: list[weakref.ref] = []
     at_once = []
@@ -696,9 +690,9 @@ def test_over_runs_one_generator_is_held_at_a_time(monkeypatch):
         return network
 
     monkeypatch.setattr(contribution, "load_generator", load)
-    drawing = SimpleNamespace(generator="builtin", all_options={})
+    generation = SimpleNamespace(generator="builtin", all_options={})
     for _ in range(3):
-        material = SimpleNamespace(config=SimpleNamespace(drawing=drawing))
+        material = SimpleNamespace(config=SimpleNamespace(generation=generation))
         assert contribution._generator(material) is contribution._generator(material)
         del material
     assert at_once == [0, 0, 0]

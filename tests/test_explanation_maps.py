@@ -10,28 +10,28 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tiny_models
-from eegprompt.builtin_study import simulate
-from eegprompt.data.montage import positions_of
-from eegprompt.decoding import decode
-from eegprompt.experiment import load_config
-from eegprompt.explanation import (
+from eegprompt.analyses import (
     Finding,
     Material,
     Omitted,
     attribution,
-    explain,
     levels,
     patterns,
     trust,
     when,
 )
-from eegprompt.explanation import _maps as maps
-from eegprompt.explanation._cap import Cap
-from eegprompt.explanation._trials import in_steps, step_edges
-from eegprompt.explanation.localization import planted_maps
-from eegprompt.interpret import trust as interpret_trust
+from eegprompt.analyses import maps as maps
+from eegprompt.analyses.localization import planted_maps
+from eegprompt.analyses.trials import in_steps, step_edges
+from eegprompt.attribution import sanity as interpret_trust
+from eegprompt.figures.scalp import Cap
 from eegprompt.run import Run
-from eegprompt.training import train
+from eegprompt.settings import load_config
+from eegprompt.signal.montage import positions_of
+from eegprompt.steps.decode import decode
+from eegprompt.steps.explain import explain
+from eegprompt.steps.simulate import simulate
+from eegprompt.steps.train import train
 
 MINE = ["patterns", "attribution", "when", "levels", "trust", "localization"]
 KINDS = ("ObjectSnap", "ClarityCue", "SpatialLink", "ThemeTag")
@@ -43,10 +43,10 @@ def _smaller():
         patch.setattr(maps, "HALF", 10)
         patch.setattr(maps, "PERMUTATIONS", 20)
         patch.setattr(maps, "INTEGRATION_STEPS", 6)
-        patch.setattr("eegprompt.explanation.attribution.HALF", 10)
-        patch.setattr("eegprompt.explanation.trust.HALF", 10)
-        patch.setattr("eegprompt.explanation.levels.FLIPS", 100)
-        patch.setattr("eegprompt.explanation._figures.save_figure.__kwdefaults__", {"dpi": 60})
+        patch.setattr("eegprompt.analyses.attribution.HALF", 10)
+        patch.setattr("eegprompt.analyses.trust.HALF", 10)
+        patch.setattr("eegprompt.analyses.levels.FLIPS", 100)
+        patch.setattr("eegprompt.figures.style.save_figure.__kwdefaults__", {"dpi": 60})
         yield
 
 
@@ -85,41 +85,41 @@ def test_every_analysis_says_what_is_seen_and_what_not(found):
     for name, finding in found.items():
         assert len(finding.seen) > 40 and len(finding.not_concluded) > 80, name
         assert finding.table and finding.figures and finding.notes
-        for picture in finding.figures:
-            assert picture.path.exists() and picture.png.exists() and len(picture.caption) > 40
+        for image in finding.figures:
+            assert image.path.exists() and image.png.exists() and len(image.caption) > 40
         keys = [set(row) for row in finding.table]
         assert all(k == keys[0] for k in keys), name
 
 
 def test_a_planted_null_head_is_named_and_its_maps_are_refused(found):
-    """A null head passes once in twenty studies: what is said of it must be what its p says, and a
+    """A head at chance passes once in twenty studies: what is said of it must be what its p says, and a
     p of .001 would be no such accident."""
     rows = {row["head"]: row for row in found["patterns"].table}
     null = [h for h in KINDS if rows[h]["p (Holm)"] >= 0.05]
     assert rows["ThemeTag"]["p (Holm)"] > 0.001
     assert not set(null) - {"ThemeTag"}
     for head in KINDS:
-        assert rows[head]["verdict"].startswith("null head") == (head in null)
+        assert rows[head]["verdict"].startswith("head at chance") == (head in null)
     assert rows["ClarityCue"]["verdict"] == "passed"
     for name in ("patterns", "trust", "attribution"):
         seen = found[name].seen
-        assert ("ThemeTag" in seen and ("null" in seen.lower() or "say nothing" in seen)) == bool(
-            null
-        )
+        assert (
+            "ThemeTag" in seen and ("at chance" in seen.lower() or "say nothing" in seen)
+        ) == bool(null)
     levels_shown = {p for r in found["levels"].table for p in r["levels"].split(" − ")}
     assert ("high" in levels_shown) == (not null)
 
 
 def test_null_heads_pass_no_more_often_than_stated(scenes):
-    """Captions that belong to other pictures, forty times: the test that names a null head."""
+    """Captions that belong to other images, forty times: the test that names a head at chance."""
     material = Material(scenes)
     known = maps.patterns_of(material)
     said = {h: known.outputs[h] for h in ("ClarityCue", "ThemeTag")}
-    pictures, first = np.unique(known.units, return_index=True)
-    code = np.searchsorted(pictures, known.units)
+    images, first = np.unique(known.units, return_index=True)
+    code = np.searchsorted(images, known.units)
     alarms = 0
     for seed in range(20):
-        order = np.random.default_rng(seed).permutation(len(pictures))
+        order = np.random.default_rng(seed).permutation(len(images))
         for head, output in said.items():
             others = known.captions[head][first[order]][code]
             found = interpret_trust.caption_information(
@@ -187,11 +187,11 @@ def test_gradients_are_drawn_in_the_steps_of_the_encoder(found, scenes):
 
 def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):
     """What --deep does, without its second training."""
-    from eegprompt.explanation._retrained import retrained
+    from eegprompt.analyses.retrained import retrained
 
     run = Run(shutil.copytree(scenes.path, tmp_path / "run"))
     other = maps.patterns_of(retrained(Material(run), "shuffled-labels", shuffle=True))
-    # A null head passes once in twenty times at most, two of four heads at once hardly ever.
+    # A head at chance passes once in twenty times at most, two of four heads at once hardly ever.
     assert sum(v.good for v in other.verdicts.values()) <= 1
     study = run.path / "explain" / "retrained" / "shuffled-labels" / "study"
     assert (study / "eeg.npy").is_symlink()
@@ -202,21 +202,21 @@ CAP = ["Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1",
 
 
 def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
-    """What `levels` looks at: eight subjects see 16 pictures; a low head's meaning is in occipital
+    """What `levels` looks at: eight subjects see 16 images; a low head's meaning is in occipital
     channels at 100 ms, a high one's in frontal ones at 350 ms, in every subject with a sign of its
-    own. Shuffled, every subject's EEG is that of other pictures, of others in each: what all subjects
+    own. Shuffled, every subject's EEG is that of other images, of others in each: what all subjects
     shared by chance, a test across subjects would find and should."""
     from types import SimpleNamespace
 
-    from eegprompt.explanation._figures import save_figure
-    from eegprompt.explanation._finding import Picture
+    from eegprompt.analyses.finding import Image
+    from eegprompt.figures.style import save_figure
 
     rng = np.random.default_rng(seed)
-    subject, picture = (a.ravel() for a in np.indices((8, 16)))
+    subject, image = (a.ravel() for a in np.indices((8, 16)))
     times = np.arange(-6, 42) / 64
     said = {"ObjectSnap": rng.standard_normal((16, 3)), "MoodFeel": rng.standard_normal((16, 3))}
     eeg = 1e-5 * rng.standard_normal((128, len(CAP), len(times)))
-    seen = picture if planted else np.concatenate([rng.permutation(16) for _ in range(8)])
+    seen = image if planted else np.concatenate([rng.permutation(16) for _ in range(8)])
     where = {"ObjectSnap": (slice(11, 14), 0.1), "MoodFeel": (slice(0, 5), 0.35)}
     for head, (channels, at) in where.items():
         sign = rng.choice([-1, 1], 8)[subject]
@@ -224,12 +224,12 @@ def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
         eeg[:, channels] += 1e-5 * (sign * said[head][seen, 0])[:, None, None] * course
     known = SimpleNamespace(
         ids=np.arange(128),
-        units=picture.astype(str),
+        units=image.astype(str),
         subjects=subject.astype(str),
-        captions={h: v[picture] for h, v in said.items()},
+        captions={h: v[image] for h, v in said.items()},
         # a head lets some of its own trial's noise through, at a moment of its own
         outputs={
-            h: v[picture] + np.array([0, 0, 3e5]) * eeg[:, 6, 2 * i, None]
+            h: v[image] + np.array([0, 0, 3e5]) * eeg[:, 6, 2 * i, None]
             for i, (h, v) in enumerate(said.items())
         },
         speaking=list(said),
@@ -238,7 +238,7 @@ def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
         study=SimpleNamespace(eeg=eeg, unit="V", image_identity="known"),
         sfreq=64.0, times=times, ch_names=CAP, seed=seed, progress=lambda *_: None,
         positions=np.array([positions_of(CAP)[n] for n in CAP], np.float32),
-        save_figure=lambda f, name, text: Picture(save_figure(f, tmp_path / name), text),
+        save_figure=lambda f, name, text: Image(save_figure(f, tmp_path / name), text),
     )  # fmt: skip
     return known, material
 
@@ -337,7 +337,7 @@ def test_marked_electrodes_are_dots_that_no_line_connects():
 def test_maps_that_are_the_same_for_all_levels_are_said_to_be():
     from types import SimpleNamespace
 
-    from eegprompt.explanation.attribution import _same_for_levels
+    from eegprompt.analyses.attribution import _same_for_levels
 
     heads = ("ObjectSnap", "SceneSetting", "MoodFeel")
     material = SimpleNamespace(heads=heads, ch_names=["a", "b", "c", "d"])
@@ -357,9 +357,7 @@ def test_channels_without_a_place_are_left_out_and_said(four):
     material = Material(four)
     positions = np.full_like(material.positions, np.nan)
     material.positions = positions
-    finding = maps and __import__("eegprompt.explanation.patterns", fromlist=["a"]).analyze(
-        material
-    )
+    finding = maps and __import__("eegprompt.analyses.patterns", fromlist=["a"]).analyze(material)
     assert "No channel has a position" in " ".join(finding.notes)
     assert len(finding.figures) == 2, "time courses and images need no place"
     half = Cap(material.ch_names, np.array([[0, 0.09, 0.05], [0, -0.09, 0.05], *positions[:2]]))
@@ -367,8 +365,8 @@ def test_channels_without_a_place_are_left_out_and_said(four):
 
 
 def test_folds_are_pooled_and_what_is_of_one_fold_is_said_to_be(four, tmp_path):
-    from eegprompt.explanation import explain_folds, load_folds
-    from eegprompt.report import write_report
+    from eegprompt.analyses import explain_folds, load_folds
+    from eegprompt.reports import write_report
 
     runs = [Run(shutil.copytree(four, tmp_path / "run" / f"fold-{i}")) for i in range(2)]
     stored = load_file(runs[1].embeddings_path)
@@ -432,5 +430,5 @@ def test_constant_heads_are_named(four, tmp_path):
     save_file(stored, run.embeddings_path)
     finding = patterns.analyze(Material(run))
     row = next(r for r in finding.table if r["head"] == "ObjectSnap")
-    assert row["verdict"].startswith("null head") and row["largest z"] == 0
+    assert row["verdict"].startswith("head at chance") and row["largest z"] == 0
     assert not finding.arrays["amplitude/ObjectSnap"].any()

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import tiny_pipelines
-from eegprompt.errors import InputError, ModelLoadError, TokenBudgetError
+from eegprompt.core.errors import InputError, ModelLoadError, TokenBudgetError
 from eegprompt.generators import load_generator
-from eegprompt.generators.diffusion import DiffusersGenerator
-from eegprompt.protocols import Generator
+from eegprompt.generators.base import Generator
+from eegprompt.generators.diffusers import DiffusersGenerator
 
 ALL = list(tiny_pipelines.FAMILIES)
 # The class that draws it, the most tokens it reads, and those of T5 or the language model.
@@ -40,7 +40,7 @@ def folders(tmp_path_factory) -> dict[str, Path]:
 
 
 def options(family: str, **more: Any) -> dict[str, Any]:
-    """Small pictures in few steps."""
+    """Small images in few steps."""
     side = 32 if family == "sana" else 16
     given: dict[str, Any] = {"steps": 2, "height": side, "width": side, "device": "cpu"}
     if family in ("sana", "pixart-alpha", "pixart-sigma"):
@@ -61,7 +61,7 @@ def levels(a: np.ndarray, b: np.ndarray) -> int:
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_a_picture_is_its_prompts_and_its_seeds_whatever_is_drawn_beside_it(folders, family):
+def test_a_image_is_its_prompts_and_its_seeds_whatever_is_drawn_beside_it(folders, family):
     generator = load(folders, family, batch_size=3)
     assert isinstance(generator, Generator)
     kind, budget, longer = EXPECTED[family]
@@ -69,21 +69,21 @@ def test_a_picture_is_its_prompts_and_its_seeds_whatever_is_drawn_beside_it(fold
     assert [r.limit for r in generator._budget.readers if not r.clip] == (
         [longer] if longer else []
     )
-    pictures = generator.generate(PROMPTS, SEEDS)
+    images = generator.generate(PROMPTS, SEEDS)
     side = 32 if family == "sana" else 16
-    assert pictures.shape == (4, side, side, 3) and pictures.dtype == np.uint8
-    assert pictures.std() > 3
-    assert np.array_equal(generator.generate(PROMPTS[::-1], SEEDS[::-1])[::-1], pictures)
-    assert np.array_equal(generator.generate(PROMPTS[2:3], SEEDS[2:3])[0], pictures[2])
+    assert images.shape == (4, side, side, 3) and images.dtype == np.uint8
+    assert images.std() > 3
+    assert np.array_equal(generator.generate(PROMPTS[::-1], SEEDS[::-1])[::-1], images)
+    assert np.array_equal(generator.generate(PROMPTS[2:3], SEEDS[2:3])[0], images[2])
     alone = load(folders, family, batch_size=1).generate(PROMPTS, SEEDS)
-    assert levels(alone, pictures) <= 1
+    assert levels(alone, images) <= 1
     other = generator.generate(PROMPTS[:1], [SEEDS[0] + 1])[0]
-    assert levels(other, pictures[0]) > 5
+    assert levels(other, images[0]) > 5
     assert generator.blanked == [False]
 
 
 @pytest.mark.parametrize("family", ALL)
-def test_pictures_are_those_of_the_pipeline_itself(folders, family):
+def test_images_are_those_of_the_pipeline_itself(folders, family):
     import diffusers
     import torch
 
@@ -160,7 +160,7 @@ def test_drawing_from_embeddings_is_drawing_from_words(folders, family):
     assert levels(drawn, generator.generate(PROMPTS[:3], SEEDS[:3])) <= 1
     alone = generator.embed_prompts(PROMPTS[2:3])
     assert all(np.array_equal(alone[name][0], embeds[name][2]) for name in embeds)
-    # Half-way between two captions lies another picture, and the masks' union is read.
+    # Half-way between two captions lies another image, and the masks' union is read.
     half = {name: (value[:1] * 0.5 + value[2:] * 0.5) for name, value in embeds.items()}
     between = generator.generate_from_embeddings(half, SEEDS[:1])
     assert between.shape == drawn[:1].shape
@@ -182,13 +182,13 @@ def test_a_long_prompt_is_read_to_its_end_in_windows(folders, family):
     assert not np.array_equal(embeds["prompt_embeds"][0], embeds["prompt_embeds"][1])
     begin = generator._encoder.windows(LONG)[0][0]
     assert begin == generator._encoder.windows(other)[0][0] != LONG
-    pictures = generator.generate([LONG, "a cat", other, begin], [5, 5, 5, 5])
-    assert levels(pictures[0], pictures[3]) > 0
-    assert levels(generator.generate_from_embeddings(_rows(embeds, 2), [5, 5]), pictures[::2]) <= 1
+    images = generator.generate([LONG, "a cat", other, begin], [5, 5, 5, 5])
+    assert levels(images[0], images[3]) > 0
+    assert levels(generator.generate_from_embeddings(_rows(embeds, 2), [5, 5]), images[::2]) <= 1
     # What is drawn beside it changes nothing, nor does a short prompt change by the option.
-    assert np.array_equal(generator.generate([other, LONG], [5, 5]), pictures[[2, 0]])
+    assert np.array_equal(generator.generate([other, LONG], [5, 5]), images[[2, 0]])
     short = load(folders, family, batch_size=2, guidance=50.0).generate(["a cat"], [5])
-    assert np.array_equal(short[0], pictures[1])
+    assert np.array_equal(short[0], images[1])
 
 
 def _rows(embeds: dict[str, Any], n: int) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def test_windows_are_whole_words_and_hold_everything(folders):
 
 
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd35", "sana", "pixart-sigma"])
-def test_a_negative_prompt_changes_a_guided_picture(folders, family):
+def test_a_negative_prompt_changes_a_guided_image(folders, family):
     generator = load(folders, family, guidance=6.0)
     plain = generator.generate(["a cat"], [1])
     away = generator.generate(["a cat"], [1], negative_prompt="zebra on the beach")

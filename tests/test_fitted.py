@@ -7,9 +7,9 @@ import pytest
 import torch
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, _cov
 
-from eegprompt.encoders.fitted import STEPS, FittedSteps, noise_covariance, refuse_twice
+from eegprompt.core.errors import InputError, RunError, StudyError, UnknownNameError
 from eegprompt.encoders.lda import ShrinkageLDA, bin_means
-from eegprompt.errors import InputError, RunError, StudyError, UnknownNameError
+from eegprompt.encoders.preprocessing import STEPS, FittedSteps, noise_covariance, refuse_twice
 
 
 def recording(n=400, n_chans=5, n_times=30, seed=0, scale=1e-5):

@@ -11,15 +11,15 @@ import pytest
 
 import tiny_datasets
 import tiny_recordings
-from eegprompt.captioning import write_captions
-from eegprompt.data.splits import make_split
-from eegprompt.decoding import decode
-from eegprompt.evaluation import evaluate
-from eegprompt.experiment import load_config
-from eegprompt.pipeline import complete_settings
-from eegprompt.registry import resolve
+from eegprompt.core.registry import resolve
+from eegprompt.settings import load_config
+from eegprompt.splits.base import make_split
+from eegprompt.steps.caption import write_captions
+from eegprompt.steps.decode import decode
+from eegprompt.steps.evaluate import evaluate
+from eegprompt.steps.experiment import complete_settings
+from eegprompt.steps.train import train
 from eegprompt.study import Study
-from eegprompt.training import train
 from test_mne_and_bids import write_epochs
 from test_whole_path import weights_are_there
 
@@ -29,57 +29,57 @@ pytestmark = pytest.mark.skipif(
 
 
 def things(folder: Path, layout: str) -> tuple[Path, dict[str, Any]]:
-    pictures = tiny_datasets.things_pictures(folder / "p", train="train_images")
-    return tiny_datasets.write_things(folder / "s", layout), {"stimuli": pictures, "val": 0.4}
+    images = tiny_datasets.things_images(folder / "p", train="train_images")
+    return tiny_datasets.write_things(folder / "s", layout), {"stimuli": images, "val": 0.4}
 
 
 def thoughtviz(folder: Path) -> tuple[Path, dict[str, Any]]:
-    from eegprompt.data.thoughtviz import CLASSES
+    from eegprompt.readers.thoughtviz import CLASSES
 
-    pictures = tiny_recordings.write_pictures(folder / "p", **dict.fromkeys(CLASSES["image"], 1))
-    return tiny_datasets.write_thoughtviz(folder / "s"), {"stimuli": pictures}
+    images = tiny_recordings.write_images(folder / "p", **dict.fromkeys(CLASSES["image"], 1))
+    return tiny_datasets.write_thoughtviz(folder / "s"), {"stimuli": images}
 
 
 def alljoined(folder: Path, raw: bool) -> tuple[Path, dict[str, Any]]:
     numbers = [*range(1, 41), *range(16541, 16545)]
-    options: dict[str, Any] = {"stimuli": tiny_datasets.numbered_pictures(folder / "p", numbers)}
+    options: dict[str, Any] = {"stimuli": tiny_datasets.numbered_images(folder / "p", numbers)}
     if raw:
         return tiny_datasets.write_alljoined_raw(folder / "s") / "raw_eeg", {**options, "tmax": 0.3}
     return tiny_datasets.write_alljoined(folder / "s"), options
 
 
 def alljoined1(folder: Path) -> tuple[Path, dict[str, Any]]:
-    pictures = tiny_datasets.numbered_pictures(folder / "p", [])
+    images = tiny_datasets.numbered_images(folder / "p", [])
     from PIL import Image
 
     for i in range(24):
-        Image.new("L", (16, 16), 30 + 8 * i).save(pictures / f"nsd-{i:05d}.png")
+        Image.new("L", (16, 16), 30 + 8 * i).save(images / f"nsd-{i:05d}.png")
     table = folder / "categories.csv"
     words = [tiny_datasets.WORDS[i % 4] for i in range(24)]
     table.write_text("image,category\n" + "".join(f"{i},{w}\n" for i, w in enumerate(words)))
-    options = {"stimuli": pictures, "categories": table}
+    options = {"stimuli": images, "categories": table}
     return tiny_datasets.write_alljoined1(folder / "s"), options
 
 
 def epochs(folder: Path) -> tuple[Path, dict[str, Any]]:
-    pictures = tiny_recordings.write_pictures(folder / "p", faces=3, houses=3)
+    images = tiny_recordings.write_images(folder / "p", faces=3, houses=3)
     for subject in (1, 2):
         write_epochs(folder / f"sub-{subject}-epo.fif", seed=subject)
     files = [folder / f"sub-{s}-epo.fif" for s in (1, 2)]
     return files, {  # type: ignore[return-value]
-        "image_column": "picture", "category_column": "what", "stimuli": pictures,
+        "image_column": "image", "category_column": "what", "stimuli": images,
     }  # fmt: skip
 
 
 def recordings(folder: Path) -> tuple[Path, dict[str, Any]]:
-    pictures = tiny_recordings.write_pictures(folder / "p", faces=1, houses=1)
+    images = tiny_recordings.write_images(folder / "p", faces=1, houses=1)
     for subject in (1, 2):
         for run in (1, 2):
             made = tiny_recordings.make(seed=10 * subject + run)
             tiny_recordings.write_csv(folder / "s" / f"subject{subject}" / f"run_{run}.csv", made)
     return folder / "s", {
         "marker": "Marker0", "events": tiny_recordings.CODES, "unit": "uV",
-        "exclude": "Right AUX", "stimuli": pictures,
+        "exclude": "Right AUX", "stimuli": images,
     }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def bids(folder: Path) -> tuple[Path, dict[str, Any]]:
     return tiny_datasets.write_bids(folder / "ds", ("01",)), {}
 
 
-# What is imported -> its files, the split, and the fitted steps.
+# What is imported -> its files, the split, and the preprocessing.
 FORMATS: dict[str, tuple[str, Any, str, list[str]]] = {
     "things-eeg2 gifford": ("things-eeg2", lambda f: things(f, "gifford"), "official", []),
     "things-eeg2 nice": ("things-eeg2", lambda f: things(f, "nice"), "official", ["standardize"]),
@@ -121,7 +121,7 @@ def test_from_the_sources_own_files_to_scores(name: str, tmp_path: Path) -> None
             "captions": "rules",
             "kinds": ["ObjectSnap", "ColorTone"],
             "encoder": {"options": {"window": 0.02}},  # some of these trials last 64 ms
-            "training": {"epochs": 1, "batch_size": 16, "fitted_steps": steps},
+            "training": {"epochs": 1, "batch_size": 16, "preprocessing": steps},
             "evaluation": {"permutations": 19, "resamples": 100},
         }
     )
@@ -144,9 +144,9 @@ def test_what_the_source_whitened_is_not_whitened_again(tmp_path: Path) -> None:
     study = reader().read(source, tmp_path / "study", **options)
     write_captions(study, "rules", "rules")
     config = load_config({"study": str(study.path), "captions": "rules"})
-    with pytest.raises(ValueError, match=r"was applied already.*fitted_steps=\[\]"):
+    with pytest.raises(ValueError, match=r"was applied already.*preprocessing=\[\]"):
         train(study, tmp_path / "run", config)
     settled = complete_settings(study, {"study": str(study.path)})
-    assert settled["captions"] == "rules" and settled["training"] == {"fitted_steps": []}
-    own = {"study": str(study.path), "training": {"fitted_steps": ["standardize"]}}
+    assert settled["captions"] == "rules" and settled["training"] == {"preprocessing": []}
+    own = {"study": str(study.path), "training": {"preprocessing": ["standardize"]}}
     assert complete_settings(study, own)["training"] == own["training"]  # what was said is kept

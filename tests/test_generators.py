@@ -1,4 +1,4 @@
-"""Generators: a picture depends on its prompt and seed alone; nothing is cut or blanked silently."""
+"""Generators: an image depends on its prompt and seed alone; nothing is cut or blanked silently."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import tiny_models
-from eegprompt.builtin_models import pipeline_folder, read_defaults
-from eegprompt.errors import InputError, ModelLoadError, TokenBudgetError, UnknownNameError
+from eegprompt.builtin.models import pipeline_folder, read_defaults
+from eegprompt.core.errors import InputError, ModelLoadError, TokenBudgetError, UnknownNameError
 from eegprompt.generators import load_generator
-from eegprompt.generators.defaults import distilled_defaults
-from eegprompt.generators.diffusion import DiffusersGenerator
-from eegprompt.protocols import Generator
+from eegprompt.generators.base import Generator
+from eegprompt.generators.diffusers import DiffusersGenerator
+from eegprompt.generators.model_defaults import distilled_defaults
 
 PROMPTS = ["a cat", "a red dog", "hello, there", "zebra", "a"]
 SEEDS = [3, 1, 4, 1, 5]
@@ -35,12 +35,12 @@ def plain(tmp_path_factory) -> Path:
 
 
 def levels(a: np.ndarray, b: np.ndarray) -> int:
-    """Largest difference of two pictures in gray levels."""
+    """Largest difference of two images in gray levels."""
     return int(np.abs(a.astype(int) - b.astype(int)).max())
 
 
-# -- pictures -------------------------------------------------------------------------------------
-def test_a_picture_does_not_change_with_order_or_with_how_many_are_asked_for(folder):
+# -- images -------------------------------------------------------------------------------------
+def test_a_image_does_not_change_with_order_or_with_how_many_are_asked_for(folder):
     generator = DiffusersGenerator(str(folder), **SMALL, batch_size=3)
     assert isinstance(generator, Generator)
     all_at_once = generator.generate(PROMPTS, SEEDS)
@@ -58,14 +58,14 @@ def test_another_batch_size_changes_rounding_at_most(folder):
     assert levels(one, four) <= 1
 
 
-def test_pictures_are_those_of_the_pipeline_itself(folder):
+def test_images_are_those_of_the_pipeline_itself(folder):
     import diffusers
     import torch
 
     pipeline = diffusers.DiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
     ours = DiffusersGenerator(str(folder), **SMALL, guidance=3.0).generate(PROMPTS[:2], [7, 8])
-    for prompt, seed, picture in zip(PROMPTS, (7, 8), ours):
+    for prompt, seed, image in zip(PROMPTS, (7, 8), ours):
         plain = pipeline(
             prompt,
             num_inference_steps=2,
@@ -74,7 +74,7 @@ def test_pictures_are_those_of_the_pipeline_itself(folder):
             width=16,
             generator=torch.Generator("cpu").manual_seed(seed),
         ).images[0]
-        assert levels(np.asarray(plain), picture) <= 1
+        assert levels(np.asarray(plain), image) <= 1
 
 
 def test_seed_and_prompt_both_matter(plain):
@@ -153,7 +153,7 @@ def test_prompts_that_cannot_be_drawn_are_refused(plain):
 
 
 # -- what can go wrong ----------------------------------------------------------------------------
-def test_values_that_are_not_finite_are_an_error_not_a_black_picture(plain):
+def test_values_that_are_not_finite_are_an_error_not_a_black_image(plain):
     import torch
 
     generator = DiffusersGenerator(str(plain), **SMALL)
@@ -213,7 +213,7 @@ def test_models_that_are_not_there_or_draw_no_text_are_refused(tmp_path, plain):
         diffusers.DDPMScheduler(),
     )
     unconditional.save_pretrained(tmp_path / "unconditional")
-    with pytest.raises(ModelLoadError, match="no tokenizer, so it draws no pictures from text"):
+    with pytest.raises(ModelLoadError, match="no tokenizer, so it draws no images from text"):
         DiffusersGenerator(str(tmp_path / "unconditional"))
 
 
@@ -230,10 +230,10 @@ def test_half_a_pipeline_is_refused(tmp_path, plain):
 def test_a_pipeline_on_the_hub_is_downloaded_at_the_pinned_commit(monkeypatch, plain):
     import diffusers
 
-    from eegprompt.pretrained import Source
+    from eegprompt.core.model_hub import Source
 
     monkeypatch.setattr(
-        "eegprompt.generators.diffusion.fetch",
+        "eegprompt.generators.diffusers.fetch",
         lambda source, what, patterns: Source(source.name, plain, "c0ffee"),
     )
     asked = []
@@ -279,7 +279,7 @@ def test_the_builtin_generator_draws_fast_enough_and_independently():
     generator = load_generator("builtin", device="cpu")
     prompts = ["a red cat", "a blue house", "a dog on a sandy beach", "an apple", "a car"]
     began = time.process_time()
-    pictures = generator.generate(prompts, range(5))
+    images = generator.generate(prompts, range(5))
     assert time.process_time() - began < 30  # of one core, on any machine
-    assert pictures.shape == (5, 64, 64, 3) and pictures.std() > 10
-    assert np.array_equal(generator.generate(prompts[3:], [3, 4]), pictures[3:])
+    assert images.shape == (5, 64, 64, 3) and images.std() > 10
+    assert np.array_equal(generator.generate(prompts[3:], [3, 4]), images[3:])

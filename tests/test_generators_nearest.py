@@ -1,4 +1,4 @@
-"""The training image instead of a drawn picture."""
+"""The training image instead of a generated image."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 from eegprompt.generators import load_generator
-from eegprompt.protocols import Generator
+from eegprompt.generators.base import Generator
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Pictures from a server: what is asked for, what comes back, and every way it can go wrong."""
+"""Images from a server: what is asked for, what comes back, and every way it can go wrong."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eegprompt.errors import InputError, ModelLoadError
+from eegprompt.core.errors import InputError, ModelLoadError
 from eegprompt.generators import load_generator
-from eegprompt.protocols import Generator
+from eegprompt.generators.base import Generator
 
 KEY = "sk-test-0123456789"
 
@@ -37,8 +37,8 @@ Reply = tuple[int, Any, dict[str, str]]
 
 
 def good(body: dict[str, Any]) -> Reply:
-    picture = png(color_of(body["prompt"], body.get("seed", 0)))
-    data = [{"b64_json": base64.b64encode(picture).decode()}]
+    image = png(color_of(body["prompt"], body.get("seed", 0)))
+    data = [{"b64_json": base64.b64encode(image).decode()}]
     return 200, {"created": 1, "data": data}, {}
 
 
@@ -134,7 +134,7 @@ def server():
         yield one
 
 
-PROMPTS = [f"picture {i}" for i in range(6)]
+PROMPTS = [f"image {i}" for i in range(6)]
 
 
 def test_every_prompt_comes_back_in_its_place_with_its_seed(server, monkeypatch):
@@ -142,15 +142,15 @@ def test_every_prompt_comes_back_in_its_place_with_its_seed(server, monkeypatch)
     server.delay = 0.05
     generator = server.generator(model="m", concurrency=3, steps=4, extra={"quality": "low"})
     assert isinstance(generator, Generator)
-    pictures = generator.generate(PROMPTS, range(6))
-    assert pictures.shape == (6, 8, 8, 3) and pictures.dtype == np.uint8
-    for i, picture in enumerate(pictures):
-        assert tuple(picture[0, 0]) == color_of(PROMPTS[i], i)
+    images = generator.generate(PROMPTS, range(6))
+    assert images.shape == (6, 8, 8, 3) and images.dtype == np.uint8
+    for i, image in enumerate(images):
+        assert tuple(image[0, 0]) == color_of(PROMPTS[i], i)
     assert server.paths == ["/v1/images/generations"] * 6
     assert server.keys == [f"Bearer {KEY}"] * 6
     body = server.bodies[0]
     assert body == {
-        "prompt": "picture 0",
+        "prompt": "image 0",
         "model": "m",
         "n": 1,
         "size": "8x8",
@@ -162,7 +162,7 @@ def test_every_prompt_comes_back_in_its_place_with_its_seed(server, monkeypatch)
     assert 1 < server.most_at_once <= 3
     assert generator.blanked == [False] * 6
     assert KEY not in json.dumps(generator.settings) + repr(generator)
-    assert np.array_equal(generator.generate(PROMPTS[:2], [0, 1]), pictures[:2])
+    assert np.array_equal(generator.generate(PROMPTS[:2], [0, 1]), images[:2])
 
 
 def test_no_key_is_sent_where_there_is_none(server, monkeypatch):
@@ -187,32 +187,32 @@ def test_a_server_that_knows_no_seed_is_asked_without(server):
     assert len(server.bodies) == 5  # what it accepts is found out once
 
 
-def test_a_picture_may_come_as_an_address(server, monkeypatch):
+def test_a_image_may_come_as_an_address(server, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     place = {"url": f"{server.root}/here.png"}
     server.script = lambda body, attempt: (200, {"created": 1, "data": [place]}, {})
-    picture = server.generator().generate(["a"], [0])[0]
-    assert tuple(picture[0, 0]) == (1, 2, 3)
+    image = server.generator().generate(["a"], [0])[0]
+    assert tuple(image[0, 0]) == (1, 2, 3)
     assert server.keys == [f"Bearer {KEY}", ""]  # the key goes to the server alone
     place["url"] = f"{server.root}/gone.png"
-    with pytest.raises(ModelLoadError, match=r"sent no picture \(HTTPError"):
+    with pytest.raises(ModelLoadError, match=r"sent no image \(HTTPError"):
         server.generator().generate(["a"], [0])
     place["url"] = "file:///etc/hostname"
-    with pytest.raises(ModelLoadError, match="sent no picture"):
+    with pytest.raises(ModelLoadError, match="sent no image"):
         server.generator().generate(["a"], [0])
 
 
 def test_what_the_content_filter_refuses_is_marked_not_scored(server):
     def script(body, attempt):
-        if body["prompt"] == "picture 1":
+        if body["prompt"] == "image 1":
             return error(400, "Your request was rejected.", "content_policy_violation")
         return good(body)
 
     server.script = script
     generator = server.generator()
-    pictures = generator.generate(PROMPTS[:3], [0, 1, 2])
+    images = generator.generate(PROMPTS[:3], [0, 1, 2])
     assert generator.blanked == [False, True, False]
-    assert not pictures[1].any() and pictures[0].any() and pictures[2].any()
+    assert not images[1].any() and images[0].any() and images[2].any()
 
 
 def test_failures_are_repeated_and_then_succeed(server):
@@ -224,8 +224,8 @@ def test_failures_are_repeated_and_then_succeed(server):
         return good(body)
 
     server.script = script
-    pictures = server.generator(retries=2).generate(["a"], [5])
-    assert tuple(pictures[0, 0, 0]) == color_of("a", 5) and len(server.bodies) == 3
+    images = server.generator(retries=2).generate(["a"], [5])
+    assert tuple(images[0, 0, 0]) == color_of("a", 5) and len(server.bodies) == 3
 
 
 @pytest.mark.parametrize(
@@ -264,21 +264,21 @@ def test_a_server_that_is_silent_or_gone_is_said(server):
 @pytest.mark.parametrize(
     ("answer", "match"),
     [
-        (b"<html>hello</html>", "sent no picture"),
-        ({"created": 1, "data": []}, "sent no picture"),
+        (b"<html>hello</html>", "sent no image"),
+        ({"created": 1, "data": []}, "sent no image"),
         ({"created": 1, "data": [{}]}, "neither b64_json nor url"),
         (
             {"created": 1, "data": [{"b64_json": "bm8gcGljdHVyZQ=="}]},
-            "10 bytes that are no picture",
+            "10 bytes that are no image",
         ),
-        ({"created": 1, "data": [{"b64_json": "?"}]}, "sent no picture"),
+        ({"created": 1, "data": [{"b64_json": "?"}]}, "sent no image"),
         (
             {"data": [{"b64_json": base64.b64encode(png((0, 0, 0), (16, 8))).decode()}]},
             "draws 16x8 pixels and was asked for 8x8; set width=16",
         ),
     ],
 )
-def test_answers_that_are_no_picture_are_refused(server, answer, match):
+def test_answers_that_are_no_image_are_refused(server, answer, match):
     server.script = lambda body, attempt: (200, answer, {})
     with pytest.raises(ModelLoadError, match=match):
         server.generator().generate(["a"], [0])

@@ -1,4 +1,4 @@
-"""What goes wrong with a generator: no memory, a blanked picture, values that are not finite."""
+"""What goes wrong with a generator: no memory, a blanked image, values that are not finite."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import tiny_models
-from eegprompt.errors import InputError, ModelLoadError
+from eegprompt.core.errors import InputError, ModelLoadError
 from eegprompt.generators import load_generator
-from eegprompt.generators.diffusion import DiffusersGenerator
+from eegprompt.generators.diffusers import DiffusersGenerator
 
 SMALL: dict[str, Any] = {"steps": 1, "height": 16, "width": 16, "device": "cpu"}
 PROMPTS = [f"a {color} {thing}" for color in ("red", "blue") for thing in ("cat", "dog", "zebra")]
@@ -30,7 +30,7 @@ def checked(tmp_path_factory, plain) -> Path:
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
     from transformers import CLIPConfig, CLIPImageProcessor
 
-    from eegprompt.artifacts import read_json, write_json
+    from eegprompt.core.files import read_json, write_json
 
     folder = shutil.copytree(plain, tmp_path_factory.mktemp("models") / "checked")
     vision = {
@@ -61,7 +61,7 @@ def checked(tmp_path_factory, plain) -> Path:
 
 # -- memory ---------------------------------------------------------------------------------------
 def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: Any = None) -> list:
-    """Let calls of the pipeline with more than so many pictures run out of memory."""
+    """Let calls of the pipeline with more than so many images run out of memory."""
     import torch
 
     generator.load()
@@ -75,7 +75,7 @@ def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: 
         return real(self, *args, prompt=prompt, **more)
 
     # There is nothing to be freed here, and looking for it takes seconds.
-    monkeypatch.setattr("eegprompt.generators.diffusion._free_memory", lambda: None)
+    monkeypatch.setattr("eegprompt.generators.diffusers._free_memory", lambda: None)
     # The settings that a call takes are read from its signature.
     call.__wrapped__ = real  # type: ignore[attr-defined]
     monkeypatch.setattr(kind, "__call__", call)
@@ -95,22 +95,20 @@ def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: 
         UnboundLocalError("cannot access local variable 'image' where it is not associated"),
     ],
 )
-def test_too_large_a_batch_gives_smaller_ones_and_the_same_pictures(plain, monkeypatch, error):
+def test_too_large_a_batch_gives_smaller_ones_and_the_same_images(plain, monkeypatch, error):
     expected = DiffusersGenerator(str(plain), **SMALL, batch_size=2).generate(PROMPTS, range(6))
     generator = DiffusersGenerator(str(plain), **SMALL, batch_size=8)
     sizes = out_of_memory(generator, monkeypatch, fits=2, error=error)
     assert np.array_equal(generator.generate(PROMPTS, range(6)), expected)
     assert sizes == [8, 4, 2, 2, 2] and generator.batch_size == 2
-    assert "2 pictures are drawn at a time" in generator.notes[-1]
+    assert "2 images are drawn at a time" in generator.notes[-1]
     assert generator.settings["batch_size"] == 2
 
 
 def test_what_does_not_fit_at_all_is_said(plain, monkeypatch):
     generator = DiffusersGenerator(str(plain), **SMALL, batch_size=4)
     sizes = out_of_memory(generator, monkeypatch, fits=0)
-    with pytest.raises(
-        InputError, match="does not fit into memory with one picture at a time; use"
-    ):
+    with pytest.raises(InputError, match="does not fit into memory with one image at a time; use"):
         generator.generate(PROMPTS, range(6))
     assert sizes == [4, 2, 1]
 
@@ -170,7 +168,7 @@ def test_offload_and_other_ways_to_run_are_asked_for(plain, monkeypatch):
     generator = DiffusersGenerator(
         str(plain), **SMALL, vae_slicing=True, vae_tiling=True, compile="max-autotune", batch_size=2
     )
-    pictures = generator.generate(PROMPTS[:2], [1, 2])
+    images = generator.generate(PROMPTS[:2], [1, 2])
     assert compiled == [
         ("UNet2DConditionModel", {"mode": "max-autotune"}),
         ("Decoder", {"mode": "max-autotune"}),
@@ -178,7 +176,7 @@ def test_offload_and_other_ways_to_run_are_asked_for(plain, monkeypatch):
     vae = generator._pipeline.vae
     assert vae.use_slicing and vae.use_tiling
     usual = DiffusersGenerator(str(plain), **SMALL, batch_size=2).generate(PROMPTS[:2], [1, 2])
-    assert np.abs(pictures.astype(int) - usual).max() <= 1
+    assert np.abs(images.astype(int) - usual).max() <= 1
     running = generator.settings["running"]
     assert running["compile"] == "max-autotune" and running["vae_tiling"] is True
 
@@ -190,10 +188,10 @@ def test_the_safety_checker_is_left_out_unless_asked_for(checked):
     assert generator.settings["safety_checker"] == "off"
 
 
-def test_a_picture_that_the_checker_blanked_is_marked(checked):
+def test_a_image_that_the_checker_blanked_is_marked(checked):
     generator = DiffusersGenerator(str(checked), **SMALL, safety_checker=True, batch_size=2)
-    pictures = generator.generate(PROMPTS[:3], [0, 1, 2])
-    assert not pictures.any() and generator.blanked == [True] * 3
+    images = generator.generate(PROMPTS[:3], [0, 1, 2])
+    assert not images.any() and generator.blanked == [True] * 3
     assert generator.settings["safety_checker"] == "on"
 
 
@@ -214,9 +212,9 @@ def test_not_finite_in_half_precision_names_the_remedy(plain):
 
 def test_bfloat16_draws(plain):
     generator = DiffusersGenerator(str(plain), **SMALL, dtype="bfloat16", batch_size=2)
-    pictures = generator.generate(PROMPTS[:3], [0, 1, 2])
+    images = generator.generate(PROMPTS[:3], [0, 1, 2])
     usual = DiffusersGenerator(str(plain), **SMALL, batch_size=2).generate(PROMPTS[:3], [0, 1, 2])
-    assert 0 < np.abs(pictures.astype(int) - usual).mean() < 8
+    assert 0 < np.abs(images.astype(int) - usual).mean() < 8
 
 
 # -- arguments of the pipeline's own --------------------------------------------------------------
@@ -302,7 +300,7 @@ def test_weights_that_may_not_be_had_are_said_too(monkeypatch, plain):
         generator.generate(["a cat"], [0])
 
 
-def test_what_gives_no_pictures_or_fails_is_said(plain, monkeypatch):
+def test_what_gives_no_images_or_fails_is_said(plain, monkeypatch):
     from diffusers.utils import BaseOutput
 
     class Film(BaseOutput):
@@ -312,7 +310,7 @@ def test_what_gives_no_pictures_or_fails_is_said(plain, monkeypatch):
     generator.load()
     kind = type(generator._pipeline)
     monkeypatch.setattr(kind, "__call__", lambda self, **more: Film(frames=[1]))
-    with pytest.raises(ModelLoadError, match="gives frames, not pictures"):
+    with pytest.raises(ModelLoadError, match="gives frames, not images"):
         generator.generate(["a cat"], [0])
 
     def broken(self, **more):

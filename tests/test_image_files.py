@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageCms
 
-from eegprompt.captions.pictures import load_picture
-from eegprompt.data.stimuli import add_picture
-from eegprompt.errors import CaptionError, InputError, RecordingError, StudyError
+from eegprompt.captions._image_data import load_image
+from eegprompt.core.errors import CaptionError, InputError, RecordingError, StudyError
+from eegprompt.core.image_files import to_rgb
 from eegprompt.generators.nearest import NearestGenerator
-from eegprompt.image_files import to_rgb
+from eegprompt.readers._images import add_image
 from eegprompt.study import Study
 
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8).reshape(8, 8)
@@ -100,12 +100,12 @@ def test_all_that_reads_image_files_reads_them_alike(
     study = Study(small_study)
     study.images = study.images.assign(path=str(path))
     nearest = NearestGenerator(None, width=8, height=8)
-    imported = add_picture(path, tmp_path, "copy")
+    imported = add_image(path, tmp_path, "copy")
     with Image.open(tmp_path / imported["path"]) as copied:
         copy = np.asarray(to_rgb(copied))
     for found in (
         study.load_images(["img-3"])[0],
-        np.asarray(load_picture(path)),
+        np.asarray(load_image(path)),
         nearest.generate(["a"], [0], contexts=[{"image_path": str(path)}])[0],
         copy,
     ):
@@ -120,11 +120,11 @@ def test_an_image_that_is_refused_is_refused_everywhere(small_study: Path, tmp_p
     with pytest.raises(StudyError):
         study.load_images(["img-3"])
     with pytest.raises(CaptionError):
-        load_picture(path)
+        load_image(path)
     with pytest.raises(InputError):
         NearestGenerator(None).generate(["a"], [0], contexts=[{"image_path": str(path)}])
     with pytest.raises(RecordingError):
-        add_picture(path, tmp_path, "copy")
+        add_image(path, tmp_path, "copy")
 
 
 def test_paths_of_images_are_looked_up_and_follow_the_table(small_study: Path) -> None:

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import entr
 
-from eegprompt.errors import InputError
-from eegprompt.interpret.geometry import (
+from eegprompt.analyses._confidence import dependence_on, reliability, shares_by, winner_shares
+from eegprompt.analyses._embedding_maps import (
     cka,
     cka_matrix,
     knn_purity,
@@ -17,9 +17,9 @@ from eegprompt.interpret.geometry import (
     purity_test,
     silhouette,
 )
-from eegprompt.interpret.linear_probe import LinearProbe, balanced_accuracy
-from eegprompt.interpret.max_statistic import max_statistic_p
-from eegprompt.interpret.winners import dependence_on, reliability, shares_by, winner_shares
+from eegprompt.analyses._linear_probe import LinearProbe, balanced_accuracy
+from eegprompt.core.errors import InputError
+from eegprompt.stats.max_statistic import max_statistic_p
 
 
 def noise(n: int, d: int, seed: int = 0) -> np.ndarray:

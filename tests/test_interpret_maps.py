@@ -8,8 +8,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import nn
 
-from eegprompt.errors import InputError
-from eegprompt.interpret import (
+from eegprompt.analyses import _temporal_decoding as temporal
+from eegprompt.attribution import (
     clusters,
     gradients,
     localization,
@@ -17,9 +17,9 @@ from eegprompt.interpret import (
     partners,
     patterns,
     rollout,
-    temporal,
-    trust,
 )
+from eegprompt.attribution import sanity as trust
+from eegprompt.core.errors import InputError
 
 N, CHANS, TIMES, DIMS = 48, 6, 20, 8
 
@@ -312,7 +312,7 @@ def test_deletion_and_insertion_reward_the_right_order():
     assert curves.deletion[1] == pytest.approx(curves.deletion[-1])
 
 
-def test_halves_share_no_picture_and_similarity_is_of_energies():
+def test_halves_share_no_image_and_similarity_is_of_energies():
     units = np.repeat(list("abcdefg"), 3)
     one, other = trust.halves(units)
     assert not set(units[one]) & set(units[other]) and len(one) + len(other) == 21
@@ -390,7 +390,7 @@ def planted_in_time(n=240, at=12, seed=0):
 def test_sliding_decoding_finds_when_and_generalizes_only_there():
     train, said, _ = planted_in_time()
     test, true, units = planted_in_time(seed=1)
-    true[:] = test_said = said  # the same pictures: meanings are shared, noise is not
+    true[:] = test_said = said  # the same images: meanings are shared, noise is not
     rng = np.random.default_rng(2)
     test = rng.standard_normal(test.shape)
     test[:, :, 12:16] += 1.5 * (

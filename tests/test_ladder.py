@@ -1,4 +1,4 @@
-"""The ladder: each rung is what it is named, and differs from the others in that alone."""
+"""The prompt sources: each prompt source is what it is named, and differs from the others in that alone."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ import pytest
 from PIL import Image
 
 import tiny_models
-from eegprompt.artifacts import read_json
-from eegprompt.controls.surrogates import count_scale, derange, matched_noise, trial_shapes
+from eegprompt.confounds.surrogates import count_scale, derange, matched_noise, trial_shapes
+from eegprompt.core.errors import InputError
+from eegprompt.core.files import read_json
 from eegprompt.decoder import Decoder, embed_noise, image_seed
-from eegprompt.decoding import decode
-from eegprompt.drawing import draw, picture_facts
-from eegprompt.errors import InputError
-from eegprompt.evaluation import evaluate
-from eegprompt.ladder import PROMPT_RUNGS, RUNGS, check_rungs, class_names_decided, prompt_table
+from eegprompt.generators.generated_files import image_facts
 from eegprompt.prompts import HeadCaption
 from eegprompt.run import Run
+from eegprompt.sources import (
+    PROMPT_SOURCES,
+    SOURCES,
+    check_sources,
+    class_names_decided,
+    prompt_table,
+)
+from eegprompt.steps.decode import decode
+from eegprompt.steps.evaluate import evaluate
+from eegprompt.steps.generate import generate
 from tiny_models import HEADS
 
 
@@ -90,11 +97,11 @@ class Shower(TextOnly):
 
 @pytest.fixture(scope="module")
 def decoded(tmp_path_factory) -> Path:
-    place = tmp_path_factory.mktemp("ladder")
+    place = tmp_path_factory.mktemp("sources")
     clip = tiny_models.save_clip(place / "clip")
     pipeline = tiny_models.save_pipeline(place / "pipeline")
     study = tiny_models.save_study(
-        place / "study", clip, noise=0.01, n_images=48, repetitions=4, pictures=True
+        place / "study", clip, noise=0.01, n_images=48, repetitions=4, images=True
     )
     run = tiny_models.save_run(
         place / "run", study, clip, pipeline, evaluation={"permutations": 99, "resamples": 100}
@@ -109,14 +116,16 @@ def run(decoded, tmp_path) -> Run:
 
 @pytest.fixture(scope="module")
 def drawn_run(decoded, tmp_path_factory) -> Run:
-    """All rungs drawn; no test changes it."""
+    """All prompt sources drawn; no test changes it."""
     run = Run(shutil.copytree(decoded, tmp_path_factory.mktemp("drawn") / "run"))
-    return draw(run, rungs=["all"], generator=Painter())
+    return generate(run, sources=["all"], generator=Painter())
 
 
 def rows_of(run: Run) -> dict[str, dict[int, dict]]:
     table = run.prompts().to_dict("records")
-    return {r: {row["trial_id"]: row for row in table if row["rung"] == r} for r in PROMPT_RUNGS}
+    return {
+        r: {row["trial_id"]: row for row in table if row["source"] == r} for r in PROMPT_SOURCES
+    }
 
 
 def files(run: Run) -> dict[str, bytes]:
@@ -130,15 +139,15 @@ def said(row: dict) -> dict[str, str]:
     return {c["head"]: c["text"] for c in json.loads(row["kept"])}
 
 
-# -- what the rungs are ---------------------------------------------------------------------------
-def test_each_rung_is_what_it_is_named(drawn_run):
+# -- what the prompt sources are ---------------------------------------------------------------------------
+def test_each_source_is_what_it_is_named(drawn_run):
     study, rows = drawn_run.study(), rows_of(drawn_run)
     images = study.trials["image_id"].astype(str)
     categories = study.trials["category"].astype(str)
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     of = {image: {h: captions[image, h] for h in HEADS} for image in set(images)}
     test = drawn_run.fold().test.tolist()
-    assert all(sorted(rows[rung]) == sorted(test) for rung in PROMPT_RUNGS)
+    assert all(sorted(rows[source]) == sorted(test) for source in PROMPT_SOURCES)
     for trial in test:
         assert said(rows["ceiling"][trial]) == of[images[trial]]
         wrong = said(rows["wrong-class"][trial])
@@ -152,8 +161,8 @@ def test_each_rung_is_what_it_is_named(drawn_run):
         assert images[donor] != images[trial] and donor in test
         assert study.trials["subject"][donor] == study.trials["subject"][trial]
         assert rows["shuffled"][trial]["text"] == rows["eeg"][donor]["text"]
-        for rung in ("floor", "ceiling", "wrong-class"):
-            assert rows[rung][trial]["heads"] == rows["eeg"][trial]["heads"]
+        for source in ("floor", "ceiling", "wrong-class"):
+            assert rows[source][trial]["heads"] == rows["eeg"][trial]["heads"]
     decided = [rows["predicted-class"][t]["text"] == categories[t] for t in test]
     assert np.mean(decided) > 0.9  # the oracle's heads say what was planted
     assert class_names_decided(drawn_run)[test[0]][1] > 0.5
@@ -164,32 +173,32 @@ def test_what_is_not_in_the_eeg_is_at_chance(drawn_run):
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     images = study.trials["image_id"].astype(str)
     right = {
-        rung: np.mean([said(row)["ObjectSnap"] == captions[images[trial], "ObjectSnap"]
-                       for trial, row in rows[rung].items()])
-        for rung in ("eeg", "floor", "noise", "shuffled")
+        source: np.mean([said(row)["ObjectSnap"] == captions[images[trial], "ObjectSnap"]
+                       for trial, row in rows[source].items()])
+        for source in ("eeg", "floor", "noise", "shuffled")
     }  # fmt: skip
     assert right["eeg"] > 0.95
-    for rung in ("floor", "noise", "shuffled"):  # four objects
-        assert 0.05 < right[rung] < 0.45, (rung, right)
+    for source in ("floor", "noise", "shuffled"):  # four objects
+        assert 0.05 < right[source] < 0.45, (source, right)
 
 
-def test_rungs_differ_by_what_they_are_drawn_from_and_by_nothing_else(drawn_run):
-    entry = read_json(drawn_run.path / "drawing.json")["generators"]["painter"]
-    assert entry["rungs"] == dict.fromkeys(RUNGS, True)
+def test_sources_differ_by_what_they_are_drawn_from_and_by_nothing_else(drawn_run):
+    entry = read_json(drawn_run.path / "generation.json")["generators"]["painter"]
+    assert entry["sources"] == dict.fromkeys(SOURCES, True)
     looks = set()
     for trial in entry["trial_ids"]:
-        facts = {r: picture_facts(drawn_run.image_path("painter", r, trial)) for r in RUNGS}
-        assert {facts[r]["seed"] for r in PROMPT_RUNGS} == {str(image_seed(0, trial, 0))}
-        looks |= {facts[r]["look"] for r in PROMPT_RUNGS}
+        facts = {r: image_facts(drawn_run.image_path("painter", r, trial)) for r in SOURCES}
+        assert {facts[r]["seed"] for r in PROMPT_SOURCES} == {str(image_seed(0, trial, 0))}
+        looks |= {facts[r]["look"] for r in PROMPT_SOURCES}
     assert len(looks) == 1
 
 
 def test_references_are_shown_at_the_size_that_is_drawn_and_through_the_generator(drawn_run):
     study = drawn_run.study()
-    trial = read_json(drawn_run.path / "drawing.json")["generators"]["painter"]["trial_ids"][3]
+    trial = read_json(drawn_run.path / "generation.json")["generators"]["painter"]["trial_ids"][3]
     shown, back = (
-        np.asarray(Image.open(drawn_run.image_path("painter", rung, trial)))
-        for rung in ("reference", "reference-vae")
+        np.asarray(Image.open(drawn_run.image_path("painter", source, trial)))
+        for source in ("reference", "reference-vae")
     )
     own = study.load_images([study.trials["image_id"][trial]])[0]
     small = np.asarray(Image.fromarray(own).resize((8, 8), Image.Resampling.BICUBIC))
@@ -199,34 +208,34 @@ def test_references_are_shown_at_the_size_that_is_drawn_and_through_the_generato
 # -- only what is missing -------------------------------------------------------------------------
 def test_only_what_is_missing_is_composed_and_drawn_in_any_order_and_batch(run, drawn_run):
     before = run.prompts()
-    run.config["drawing"]["batch_size"] = 3
+    run.config["generation"]["batch_size"] = 3
     first = Painter()
-    draw(run, rungs=["ceiling", "shuffled"], generator=first)
+    generate(run, sources=["ceiling", "shuffled"], generator=first)
     kept = files(run)
     assert {Path(name).parent.name for name in kept} == {"ceiling", "shuffled"}
-    run.config["drawing"]["batch_size"] = 50
+    run.config["generation"]["batch_size"] = 50
     second = Painter()
-    draw(run, rungs=["all"], generator=second)
+    generate(run, sources=["all"], generator=second)
     assert not set(first.asked) & set(second.asked)
     assert set(kept.items()) <= set(files(run).items())
     assert files(run) == files(drawn_run)
     table = run.prompts()
-    same = table[table["rung"].isin(["eeg", "floor", "ceiling"])].reset_index(drop=True)
+    same = table[table["source"].isin(["eeg", "floor", "ceiling"])].reset_index(drop=True)
     assert same.equals(before)
     third = Painter()
-    draw(run, rungs=["all"], generator=third)
+    generate(run, sources=["all"], generator=third)
     assert not third.asked and files(run) == files(drawn_run)
 
 
-def test_decoding_again_with_another_choice_keeps_the_rungs_and_changes_their_heads(run):
-    draw(run, rungs=["noise", "wrong-class"], generator=Painter())
+def test_decoding_again_with_another_choice_keeps_the_sources_and_changes_their_heads(run):
+    generate(run, sources=["noise", "wrong-class"], generator=Painter())
     retrieved = run.decodings_path.read_bytes()
     run.config["decoding"]["selection"] = "heads:MoodFeel,ColorTone"
     decode(run)
     rows = rows_of(run)
     assert set(rows["noise"]) == set(rows["wrong-class"]) == set(run.fold().test.tolist())
-    for rung in ("eeg", "floor", "noise", "shuffled", "wrong-class", "ceiling"):
-        for row in rows[rung].values():
+    for source in ("eeg", "floor", "noise", "shuffled", "wrong-class", "ceiling"):
+        for row in rows[source].values():
             assert json.loads(row["heads"]) == ["ColorTone", "MoodFeel"]
     entry = json.loads(next(iter(rows["eeg"].values()))["dropped"])
     assert [(c["head"], c["reason"]) for c in entry] == [("ObjectSnap", "not asked for")]
@@ -234,22 +243,22 @@ def test_decoding_again_with_another_choice_keeps_the_rungs_and_changes_their_he
     assert run.decodings_path.read_bytes() == retrieved
     before = files(run)
     again = Painter()
-    draw(run, rungs=["noise", "wrong-class"], generator=again)
+    generate(run, sources=["noise", "wrong-class"], generator=again)
     assert again.asked and files(run).keys() == before.keys() and files(run) != before
 
 
-def test_rungs_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
-    assert check_rungs(["ceiling", "all"]) == list(RUNGS)
-    assert check_rungs(["ceiling", "eeg", "eeg"]) == ["eeg", "ceiling"]
-    with pytest.raises(InputError, match="bare has none; leave the rung out"):
-        draw(run, rungs=["reference-vae"], generator=Bare())
+def test_sources_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
+    assert check_sources(["ceiling", "all"]) == list(SOURCES)
+    assert check_sources(["ceiling", "eeg", "eeg"]) == ["eeg", "ceiling"]
+    with pytest.raises(InputError, match="bare has none; leave the prompt source out"):
+        generate(run, sources=["reference-vae"], generator=Bare())
     pixels_only = Painter()
     pixels_only.has_autoencoder = False
     with pytest.raises(InputError, match=r"'reference-vae' cannot be had: .* has none; leave"):
-        draw(run, rungs=["reference-vae"], generator=pixels_only)
+        generate(run, sources=["reference-vae"], generator=pixels_only)
     for without in (Bare(), pixels_only):
         with pytest.warns(UserWarning, match=r"'reference-vae' is left out: .* has none"):
-            draw(run, rungs=["all"], generator=without)
+            generate(run, sources=["all"], generator=without)
         assert list(run.images_dir(without.name, "reference").glob("*.png"))
         assert not list(run.images_dir(without.name, "reference-vae").glob("*.png"))
     study = run.study()
@@ -259,22 +268,22 @@ def test_rungs_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
     trials = pd.read_parquet(one / "trials.parquet").assign(category="cat")
     trials.to_parquet(one / "trials.parquet")
     run.config["study"] = str(one)
-    for rung in ("wrong-class", "predicted-class"):
-        with pytest.raises(InputError, match=f"'{rung}' needs .*leave the rung out"):
-            prompt_table(run, Painter(), [rung])
+    for source in ("wrong-class", "predicted-class"):
+        with pytest.raises(InputError, match=f"'{source}' needs .*leave the prompt source out"):
+            prompt_table(run, Painter(), [source])
 
 
-# -- other ways to a picture ----------------------------------------------------------------------
+# -- other ways to an image ----------------------------------------------------------------------
 def test_a_generator_that_wants_an_image_is_shown_the_one_of_the_best_caption(run):
     shower = Shower()
-    draw(run, rungs=["eeg", "ceiling", "true-class"], generator=shower)
+    generate(run, sources=["eeg", "ceiling", "true-class"], generator=shower)
     study = run.study()
     train = study.trials.iloc[run.fold().train]
     path_of = {str(study.image_path(i)): i for i in set(train["image_id"])}
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     category = dict(zip(train["image_id"], train["category"]))
     rows = rows_of(run)
-    texts = {row["text"]: row for rung in ("eeg", "ceiling") for row in rows[rung].values()}
+    texts = {row["text"]: row for source in ("eeg", "ceiling") for row in rows[source].values()}
     assert shower.asked
     for path, prompt in shower.asked:
         image = path_of[path]
@@ -284,13 +293,13 @@ def test_a_generator_that_wants_an_image_is_shown_the_one_of_the_best_caption(ru
             assert captions[image, best["head"]] == best["text"]
         else:
             assert category[image] == prompt
-    facts = picture_facts(next((run.path / "images" / "shower" / "eeg").glob("*.png")))
+    facts = image_facts(next((run.path / "images" / "shower" / "eeg").glob("*.png")))
     assert facts["image"].endswith(".png") and "/" not in facts["image"]
     again = Shower()
-    draw(run, rungs=["eeg", "ceiling", "true-class"], generator=again)
+    generate(run, sources=["eeg", "ceiling", "true-class"], generator=again)
     assert not again.asked
     with pytest.raises(InputError, match="only a run with its study knows"):
-        Decoder.from_pretrained(run).draw(["a cat"], Shower())
+        Decoder.from_pretrained(run).generate(["a cat"], Shower())
 
 
 def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_path):
@@ -306,14 +315,16 @@ def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_pa
         {c["head"] for c in json.loads(row["kept"])} for row in rows["ceiling"].values()
     ]
     other = Run(shutil.copytree(run.path, tmp_path / "other"))
-    other.config.update({**run.config, "drawing": {**run.config["drawing"]}})
+    other.config.update({**run.config, "generation": {**run.config["generation"]}})
     for one, size in ((run, 2), (other, 40)):
-        one.config["drawing"]["batch_size"] = size
-        draw(one, rungs=["eeg", "floor", "true-class", "ceiling"], generator=Painter())
+        one.config["generation"]["batch_size"] = size
+        generate(one, sources=["eeg", "floor", "true-class", "ceiling"], generator=Painter())
     assert files(run) == files(other) and len(files(run)) == 4 * 12
-    draw(run, rungs=["eeg", "true-class"], generator=Shower())  # it needs no embeddings to show one
+    generate(
+        run, sources=["eeg", "true-class"], generator=Shower()
+    )  # it needs no embeddings to show one
     with pytest.raises(InputError, match=r"painter draws from text alone.*decoding.route=text"):
-        draw(run, rungs=["eeg"], generator=TextOnly())
+        generate(run, sources=["eeg"], generator=TextOnly())
 
 
 def test_a_blend_of_one_caption_is_that_caption_drawn(run):
@@ -327,46 +338,46 @@ def test_a_blend_of_one_caption_is_that_caption_drawn(run):
     plain = decoder.prompts(decoded, **choices)
     blend = decoder.prompts(decoded, route="embeddings", per_head=1, **choices)
     assert [p.parts for p in blend] == [((p.text, 1.0),) for p in plain]
-    a, b = decoder.draw(plain, seed=3), decoder.draw(blend, seed=3)
+    a, b = decoder.generate(plain, seed=3), decoder.generate(blend, seed=3)
     assert np.abs(a.astype(int) - b).max() <= 1
-    assert not np.array_equal(a, decoder.draw(plain, seed=3, sample=1))
+    assert not np.array_equal(a, decoder.generate(plain, seed=3, sample=1))
 
 
-def test_a_negative_prompt_is_handed_over_and_decides_the_picture(run):
-    draw(run, rungs=["eeg"], generator=Painter())
+def test_a_negative_prompt_is_handed_over_and_decides_the_image(run):
+    generate(run, sources=["eeg"], generator=Painter())
     before = files(run)
-    run.config["drawing"]["negative_prompt"] = "text"
+    run.config["generation"]["negative_prompt"] = "text"
     painter = Painter()
-    draw(run, rungs=["eeg"], generator=painter)
+    generate(run, sources=["eeg"], generator=painter)
     assert {negative for _, _, negative in painter.asked} == {"text"}
     assert files(run).keys() == before.keys() and not set(files(run).values()) & set(
         before.values()
     )
-    assert picture_facts(run.path / next(iter(before)))["negative_prompt"] == "text"
+    assert image_facts(run.path / next(iter(before)))["negative_prompt"] == "text"
     with pytest.raises(InputError, match="painter takes no negative prompt; leave"):
-        draw(run, rungs=["eeg"], generator=TextOnly())
+        generate(run, sources=["eeg"], generator=TextOnly())
 
 
-def test_a_blanked_picture_is_recorded_and_never_scored(run):
+def test_a_blanked_image_is_recorded_and_never_scored(run):
     class Prude(Painter):
         def generate(self, prompts, seeds, **more):
             out = super().generate(prompts, seeds, **more)
             self.blanked = [seed % 2 == 0 for seed in seeds]
             return out
 
-    draw(run, rungs=["eeg"], generator=Prude())
-    facts = [picture_facts(path) for path in (run.path / "images/painter/eeg").glob("*.png")]
+    generate(run, sources=["eeg"], generator=Prude())
+    facts = [image_facts(path) for path in (run.path / "images/painter/eeg").glob("*.png")]
     blank = [f for f in facts if f.get("blanked")]
     assert [f for f in facts if int(f["seed"]) % 2 == 0] == blank and 0 < len(blank) < len(facts)
     again = Prude()
-    draw(run, rungs=["eeg"], generator=again)
+    generate(run, sources=["eeg"], generator=again)
     assert not again.asked  # the same seed would be blanked again
 
-    from eegprompt.evaluation._material import Material
-    from eegprompt.evaluation._pictures import _pictures, _prompts
+    from eegprompt.scores.image_scores import _images, _prompts
+    from eegprompt.scores.scoring import Material
 
     work = Material(run)
-    found, blanked = _pictures(work, "painter", "eeg", _prompts(work, "painter"), None)
+    found, blanked = _images(work, "painter", "eeg", _prompts(work, "painter"), None)
     assert len(found) == 12 - len(blank) and len(blanked) == len(blank)
     assert any("safety checker of generator 'painter'" in m for m in work.missing)
 
@@ -380,17 +391,17 @@ def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
     best = [max(c, key=lambda caption: caption.confidence) for c in decoded.captions()]
     assert [p.text for p in prompts] == [f"{caption.text}, ink" for caption in best]
     assert all(isinstance(p.kept[0], HeadCaption) and p.why[0] for p in prompts)
-    assert decoder.draw(prompts, Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
+    assert decoder.generate(prompts, Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
     with pytest.raises(InputError, match="unknown choice 'oder'; did you mean 'order'"):
         decoder.prompts(decoded, Painter(), oder="kinds")
 
 
 # -- scores ---------------------------------------------------------------------------------------
-def test_every_rung_that_exists_is_scored_and_the_others_are_named(run):
-    draw(run, rungs=["eeg", "noise", "reference", "reference-vae"], generator=Painter())
+def test_every_source_that_exists_is_scored_and_the_others_are_named(run):
+    generate(run, sources=["eeg", "noise", "reference", "reference-vae"], generator=Painter())
     rows = evaluate(run)
-    values = {(r["metric"], r["rung"]): r for r in rows if r.get("generator") == "painter"}
-    assert {rung for metric, rung in values if metric == "pixcorr"} == {
+    values = {(r["metric"], r["source"]): r for r in rows if r.get("generator") == "painter"}
+    assert {source for metric, source in values if metric == "pixcorr"} == {
         "eeg", "noise", "reference", "reference-vae", "gray", "mean-image",
     }  # fmt: skip
     assert values["two_way_late", "reference"]["value"] > 0.95
@@ -399,7 +410,7 @@ def test_every_rung_that_exists_is_scored_and_the_others_are_named(run):
     assert abs(values["pixcorr", "noise"]["value"]) < 0.2 and values["pixcorr", "noise"]["n"] == 12
     missing = read_json(run.scores_path)["missing"]
     assert any(
-        m.endswith("--rungs shuffled,wrong-class,predicted-class,true-class'") for m in missing
+        m.endswith("--sources shuffled,wrong-class,predicted-class,true-class'") for m in missing
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, roc_auc_score
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 from eegprompt.metrics.classification import (
     accuracy,
     class_probabilities,

@@ -1,4 +1,4 @@
-"""Scores of sets of pictures against matrix roots, double loops and hand-worked cases."""
+"""Scores of sets of images against matrix roots, double loops and hand-worked cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from scipy.linalg import sqrtm
 from scipy.stats import entropy
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 from eegprompt.metrics.distributions import frechet_distance, inception_score, kernel_distance
 from eegprompt.metrics.generation import n_way_accuracy, same_class
 
@@ -31,7 +31,7 @@ def test_inception_score_has_its_range_and_its_small_sample_bias():
     confident = 60.0 * np.eye(40)[np.arange(200) % 40]
     one, many = inception_score(confident, splits=1)[0], inception_score(confident)[0]
     assert one == pytest.approx(40)
-    assert 15 < many < 17  # 15.9 is what 20 pictures a split leave of 40 classes
+    assert 15 < many < 17  # 15.9 is what 20 images a split leave of 40 classes
 
 
 # -- Fréchet distance --------------------------------------------------------------------------
@@ -113,13 +113,13 @@ def test_n_way_is_lenient_and_the_strict_score_is_not():
 
 
 def test_bad_input_is_named():
-    with pytest.raises(InputError, match="at least 10 pictures"):
+    with pytest.raises(InputError, match="at least 10 images"):
         inception_score(np.zeros((9, 3)))
-    with pytest.raises(InputError, match="picture 1 are not finite"):
+    with pytest.raises(InputError, match="image 1 are not finite"):
         frechet_distance(np.array([[0.0], [np.nan]]), np.zeros((2, 1)))
     with pytest.raises(InputError, match="equally long"):
         kernel_distance(np.zeros((3, 2)), np.zeros((3, 4)))
-    with pytest.raises(InputError, match="at least 2 pictures"):
+    with pytest.raises(InputError, match="at least 2 images"):
         frechet_distance(np.zeros((1, 3)), np.zeros((4, 3)))
     with pytest.raises(InputError, match=r"n must lie in \[2, 3\]"):
         n_way_accuracy(np.zeros((1, 3)), np.array([0]), 4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import correlation
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 from eegprompt.metrics.identification import (
     correlation_distance,
     feature_correlation,
@@ -15,11 +15,11 @@ from eegprompt.metrics.identification import (
 )
 
 
-def by_loops(references, pictures, targets, classes=None):
-    """For each picture: the share of other references that correlate less with it."""
+def by_loops(references, images, targets, classes=None):
+    """For each image: the share of other references that correlate less with it."""
     values = []
-    for picture, target in zip(pictures, targets):
-        r = [np.corrcoef(g, picture)[0, 1] for g in references]
+    for image, target in zip(images, targets):
+        r = [np.corrcoef(g, image)[0, 1] for g in references]
         others = [
             i
             for i in range(len(references))
@@ -36,12 +36,12 @@ def test_two_way_is_the_double_loop():
     rng = np.random.default_rng(0)
     references = rng.standard_normal((12, 30))
     targets = rng.integers(12, size=20)
-    pictures = references[targets] + 3 * rng.standard_normal((20, 30))
-    expected = by_loops(references, pictures, targets)
-    np.testing.assert_allclose(two_way(references, pictures, targets), expected)
+    images = references[targets] + 3 * rng.standard_normal((20, 30))
+    expected = by_loops(references, images, targets)
+    np.testing.assert_allclose(two_way(references, images, targets), expected)
     classes = list("aaaabbbbbccd")
-    within = two_way(references, pictures, targets, classes=classes)
-    np.testing.assert_allclose(within, by_loops(references, pictures, targets, classes))
+    within = two_way(references, images, targets, classes=classes)
+    np.testing.assert_allclose(within, by_loops(references, images, targets, classes))
     assert np.isnan(within[targets == 11]).all()  # alone in its class
 
 
@@ -56,10 +56,10 @@ def test_it_is_the_published_formula_where_every_image_is_shown_once():
 
 def test_every_column_of_the_table_is_a_target():
     rng = np.random.default_rng(2)
-    references, pictures = rng.standard_normal((6, 20)), rng.standard_normal((4, 20))
-    table = two_way_table(references, pictures)
+    references, images = rng.standard_normal((6, 20)), rng.standard_normal((4, 20))
+    table = two_way_table(references, images)
     for target in range(6):
-        own = two_way(references, pictures, np.full(4, target))
+        own = two_way(references, images, np.full(4, target))
         np.testing.assert_allclose(table[:, target], own)
     np.testing.assert_allclose(table.mean(axis=1), 0.5)  # chance is exactly one half
 
@@ -68,14 +68,14 @@ def test_images_shown_several_times_are_not_their_own_distractors():
     rng = np.random.default_rng(3)
     ten = rng.standard_normal((10, 50))
     references = np.repeat(ten, 5, axis=0)
-    pictures = rng.standard_normal((50, 50))
-    values = two_way(references, pictures)
-    np.testing.assert_allclose(values, by_loops(references, pictures, np.arange(50)))
+    images = rng.standard_normal((50, 50))
+    values = two_way(references, images)
+    np.testing.assert_allclose(values, by_loops(references, images, np.arange(50)))
     chance = [two_way(references, rng.standard_normal((50, 50))).mean() for _ in range(30)]
     assert np.mean(chance) == pytest.approx(0.5, abs=0.03)
 
 
-def test_equal_pictures_and_constants_score_one_half():
+def test_equal_images_and_constants_score_one_half():
     rng = np.random.default_rng(4)
     references = rng.standard_normal((9, 30))
     same = np.repeat(rng.standard_normal((1, 30)), 9, axis=0)
@@ -83,25 +83,25 @@ def test_equal_pictures_and_constants_score_one_half():
     np.testing.assert_allclose(two_way(references, np.full((9, 30), 0.1)), 0.5)
 
 
-def test_nan_pictures_are_wrong_and_nan_references_refused():
+def test_nan_images_are_wrong_and_nan_references_refused():
     rng = np.random.default_rng(5)
-    references, pictures = rng.standard_normal((5, 8)), rng.standard_normal((5, 8))
-    pictures[2, 3] = np.nan
-    assert two_way(references, pictures)[2] == 0
+    references, images = rng.standard_normal((5, 8)), rng.standard_normal((5, 8))
+    images[2, 3] = np.nan
+    assert two_way(references, images)[2] == 0
     references[1, 0] = np.nan
     with pytest.raises(InputError, match="reference 1 are not finite"):
-        two_way(references, pictures)
+        two_way(references, images)
 
 
 def test_chunks_and_memory_maps_give_the_same(tmp_path):
     rng = np.random.default_rng(6)
     references = rng.standard_normal((23, 3, 5)).astype(np.float32)
-    pictures = rng.standard_normal((17, 3, 5)).astype(np.float32)
+    images = rng.standard_normal((17, 3, 5)).astype(np.float32)
     np.save(tmp_path / "features.npy", references)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
-    full = feature_correlation(references, pictures, chunk=100)
-    np.testing.assert_allclose(feature_correlation(mapped, pictures, chunk=4), full, atol=1e-12)
-    expected = np.corrcoef(references.reshape(23, -1), pictures.reshape(17, -1))[:23, 23:]
+    full = feature_correlation(references, images, chunk=100)
+    np.testing.assert_allclose(feature_correlation(mapped, images, chunk=4), full, atol=1e-12)
+    expected = np.corrcoef(references.reshape(23, -1), images.reshape(17, -1))[:23, 23:]
     np.testing.assert_allclose(full, expected, atol=1e-6)
 
 

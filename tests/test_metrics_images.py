@@ -10,8 +10,8 @@ from scipy.stats import pearsonr
 from skimage.color import rgb2gray
 from skimage.metrics import structural_similarity
 
-from eegprompt.errors import InputError, UnknownNameError
-from eegprompt.metrics.images import (
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.metrics.pixels import (
     gray,
     pixcorr,
     prepare,
@@ -21,7 +21,7 @@ from eegprompt.metrics.images import (
 )
 
 
-def smooth_pictures(n, height, width, seed=0):
+def smooth_images(n, height, width, seed=0):
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (n, 5, 4, 3), dtype=np.uint8)
     resized = [Image.fromarray(c).resize((width, height), Image.Resampling.BICUBIC) for c in coarse]
@@ -30,25 +30,25 @@ def smooth_pictures(n, height, width, seed=0):
 
 
 @pytest.fixture(scope="module")
-def pictures():
-    return tuple(smooth_pictures(4, 60, 47, s) / 255 for s in (0, 1))
+def images():
+    return tuple(smooth_images(4, 60, 47, s) / 255 for s in (0, 1))
 
 
-def test_ssim_is_scikit_images(pictures):
-    a, b = gray(pictures[0]), gray(pictures[1])
+def test_ssim_is_scikit_images(images):
+    a, b = gray(images[0]), gray(images[1])
     expected = [
         structural_similarity(
             rgb2gray(x), rgb2gray(y), gaussian_weights=True, sigma=1.5,
             use_sample_covariance=False, data_range=1.0,
         )
-        for x, y in zip(*pictures)
+        for x, y in zip(*images)
     ]  # fmt: skip
     np.testing.assert_allclose(ssim(a, b), expected, atol=1e-6)
     np.testing.assert_allclose(ssim(a, a), 1)
 
 
-def test_ssim_legacy_takes_columns_for_channels(pictures):
-    a, b = gray(pictures[0]), gray(pictures[1])
+def test_ssim_legacy_takes_columns_for_channels(images):
+    a, b = gray(images[0]), gray(images[1])
 
     def column_by_column(x, y):
         """SSIM of one-dimensional signals, written out: each column is a channel of its own."""
@@ -65,21 +65,21 @@ def test_ssim_legacy_takes_columns_for_channels(pictures):
     np.testing.assert_allclose(ssim_legacy(a, b), expected, atol=1e-9)
 
 
-def test_pixcorr_is_pearson_and_a_constant_picture_counts_zero(pictures):
-    expected = [pearsonr(x.ravel(), y.ravel()).statistic for x, y in zip(*pictures)]
-    np.testing.assert_allclose(pixcorr(*pictures), expected, atol=1e-6)
-    flat = np.full_like(pictures[0], 0.3)
-    assert pixcorr(pictures[0], flat).tolist() == [0, 0, 0, 0]
+def test_pixcorr_is_pearson_and_a_constant_image_counts_zero(images):
+    expected = [pearsonr(x.ravel(), y.ravel()).statistic for x, y in zip(*images)]
+    np.testing.assert_allclose(pixcorr(*images), expected, atol=1e-6)
+    flat = np.full_like(images[0], 0.3)
+    assert pixcorr(images[0], flat).tolist() == [0, 0, 0, 0]
     assert pixcorr(flat, flat).tolist() == [0, 0, 0, 0]
     gray_flat = gray(flat)
-    assert np.isfinite(ssim(gray(pictures[0]), gray_flat)).all()
-    assert np.isnan(pixcorr(pictures[0] * np.nan, pictures[1])).all()
+    assert np.isfinite(ssim(gray(images[0]), gray_flat)).all()
+    assert np.isnan(pixcorr(images[0] * np.nan, images[1])).all()
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_all_pairs_are_the_pairs_one_by_one(pictures, legacy):
-    one = gray(pictures[0].astype(np.float32))
-    two = gray(pictures[1][:3].astype(np.float32))
+def test_all_pairs_are_the_pairs_one_by_one(images, legacy):
+    one = gray(images[0].astype(np.float32))
+    two = gray(images[1][:3].astype(np.float32))
     table = ssim_pairs(one, two, legacy=legacy)
     alone = ssim_legacy if legacy else ssim
     for i in range(4):
@@ -90,7 +90,7 @@ def test_all_pairs_are_the_pairs_one_by_one(pictures, legacy):
 def test_mindeye_goes_through_256():
     import torch
 
-    image = smooth_pictures(1, 300, 500)[0]
+    image = smooth_images(1, 300, 500)[0]
     x = torch.from_numpy(image.astype(np.float32) / 255).permute(2, 0, 1)[None]
     for side in (256, 425):
         x = torch.nn.functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
@@ -98,26 +98,26 @@ def test_mindeye_goes_through_256():
 
 
 def test_brain_diffuser_squashes_with_pillow_and_leaves_425_alone():
-    small, native = smooth_pictures(1, 64, 64)[0], smooth_pictures(1, 425, 425)[0]
+    small, native = smooth_images(1, 64, 64)[0], smooth_images(1, 425, 425)[0]
     out = prepare([small, native], "brain-diffuser")
     expected = np.asarray(Image.fromarray(small).resize((425, 425))) / 255
     np.testing.assert_allclose(out[0], expected, atol=1e-6)
     np.testing.assert_allclose(out[1], native / 255, atol=1e-6)
 
 
-def test_a_constant_picture_stays_constant():
+def test_a_constant_image_stays_constant():
     image = np.zeros((64, 48, 3), dtype=np.uint8) + np.array([10, 128, 250], dtype=np.uint8)
     for protocol in ("mindeye", "brain-diffuser"):
         out = prepare([image], protocol)[0]
         assert np.ptp(out, axis=(0, 1)).tolist() == [0, 0, 0]
 
 
-def test_bad_input_is_named(pictures):
+def test_bad_input_is_named(images):
     with pytest.raises(UnknownNameError, match="did you mean 'mindeye'"):
         prepare(np.zeros((1, 9, 9, 3), np.uint8), "mindeyes")
     with pytest.raises(InputError, match="must be uint8"):
         prepare(np.zeros((1, 9, 9, 3)))
     with pytest.raises(InputError, match="one reference of the same size"):
-        pixcorr(pictures[0], pictures[1][:2])
+        pixcorr(images[0], images[1][:2])
     with pytest.raises(InputError, match="at least 11 pixels"):
         ssim(np.zeros((1, 10, 30)), np.zeros((1, 10, 30)))

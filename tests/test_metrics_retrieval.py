@@ -8,8 +8,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from eegprompt.errors import InputError
-from eegprompt.metrics.retrieval import (
+from eegprompt.core.errors import InputError
+from eegprompt.metrics.caption_retrieval import (
     answer_ranks,
     chance_topk,
     class_credit,

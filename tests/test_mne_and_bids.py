@@ -13,9 +13,9 @@ import pytest
 
 import tiny_datasets
 import tiny_recordings as tiny
-from eegprompt.data.bids import BidsReader
-from eegprompt.data.mne_epochs import MneEpochsReader
-from eegprompt.errors import EegpromptError, InputError, RecordingError
+from eegprompt.core.errors import EegpromptError, InputError, RecordingError
+from eegprompt.readers.bids import BidsReader
+from eegprompt.readers.mne import MneEpochsReader
 from eegprompt.study import Study
 from test_continuous import assert_response
 
@@ -28,7 +28,7 @@ def write_epochs(path: Path, seed: int = 0, metadata: bool = True) -> mne.Epochs
     names = [tiny.CODES[str(c)] for c in made.codes]
     table = pd.DataFrame(
         {
-            "picture": [f"{n}s/{n}s_{i % 3}.png" for i, n in enumerate(names)],
+            "image": [f"{n}s/{n}s_{i % 3}.png" for i, n in enumerate(names)],
             "what": names,
             "number": np.where(np.arange(len(names)) % 2, 1.0, np.nan),
         }
@@ -47,10 +47,10 @@ def read(source: Any, out: Path, **options: Any) -> Study:
 
 def test_epochs_with_metadata(tmp_path):
     epochs = write_epochs(tmp_path / "sub-03_ses-2-epo.fif")
-    pictures = tiny.write_pictures(tmp_path / "p", faces=3, houses=3)
+    images = tiny.write_images(tmp_path / "p", faces=3, houses=3)
     study = read(
-        tmp_path / "sub-03_ses-2-epo.fif", tmp_path / "study", image_column="picture",
-        category_column="what", stimuli=pictures,
+        tmp_path / "sub-03_ses-2-epo.fif", tmp_path / "study", image_column="image",
+        category_column="what", stimuli=images,
     )  # fmt: skip
     np.testing.assert_allclose(study.eeg, epochs.get_data(), rtol=1e-6, atol=1e-12)
     assert study.image_identity == "known" and len(study.images) == 6
@@ -90,14 +90,14 @@ def test_what_is_needed_is_asked_for_by_name(tmp_path):
     path = tmp_path / "sub-01-epo.fif"
     write_epochs(path)
     for options, kind, words in (
-        ({}, RecordingError, r"picture, what, number.*'image_column'.*'events'"),
-        ({"image_column": "pictures"}, InputError, "did you mean 'picture'"),
+        ({}, RecordingError, r"image, what, number.*'image_column'.*'events'"),
+        ({"image_column": "images"}, InputError, "did you mean 'image'"),
         (
             {"events": {"dog": "animal"}},
             RecordingError,
             "its events are 'house'|its events are 'face'",
         ),
-        ({"events": {"face": "a"}, "image_column": "picture"}, InputError, "leave one out"),
+        ({"events": {"face": "a"}, "image_column": "image"}, InputError, "leave one out"),
         ({"category_column": "what", "channels": "Q1"}, InputError, "Q1"),
         ({"category_column": "what", "montage": "file"}, RecordingError, "no positions"),
         ({"image_column": "number"}, RecordingError, "category of the image '1'"),

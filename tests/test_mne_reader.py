@@ -14,13 +14,13 @@ from scipy.io import savemat
 
 import tiny_datasets
 import tiny_recordings as tiny
-from eegprompt.data.bids import BidsReader
-from eegprompt.data.continuous import ContinuousReader
-from eegprompt.data.mne_epochs import MneEpochsReader
-from eegprompt.data.montage import template
-from eegprompt.errors import InputError, RecordingError
+from eegprompt.core.errors import InputError, RecordingError
+from eegprompt.readers.bids import BidsReader
+from eegprompt.readers.continuous import ContinuousReader
+from eegprompt.readers.mne import MneEpochsReader
+from eegprompt.signal.montage import template
+from eegprompt.steps.info import study_info
 from eegprompt.study import Study
-from eegprompt.study_info import study_info
 
 NAMES = ["Fz", "Cz", "Pz", "Oz"]
 RATE = 256.0

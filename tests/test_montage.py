@@ -4,8 +4,8 @@ import mne
 import numpy as np
 import pytest
 
-from eegprompt.data.montage import EEGCVPR_CHANNELS, montage_names, positions_of, template
-from eegprompt.errors import UnknownNameError
+from eegprompt.core.errors import UnknownNameError
+from eegprompt.signal.montage import EEGCVPR_CHANNELS, montage_names, positions_of, template
 
 
 def test_the_128_channels_of_eegcvpr_are_all_in_the_template():

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegprompt.data.numpy_pickle import checked_array, load_pickled
-from eegprompt.errors import EegpromptError, RecordingError
+from eegprompt.core.errors import EegpromptError, RecordingError
+from eegprompt.core.numpy_pickle import checked_array, load_pickled
 
 
 def equal(a: Any, b: Any) -> bool:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from eegprompt.errors import InputError
-from eegprompt.objectives import ClipObjective, MseObjective, SiglipObjective, soft_targets
-from eegprompt.registry import names, resolve
+from eegprompt.core.errors import InputError
+from eegprompt.core.registry import names, resolve
+from eegprompt.training.objectives import ClipObjective, MseObjective, SiglipObjective, soft_targets
 
 OBJECTIVES = [resolve("objective", name)[0] for name in names("objective")]
 

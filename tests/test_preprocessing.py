@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eegprompt.data.preprocessing import (
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.signal.steps import (
     Ledger,
     average_reference,
     average_repetitions,
@@ -19,7 +20,6 @@ from eegprompt.data.preprocessing import (
     preprocess,
     resample,
 )
-from eegprompt.errors import InputError, UnknownNameError
 from eegprompt.study import Study
 
 SFREQ = 200.0
@@ -185,7 +185,7 @@ def test_repetitions_are_averaged_as_a_step_and_splits_follow(
 def test_a_split_that_parts_repetitions_is_not_carried_over(
     small_study: Path, tmp_path: Path
 ) -> None:
-    from eegprompt.data.splits import make_split
+    from eegprompt.splits.base import make_split
 
     study = Study(small_study)
     make_split(study, "by-run", val_from="blocks", within_subject=False)

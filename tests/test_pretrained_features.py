@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from eegprompt.errors import ModelLoadError, UnknownNameError
-from eegprompt.metrics.pretrained_features import WEIGHTS, PretrainedFeatures, find_weights
+from eegprompt.core.errors import ModelLoadError, UnknownNameError
+from eegprompt.features.pretrained import WEIGHTS, PretrainedFeatures, find_weights
 from tiny_models import save_clip
 from torchvision_shim import have_torchvision
 
@@ -256,10 +256,10 @@ def test_weights_of_another_network_are_refused(weights: Path, tmp_path: Path) -
 def test_a_run_is_scored_with_them(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every score of the field on a run whose pictures are right: at its best end, beside floors."""
+    """Every score of the field on a run whose images are right: at its best end, beside floors."""
     import test_evaluation as made
-    from eegprompt import registry
-    from eegprompt.evaluation import evaluate
+    from eegprompt.core import registry
+    from eegprompt.steps.evaluate import evaluate
 
     monkeypatch.setitem(
         registry.GROUPS["text encoder"], "fake-evaluation", "test_evaluation:FakeTextEncoder"
@@ -293,16 +293,16 @@ def test_a_run_is_scored_with_them(
     assert "alexnet:" in "".join(__import__("json").loads(run.scores_path.read_text())["notes"])
 
     # The paper's table has a number of ours in each of its columns, and says what it rests on.
-    from eegprompt.reproduction import compare
+    from eegprompt.publication import compare
 
     table = compare(run.path, Path(__file__).parents[1] / "recipes" / "eegcvpr-published.csv")
     own = next(row for row in table.rows if row.measured)
     assert list(own.cells) and set(own.cells) == set(table.metrics)
-    kid = next(row for row in rows if row["metric"] == "kid" and row["rung"] == "eeg")
+    kid = next(row for row in rows if row["metric"] == "kid" and row["source"] == "eeg")
     assert own.cells["kid"].value == kid["value"]
     for words in ("alexnet-owt-7be5be79.pth", "weights-inception-2015", str(clip)):
         assert words in own.weights
     assert "mindeye" in own.protocol and "torch-fidelity (IS, KID, FID)" in own.protocol
     named = {row.model for row in table.rows if row.measured}
-    assert {"chance, by permutation", "a plain gray picture"} <= named
-    assert "the pictures shown, in place of drawn ones" in named  # the IS of the real pictures
+    assert {"chance, by permutation", "a plain gray image"} <= named
+    assert "the images shown, in place of drawn ones" in named  # the IS of the real images

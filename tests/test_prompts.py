@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegprompt.errors import InputError, TokenBudgetError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import InputError, TokenBudgetError, UnknownNameError
+from eegprompt.core.kinds import KINDS
 from eegprompt.prompts import HeadCaption, compose
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import eegprompt
-from eegprompt import registry
-from eegprompt.errors import UnknownNameError
+from eegprompt.core import registry
+from eegprompt.core.errors import UnknownNameError
 
 ROOT = Path(eegprompt.__file__).parent
 MODULES = sorted(
@@ -129,14 +129,14 @@ def test_every_file_of_the_package_is_installed_with_it():
 
 
 def test_the_default_settings_name_what_exists():
-    from eegprompt.experiment import ExperimentConfig
+    from eegprompt.settings import ExperimentConfig
 
     config = ExperimentConfig(study="study")
     for group, spec in (
         ("encoder", config.encoder.name),
         ("objective", config.training.objective),
         ("text encoder", config.text_encoder),
-        ("generator", config.drawing.generator),
+        ("generator", config.generation.generator),
         ("features", config.evaluation.features),
     ):
         assert spec.partition(":")[0] in registry.names(group)

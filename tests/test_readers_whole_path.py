@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 import tiny_eegcvpr
-from eegprompt.builtin_models import clip_folder
+from eegprompt.builtin.models import clip_folder
 from eegprompt.cli.app import app
-from eegprompt.errors import ModelLoadError
+from eegprompt.core.errors import ModelLoadError
 from eegprompt.study import Study
 
 
@@ -39,8 +39,8 @@ def eegcvpr(folder: Path) -> list[Any]:
     tiny_eegcvpr.write(folder, made, legacy=True)
     tiny_eegcvpr.write_splits(folder, made)
     tiny_eegcvpr.write_order(folder, made)
-    pictures = tiny_eegcvpr.write_pictures(folder / "pictures", made.images)
-    return [folder, "--stimuli", pictures, "-o", "samples=20,148"]
+    images = tiny_eegcvpr.write_images(folder / "images", made.images)
+    return [folder, "--stimuli", images, "-o", "samples=20,148"]
 
 
 def eegcvpr40(folder: Path) -> list[Any]:

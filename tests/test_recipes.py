@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from eegprompt.artifacts import write_json
 from eegprompt.cli.app import app
-from eegprompt.dry_run import dry_run
-from eegprompt.errors import InputError, UnknownNameError
-from eegprompt.pipeline import load_recipe
-from eegprompt.reproduction import compare
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.files import write_json
+from eegprompt.publication import compare
+from eegprompt.recipe import load_recipe
+from eegprompt.steps.dry_run import dry_run
 
 FOLDER = Path(__file__).parents[1] / "recipes"
 RECIPES = sorted(FOLDER.glob("*.yaml"))
@@ -102,7 +102,7 @@ def test_whatever_stands_in_a_recipe_can_be_overridden(tmp_path: Path) -> None:
 
 
 SCORE = {
-    "metric": "kid", "rung": "eeg", "head": None, "scope": "set", "value": 0.0123, "n": 1997,
+    "metric": "kid", "source": "eeg", "head": None, "scope": "set", "value": 0.0123, "n": 1997,
     "features": "pretrained", "protocol": "torch-fidelity", "weights": "inception.pth 6726825d",
 }  # fmt: skip
 
@@ -115,16 +115,20 @@ def test_published_rows_stand_beside_the_runs(tmp_path: Path) -> None:
     }  # fmt: skip
     rows = [
         {**SCORE, "sd": 0.004, "floor": 0.3},
-        {**SCORE, "rung": "real", "value": 0.0001},
+        {**SCORE, "source": "real", "value": 0.0001},
         {**SCORE, "metric": "inception_score", "value": 15.0, "features": "builtin"},
         clip,
         {**clip, "scope": "within-class", "value": 0.6, "n": 1990},
-        {**clip, "rung": "shuffled", "value": 0.503},
+        {**clip, "source": "shuffled", "value": 0.503},
         {**clip, "metric": "class_accuracy", "head": "ObjectSnap", "value": 0.99},
         {**clip, "metric": "class_accuracy", "subject": "1", "head": "ensemble", "value": 0.98},
     ]
-    audit = {"verdict": "confounded", "summary": "Design confounded: time.", "waived": ["leak"]}
-    missing = ["picture scores by network 'swav': no file", "something of captions"]
+    audit = {
+        "verdict": "confounded",
+        "summary": "Design confounded: time.",
+        "allowed_leakage": ["leak"],
+    }
+    missing = ["image scores by network 'swav': no file", "something of captions"]
     write_json(tmp_path / "scores.json", {"rows": rows, "audit": audit, "missing": missing})
     table = compare(tmp_path, FOLDER / "eegcvpr-published.csv")
     text = table.markdown("Table 1")

@@ -21,10 +21,11 @@ import tiny_eegcvpr
 import tiny_models
 import tiny_pipelines
 from eegprompt.cli.app import app
-from eegprompt.data.eegcvpr_facts import class_names
-from eegprompt.errors import RecordingError
-from eegprompt.kinds import KINDS
-from eegprompt.pipeline import load_recipe, make_study
+from eegprompt.core.errors import RecordingError
+from eegprompt.core.kinds import KINDS
+from eegprompt.readers._eegcvpr_facts import class_names
+from eegprompt.recipe import load_recipe
+from eegprompt.steps.experiment import make_study
 from eegprompt.study import Study
 from test_whole_path import weights_are_there
 
@@ -51,8 +52,8 @@ def words(recipe: str, source: Path, out: Path, models: Path, *more: str) -> lis
     """The command, with what must be smaller than in the recipe."""
     return [
         "run", str(RECIPES / f"{recipe}.yaml"), "--source", str(source), "--out", str(out),
-        f"text_encoder=clip:{models / 'clip'}", f"drawing.generator=diffusers:{models / 'turbo'}",
-        "drawing.options={steps: 1, guidance: 0, height: 16, width: 16}", "training.device=cpu",
+        f"text_encoder=clip:{models / 'clip'}", f"generation.generator=diffusers:{models / 'turbo'}",
+        "generation.options={steps: 1, guidance: 0, height: 16, width: 16}", "training.device=cpu",
         "training.batch_size=16", "encoder.options={width: 8, depth: 1}",
         "evaluation.features=builtin", "evaluation.permutations=199",
         "evaluation.resamples=100", *more,
@@ -78,18 +79,18 @@ def scores_of(run: Path) -> dict[tuple[str, str | None, str | None], dict[str, A
     return {
         (r["metric"], r["head"], r["scope"]): r
         for r in rows
-        if r["rung"] in (None, "eeg") and not r.get("subject")
+        if r["source"] in (None, "eeg") and not r.get("subject")
     }
 
 
 @pytest.fixture(scope="module")
 def eegcvpr(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """EEGCVPR as its publishers give it, with pictures and a caption store beside it."""
+    """EEGCVPR as its publishers give it, with images and a caption store beside it."""
     folder = tmp_path_factory.mktemp("EEGCVPR")
     made = tiny_eegcvpr.make(per_class=8)
     tiny_eegcvpr.write(folder, made, legacy=True)
     tiny_eegcvpr.write_splits(folder, made)
-    tiny_eegcvpr.write_pictures(folder / "imagenet", made.images, "flat")
+    tiny_eegcvpr.write_images(folder / "imagenet", made.images, "flat")
     names = class_names()
     write_store(
         folder / "captions.csv",
@@ -107,7 +108,7 @@ def eegcvpr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = (
     "kinds=[ObjectSnap,MoodFeel]", "make.import.options.samples=[20,148]", "training.epochs=25",
     "training.patience=25", "training.label_smoothing=0", "ablations={what: [heads], seeds: 1}",
-    "explain=[attribution,geometry,winners]", "drawing.trials_per_image=1",
+    "explain=[attribution,geometry,winners]", "generation.trials_per_image=1",
 )  # fmt: skip
 
 
@@ -164,7 +165,7 @@ def test_what_was_interrupted_goes_on_and_what_is_done_stays(
         return {p: p.stat().st_mtime_ns for kind in kept for p in run.rglob(kind)}
 
     before = times()
-    # as if it had been stopped while pictures were drawn, and again in the ablations
+    # as if it had been stopped while images were drawn, and again in the ablations
     lost = [
         next((run / "images").rglob("eeg/*_0.png")),
         run / "ablation" / "heads" / "top-1" / "seed-0" / "measured.json",
@@ -177,7 +178,7 @@ def test_what_was_interrupted_goes_on_and_what_is_done_stays(
     assert {path: path.read_bytes() for path in lost} == content
     assert (run / "paper" / "figure-2.svg").exists()
     redone = {p.relative_to(run).parts[0] for p, at in times().items() if before.get(p) != at}
-    # scores rest on the picture that was drawn again
+    # scores rest on the image that was drawn again
     assert redone == {"images", "scores.json", "ablation"}
 
 
@@ -189,7 +190,7 @@ def test_what_was_interrupted_goes_on_and_what_is_done_stays(
         ("store", "captions.csv does not exist"),
         ("caption", "the caption MoodFeel of 'n02389026_100' is empty"),
         ("kind", "has no captions of the kinds MoodFeel; add them"),
-        ("picture", "1 of 32 pictures are not below"),
+        ("image", "1 of 32 images are not below"),
     ],
 )
 def test_what_is_missing_is_named(
@@ -209,7 +210,7 @@ def test_what_is_missing_is_named(
         for line in lines if change == "kind" else lines[1:2]:
             line[place : place + 1] = [] if change == "kind" else [""]
         store.write_text("\n".join(",".join(line) for line in lines))
-    if change == "picture":
+    if change == "image":
         next((source / "imagenet").rglob("*.JPEG")).unlink()
     command = words("eegcvpr-paper", source, tmp_path / "run", models, *SMALL)
     assert says in carry_out(command, fails=True)
@@ -235,7 +236,7 @@ def test_the_right_folder_can_follow_a_wrong_one(eegcvpr: Path, tmp_path: Path) 
 
 def test_things_eeg2_is_zero_shot(models: Path, tmp_path: Path) -> None:
     source, out = tmp_path / "THINGS", tmp_path / "run"
-    tiny_datasets.things_pictures(source / "images_set")
+    tiny_datasets.things_images(source / "images_set")
     tiny_datasets.write_things(source / "Preprocessed_data_250Hz", "nice")
     write_store(
         source / "captions.csv",

@@ -4,11 +4,11 @@ import sys
 
 import pytest
 
-from eegprompt import registry
-from eegprompt.errors import EegpromptError, UnknownNameError
-from eegprompt.experiment import load_config
-from eegprompt.kinds import KINDS, LEVELS, parse_kinds
+from eegprompt.core import registry
+from eegprompt.core.errors import EegpromptError, UnknownNameError
+from eegprompt.core.kinds import KINDS, LEVELS, parse_kinds
 from eegprompt.run import slug
+from eegprompt.settings import load_config
 
 
 def test_there_are_ten_kinds_in_three_levels():
@@ -40,7 +40,9 @@ def test_an_entry_is_imported_only_when_it_is_asked_for(tmp_path, monkeypatch):
 
 
 def test_settings_are_checked_before_anything_runs():
-    config = load_config({"study": "s"}, ["training.epochs=5", "kinds=high", "drawing.rungs=[eeg]"])
+    config = load_config(
+        {"study": "s"}, ["training.epochs=5", "kinds=high", "generation.sources=[eeg]"]
+    )
     assert config.training.epochs == 5 and len(config.kinds) == 3
     with pytest.raises(ValueError, match="did you mean 'seed'") as problem:
         load_config({"study": "s", "sed": 1, "training": {"epochs": 0}})
@@ -53,7 +55,7 @@ def test_settings_are_checked_before_anything_runs():
 
 def test_only_settings_that_decide_training_are_in_its_key():
     base = load_config({"study": "s"})
-    assert base.key == load_config({"study": "s", "drawing": {"samples": 3}}).key
+    assert base.key == load_config({"study": "s", "generation": {"samples": 3}}).key
     assert base.key != load_config({"study": "s", "seed": 1}).key
 
 

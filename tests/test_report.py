@@ -22,24 +22,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from eegprompt import report
-from eegprompt.artifacts import content_key, write_json
-from eegprompt.auditing import FORMAT, audit_key
-from eegprompt.errors import RunError
-from eegprompt.experiment import ExperimentConfig
-from eegprompt.kinds import KINDS
-from eegprompt.report import summary_table, summary_text, write_report
-from eegprompt.report.charts import Line, Scale, forest, line_chart
-from eegprompt.report.material import Material
-from eegprompt.report.pictures import data_uri
-from eegprompt.report.scores import Score, mean_over_folds
-from eegprompt.report.sections import SECTIONS
-from eegprompt.report.sections.scores import blocks
-from eegprompt.report.trials import sample_trials, view_trial
-from eegprompt.report.words import describe, interval, number, p_value
+from eegprompt import reports as report
+from eegprompt.confounds.record import FORMAT, audit_key
+from eegprompt.core.errors import RunError
+from eegprompt.core.files import content_key, write_json
+from eegprompt.core.kinds import KINDS
+from eegprompt.reports import summary_table, summary_text, write_report
+from eegprompt.reports.charts import Line, Scale, forest, line_chart
+from eegprompt.reports.contents import Material
+from eegprompt.reports.data_uris import data_uri
+from eegprompt.reports.score_rows import Score, mean_over_folds
+from eegprompt.reports.sections import SECTIONS
+from eegprompt.reports.sections.scores import blocks
+from eegprompt.reports.trial_choice import sample_trials, view_trial
+from eegprompt.reports.wording import describe, interval, number, p_value
 from eegprompt.run import Run
+from eegprompt.settings import ExperimentConfig
 from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 BESIDE = ("chance", "floor", "ceiling", "n", "p", "Holm p")
 COLORS = ("red", "green", "blue", "orange", "purple", "white")
@@ -48,8 +48,8 @@ SHAPES = ("apple", "house", "car", "face")
 
 # -- a small study and run, every file of them -------------------------------------------------
 def draw(path: Path, shape: int, color: str, shift: int = 0) -> None:
-    picture = Image.new("RGB", (64, 64), (196, 214, 226))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (64, 64), (196, 214, 226))
+    pen = ImageDraw.Draw(image)
     pen.rectangle((0, 42, 64, 64), fill=(150, 178, 120))
     box = (16 + shift, 16, 48 + shift, 48)
     if shape == 0:
@@ -62,7 +62,7 @@ def draw(path: Path, shape: int, color: str, shift: int = 0) -> None:
     else:
         pen.ellipse(box, fill="bisque", outline=color, width=4)
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    image.save(path)
 
 
 def build_study(
@@ -118,7 +118,7 @@ def build_study(
 
 
 def score(metric: str, value: float, **more: Any) -> dict[str, Any]:
-    keys = "rung head pool scope unit n n_trials value lo hi chance p p_holm floor ceiling"
+    keys = "prompt source head pool scope unit n n_trials value lo hi chance p p_holm floor ceiling"
     keys += " generator features higher_is_better protocol note"
     row: dict[str, Any] = {"metric": metric, **dict.fromkeys(keys.split()), "value": value}
     row.update({"lo": value - 0.03, "hi": value + 0.035, "n": 48, "n_trials": 96,
@@ -159,7 +159,7 @@ def build_scores(identity: str) -> dict[str, Any]:
         score("class_accuracy", 0.6, chance=0.252, p=0.004, head="ensemble", subject=subject)
         for subject in ("s1", "s2")
     ]
-    pictures = {"generator": "builtin", "rung": "eeg", "p": 0.001, "p_holm": 0.004}
+    images = {"generator": "builtin", "source": "eeg", "p": 0.001, "p_holm": 0.004}
     for metric, plus in (("two_way_early", -0.04), ("two_way_late", 0)):
         for scope, (a, b, c) in {
             "all": (0.71, 0.502, 0.93),
@@ -168,14 +168,14 @@ def build_scores(identity: str) -> dict[str, Any]:
             rows.append(score(metric, a + plus, scope=scope, chance=0.5, floor=b, ceiling=c,
                               floor_lo=b - 0.02, floor_hi=b + 0.02, ceiling_lo=c - 0.02,
                               ceiling_hi=c + 0.02, features="builtin",
-                              protocol="squashed to 64x64", **pictures))  # fmt: skip
+                              protocol="squashed to 64x64", **images))  # fmt: skip
     for metric, unit, (a, b, c) in (
         ("pixcorr", "r", (0.31, 0.22, 0.48)),
         ("ssim", "SSIM", (0.42, 0.38, 0.52)),
     ):
-        more = {"unit": unit, "protocol": "mindeye", **pictures}
+        more = {"unit": unit, "protocol": "mindeye", **images}
         rows.append(score(metric, a, chance=b - 0.01, floor=b, ceiling=c, **more))
-        rows.append(score(metric, 0.11, **(more | {"rung": "gray", "p": None, "p_holm": None})))
+        rows.append(score(metric, 0.11, **(more | {"source": "gray", "p": None, "p_holm": None})))
     return {
         "rows": rows,
         "notes": ["Built-in features: not comparable with published numbers."],
@@ -185,7 +185,7 @@ def build_scores(identity: str) -> dict[str, Any]:
 
 def build_run(
     path: Path, study: Study, *, fold: int = 0, identity: str = "known", evil: str = "",
-    pictures: bool = True,
+    images: bool = True,
 ) -> Run:  # fmt: skip
     ExperimentConfig(study=str(study.path), fold=fold).save(path / "config.yaml")
     run = Run(path)
@@ -210,11 +210,11 @@ def build_run(
                      "similarity": 0.7 - 0.1 * rank, "confidence": confidence / rank,
                      "meaning": row["meaning"]}
                 )  # fmt: skip
-            for rung, row in (("eeg", rows[0]), ("floor", drawn.iloc[2]), ("ceiling", own)):
-                kept[rung].append({"head": head, "text": row["text"], "confidence": confidence})
-        for rung, parts in kept.items():
+            for source, row in (("eeg", rows[0]), ("floor", drawn.iloc[2]), ("ceiling", own)):
+                kept[source].append({"head": head, "text": row["text"], "confidence": confidence})
+        for source, parts in kept.items():
             prompts.append(
-                {"trial_id": trial, "rung": rung, "text": ", ".join(k["text"] for k in parts[:8]),
+                {"trial_id": trial, "source": source, "text": ", ".join(k["text"] for k in parts[:8]),
                  "n_tokens": 61, "heads": json.dumps(list(KINDS)), "kept": json.dumps(parts[:8]),
                  "dropped": json.dumps(parts[8:]), "reason": "2 captions over the budget of 64"}
             )  # fmt: skip
@@ -229,10 +229,10 @@ def build_run(
     write_json(run.scores_path, build_scores(identity))
     run.record("train", seed=0, text_encoder={"name": "builtin", "revision": "a1b2c3"})
     run.record("generate", generator_revision="d4e5f6", evil=evil)
-    for trial in test if pictures else []:
-        for rung in ("eeg", "floor", "ceiling"):
+    for trial in test if images else []:
+        for source in ("eeg", "floor", "ceiling"):
             shape, color = rng.integers(4), COLORS[rng.integers(6)]
-            draw(run.image_path("builtin", rung, int(trial)), int(shape), color)
+            draw(run.image_path("builtin", source, int(trial)), int(shape), color)
     return run
 
 
@@ -319,14 +319,14 @@ def test_anchors_lead_somewhere_and_ids_are_unique(page: str) -> None:
     assert {str(a["href"])[1:] for a in read.of("a")} <= set(ids)
 
 
-def test_every_picture_and_chart_has_words(page: str) -> None:
+def test_every_image_and_chart_has_words(page: str) -> None:
     read = Reader(page)
     assert all(img.get("alt") for img in read.of("img"))
     charts = [svg for svg in read.of("svg") if svg.get("role") == "img"]
     assert len(charts) == len(re.findall(r'role="img"[^>]*><title>[^<]', page)) > 50
 
 
-def test_page_is_light_even_with_large_pictures(tmp_path: Path, study: Study, run: Run) -> None:
+def test_page_is_light_even_with_large_images(tmp_path: Path, study: Study, run: Run) -> None:
     big = cut(run, tmp_path / "big")
     noise = np.random.default_rng(0).integers(0, 255, (512, 512, 3), dtype=np.uint8)
     smooth = Image.fromarray(noise).resize((16, 16)).resize((512, 512), Image.Resampling.BICUBIC)
@@ -343,12 +343,12 @@ def test_same_run_gives_the_same_page(run: Run, page: str, tmp_path: Path) -> No
 def test_what_was_run_on_what_is_said(page: str) -> None:
     text = Reader(page).text
     for fact in (
-        "Two people looked at 32 pictures of 4 categories",
+        "Two people looked at 32 images of 4 categories",
         "none of which it had met in training",
         "Design: not audited",
         "builtin, revision a1b2c3",
         "builtin, revision d4e5f6",
-        "no pictures shared",
+        "no images shared",
         "band-pass (low 1, high 30)",
         "License: CC0",
         "A. Author, Shapes.",
@@ -368,7 +368,7 @@ def test_text_of_captions_models_and_studies_is_escaped(tmp_path: Path) -> None:
     stored = json.loads(run.scores_path.read_text("utf-8"))
     for row in stored["rows"]:
         row["features"], row["note"], row["generator"] = evil, evil, evil
-    stored["rows"].append(score(f"new{evil}", 0.3, rung="eeg", head=evil))
+    stored["rows"].append(score(f"new{evil}", 0.3, source="eeg", head=evil))
     stored["notes"], stored["missing"] = [evil], [evil]
     write_json(run.scores_path, stored)
     page = write_report(run).read_text("utf-8")
@@ -404,14 +404,14 @@ def test_no_number_stands_alone(page: str, run: Run) -> None:
 def test_within_class_comes_first_and_floor_and_ceiling_are_taken_from_their_rows() -> None:
     rows = [Score.from_row(r) for r in build_scores("known")["rows"]]
     (late,) = [s for s in rows if s.metric == "two_way_late" and not s.within_class]
-    ladder = [replace(late, rung=r, value=v, floor=None, ceiling=None)
+    sources = [replace(late, source=r, value=v, floor=None, ceiling=None)
               for r, v in (("floor", 0.4), ("eeg", 0.7), ("ceiling", 0.9), ("noise", 0.5))]  # fmt: skip
-    (block,) = blocks(ladder)
+    (block,) = blocks(sources)
     assert block.rows[0].score.value == 0.7
     assert (block.rows[0].floor, block.rows[0].ceiling) == (0.4, 0.9)
-    assert [s.rung for s in block.rows[0].further] == ["noise"]
+    assert [s.source for s in block.rows[0].further] == ["noise"]
     found = blocks(rows)
-    shown = [s for b in found for r in b.rows for s in (r.score, *r.rungs)]
+    shown = [s for b in found for r in b.rows for s in (r.score, *r.sources)]
     assert len(shown) == len(rows) and set(shown) == set(rows)  # none is lost, none shown twice
     assert len([b for b in found if b.many == "subject"]) == 1
     assert {b.group for b in found if b.rows[0].score.within_class} == {"within"}
@@ -489,7 +489,7 @@ def test_summary_table_gives_rows_of_text(run: Run, tmp_path: Path) -> None:
     assert "evaluate" in summary_text(cut(run, tmp_path / "bare", "scores.json"))
 
 
-# -- pictures and captions ---------------------------------------------------------------------
+# -- images and captions ---------------------------------------------------------------------
 def test_sample_is_fair(run: Run, tmp_path: Path) -> None:
     def sample(run: Run, count: int = 5) -> list[int]:
         return [trial for _, trial in sample_trials(Material.gather(run), count)[0]]
@@ -538,11 +538,11 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
 
 def test_right_captions_are_marked_in_the_prompt(run: Run, study: Study) -> None:
     material = Material.gather(run).first
-    prompts = run.prompts().set_index(["trial_id", "rung"])
+    prompts = run.prompts().set_index(["trial_id", "source"])
     for trial in run.fold().test[:4]:
         view = view_trial(material, int(trial))
-        for rung, pieces in view.prompts.items():
-            row = prompts.loc[(trial, rung)]
+        for source, pieces in view.prompts.items():
+            row = prompts.loc[(trial, source)]
             assert "".join(text for text, _ in pieces) == row["text"]
             right = [k["text"] for k in json.loads(row["kept"]) if material.same_meaning(
                 study.trials["image_id"][trial], k["head"], k["text"])]  # fmt: skip
@@ -553,13 +553,13 @@ def test_right_captions_are_marked_in_the_prompt(run: Run, study: Study) -> None
 def test_unfinished_drawing_is_named(run: Run, tmp_path: Path) -> None:
     part = cut(run, tmp_path / "part")
     trials = [int(t) for t in part.fold().test]
-    rungs = {"eeg": True, "floor": False}
-    noted = {"name": "builtin", "revision": "r", "trial_ids": trials, "rungs": rungs}
-    write_json(part.path / "drawing.json", {"generators": {"builtin": noted}})
+    sources = {"eeg": True, "floor": False}
+    noted = {"name": "builtin", "revision": "r", "trial_ids": trials, "sources": sources}
+    write_json(part.path / "generation.json", {"generators": {"builtin": noted}})
     part.image_path("builtin", "floor", trials[0]).unlink()
     text = Reader(write_report(part).read_text("utf-8")).text
-    assert f"Pictures of rung floor: {len(trials) - 1} of {len(trials)} drawn so far" in text
-    assert "Pictures of rung eeg" not in text
+    assert f"Images of prompt source floor: {len(trials) - 1} of {len(trials)} drawn so far" in text
+    assert "Images of prompt source eeg" not in text
 
 
 @pytest.mark.parametrize(("count", "warned"), [(999, True), (1000, False)])
@@ -587,7 +587,7 @@ def test_data_uri_is_small_and_keeps_no_text(tmp_path: Path) -> None:
     info.add_text("prompt", "a secret prompt")
     Image.new("RGB", (64, 48), "red").save(tmp_path / "small.png", pnginfo=info)
     Image.new("RGB", (700, 512), "blue").save(tmp_path / "large.png")
-    (tmp_path / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "broken.png").write_bytes(b"no image")
 
     def opened(name: str) -> Image.Image:
         head, _, data = str(data_uri(tmp_path / name)).partition(",")
@@ -605,7 +605,7 @@ def test_data_uri_is_small_and_keeps_no_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        (("images",), ["Pictures: none drawn yet", "eegprompt generate"]),
+        (("images",), ["Images: none drawn yet", "eegprompt generate"]),
         (("scores.json",), ["Scores: not computed yet", "No scores have been computed yet"]),
         (("training.parquet",), ["The training curve: not there yet"]),
         (("decodings.parquet",), ["Retrieved captions: not there yet", "eegprompt decode"]),
@@ -621,22 +621,22 @@ def test_partial_runs(run: Run, tmp_path: Path, names: tuple[str, ...], words: l
         assert word in read.text
 
 
-def test_pictures_of_other_settings_are_not_shown_beside_the_others(
+def test_images_of_other_settings_are_not_shown_beside_the_others(
     run: Run, page: str, tmp_path: Path
 ) -> None:
     mixed = cut(run, tmp_path / "mixed")
     for path in (mixed.path / "images").rglob("*.png"):
         facts = PngImagePlugin.PngInfo()
         facts.add_text("look", "older" if path.parent.name == "floor" else "present")
-        with Image.open(path) as picture:
-            picture.save(path, pnginfo=facts)
+        with Image.open(path) as image:
+            image.save(path, pnginfo=facts)
     shown = Reader(write_report(mixed).read_text("utf-8"))
     before = Reader(page)
 
     def n_of(reader: Reader, words: str) -> int:
         return sum(words in str(img.get("alt")) for img in reader.of("img"))
 
-    assert "pictures of floor that were drawn with other settings" in shown.text
+    assert "images of floor that were drawn with other settings" in shown.text
     assert "other settings" not in before.text and "Not drawn yet" not in shown.text
     assert n_of(before, "random captions") and not n_of(shown, "random captions")
     assert n_of(shown, "true captions") == n_of(before, "true captions") > 0
@@ -648,7 +648,11 @@ def test_run_whose_study_has_gone(run: Run, tmp_path: Path) -> None:
     assert "The study:" in read.text and "nowhere" in read.text and "Two-way" in read.text
     assert "Design: not known" in read.text and "Design: not audited" not in read.text
     path = lost.path / "scores.json"
-    stamp = {"verdict": "confounded", "summary": "Design confounded: as stamped.", "waived": []}
+    stamp = {
+        "verdict": "confounded",
+        "summary": "Design confounded: as stamped.",
+        "allowed_leakage": [],
+    }
     path.write_text(json.dumps({**json.loads(path.read_text("utf-8")), "audit": stamp}), "utf-8")
     read = Reader(write_report(lost).read_text("utf-8"))
     assert "Design: confounded" in read.text and "as stamped" in read.text
@@ -671,7 +675,7 @@ def test_category_only_study(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", identity="category", n_chans=4)
     run = build_run(tmp_path / "run", study, identity="category")
     text = Reader(write_report(run).read_text("utf-8")).text
-    for words in ("Categories only", "Categories stand in for pictures", "Its category",
+    for words in ("Categories only", "Categories stand in for images", "Its category",
                   "Telling the categories apart (AUC)", "0.695 [0.665, 0.730]", "chance 0.501",
                   "Face or house", "permutation within run"):  # fmt: skip
         assert words in text, words
@@ -681,14 +685,14 @@ def test_category_only_study(tmp_path: Path) -> None:
     assert "heads above chance" not in text
 
 
-def test_few_pictures_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path: Path) -> None:
+def test_few_images_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     run = build_run(tmp_path / "run", study)
 
     def said(**change: Any) -> str:
         stored = build_scores("known")
         for row in stored["rows"]:
-            if row["rung"] == "eeg":
+            if row["source"] == "eeg":
                 row |= change
         write_json(run.scores_path, stored)
         return Reader(write_report(run).read_text("utf-8")).text
@@ -696,24 +700,25 @@ def test_few_pictures_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path:
     calm = said(n=50, n_trials=50)
     assert "Few:" not in calm and "nothing of the EEG" not in calm and "hardly" not in calm
     few = said(n=49, n_trials=49)
-    assert "Picture scores. Few: 49 pictures. Only a large difference could show." in few
-    assert few.count("Few: 49 pictures") > 5  # in the tile, and at each row
-    assert "Few: 60 pictures and 2 references" in said(n=60, note="only 2 references")
+    assert "Image scores. Few: 49 images. Only a large difference could show." in few
+    assert few.count("Few: 49 images") > 5  # in the tile, and at each row
+    assert "Few: 60 images and 2 references" in said(n=60, note="only 2 references")
     plain = said(n=60, value=0.1)
-    assert (
-        "score as high or higher on: Pixel correlation 0.100 (a plain gray picture 0.110)" in plain
-    )
-    assert "this generator cannot draw such pictures" in said(n=60, ceiling=0.5)
+    assert "score as high or higher on: Pixel correlation 0.100 (a plain gray image 0.110)" in plain
+    assert "this generator cannot draw such images" in said(n=60, ceiling=0.5)
 
 
 def test_every_score_says_its_direction_range_and_chance() -> None:
-    from eegprompt.evaluation import _captions, _classes, _features, _pictures
-    from eegprompt.report.words import describe
+    from eegprompt.reports.wording import describe
+    from eegprompt.scores import caption_scores as _captions
+    from eegprompt.scores import class_scores as _classes
+    from eegprompt.scores import feature_scores as _features
+    from eegprompt.scores import image_scores as _images
 
     named = {"two_way_alex2", "clip_image_cosine", "clip_score", "effnet_distance", "lpips"}
     named |= {"50_way_accuracy", "1000_way_accuracy", "dataset_way_accuracy", "kid", "fid"}
     named |= {"image_retrieval_top1", "image_retrieval_top5", "inception_score"}
-    for module in (_captions, _classes, _features, _pictures):
+    for module in (_captions, _classes, _features, _images):
         source = Path(str(module.__file__)).read_text("utf-8")
         found = re.findall(r'"((?:class|caption|image)_[a-z_]+?(?:_top1|_lda|accuracy|auc|macro|'
                            r'weighted|majority))"', source)  # fmt: skip
@@ -747,7 +752,7 @@ def test_run_over_folds(study: Study, tmp_path: Path) -> None:
 
 def test_scores_of_a_parent_folder_are_taken_as_they_are(study: Study, tmp_path: Path) -> None:
     for k in range(2):
-        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k, pictures=False)
+        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k, images=False)
     rows = [score("class_auc", 0.777, chance=0.5, p=0.01, unit="AUC")]
     write_json(tmp_path / "runs" / "scores.json", {"rows": rows, "notes": ["pooled"]})
     text = Reader(write_report(tmp_path / "runs").read_text("utf-8")).text
@@ -756,7 +761,7 @@ def test_scores_of_a_parent_folder_are_taken_as_they_are(study: Study, tmp_path:
 
 
 def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study) -> None:
-    from eegprompt.metrics.pretrained_features import PretrainedFeatures
+    from eegprompt.features.pretrained import PretrainedFeatures
 
     metrics = {
         "two_way": "two_way_{}", "distance": "{}_distance", "cosine": "{}_image_cosine",
@@ -772,7 +777,7 @@ def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study
     for part in ("EfficientNet", "SwAV", "LPIPS"):
         assert f"Feature distance, {part}" in labels
     assert all("{" not in describe(name).says for name in named)
-    run = build_run(tmp_path / "run", study, pictures=False)
+    run = build_run(tmp_path / "run", study, images=False)
     rows = [score(name, 0.6, chance=0.5, p=0.01, features="pretrained") for name in named]
     write_json(run.scores_path, {"rows": rows, "notes": []})
     shown = [row["metric"] for row in summary_table(run)]
@@ -784,12 +789,14 @@ def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study
 def test_an_audit_made_later_stands_on_the_scores_made_before(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     runs = [
-        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k, pictures=False) for k in range(2)
+        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k, images=False) for k in range(2)
     ]
     files = [run.scores_path for run in runs] + [tmp_path / "runs" / "scores.json"]
-    old = {"verdict": "not audited", "summary": "Design not audited.", "waived": []}
+    old = {"verdict": "not audited", "summary": "Design not audited.", "allowed_leakage": []}
     for path in files:
-        rows = [{**score("class_auc", 0.7, chance=0.5), "audit": "not audited", "waived": None}]
+        rows = [
+            {**score("class_auc", 0.7, chance=0.5), "audit": "not audited", "allowed_leakage": None}
+        ]
         write_json(path, {"audit": old, "rows": rows, "notes": []})
     name = runs[0].config["split"]
     found = {
@@ -810,7 +817,7 @@ def test_an_audit_made_later_stands_on_the_scores_made_before(tmp_path: Path) ->
     write_json(
         study.path / "audit.json", {"format": FORMAT, "splits": {name: {**found, "key": "old"}}}
     )
-    from eegprompt.cli.scores import print_scores
+    from eegprompt.cli.score_table import print_scores
 
     print_scores(tmp_path / "runs")
     stored = json.loads(files[-1].read_text("utf-8"))
@@ -823,31 +830,33 @@ def test_an_audit_made_later_stands_on_the_scores_made_before(tmp_path: Path) ->
 
 def test_folds_say_once_what_all_of_them_say(study: Study, tmp_path: Path) -> None:
     for k in range(3):
-        run = build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, pictures=False)
-        run.record("train", waived=[f"{6 + k} pictures are shown on both train and val "
+        run = build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, images=False)
+        run.record("train", allowed_leakage=[f"{6 + k} images are shown on both train and val "
                                     f"(first: ['img-{k}'])"])  # fmt: skip
         stored = json.loads(run.scores_path.read_text("utf-8"))
         stored["notes"] = [f"Compared {30 + k} references.", "The same."] + ["Odd."] * (k == 1)
         stored["missing"] = [
-            f"fid: {k + 2} pictures are too few",
-            f"rung 'noise' is not drawn; run 'eegprompt generate {run.path} --rungs noise'",
+            f"fid: {k + 2} images are too few",
+            f"prompt source 'noise' is not drawn; run 'eegprompt generate {run.path} --sources noise'",
         ]
         write_json(run.scores_path, stored)
     material = Material.gather(tmp_path / "runs")
-    assert material.waived == ["6 to 8 pictures are shown on both train and val (first: ['img-0'])"]
+    assert material.allowed_leakage == [
+        "6 to 8 images are shown on both train and val (first: ['img-0'])"
+    ]
     assert material.score_notes == [
         "Compared 30 to 32 references.", "The same.", "Odd (fold 1)."
     ]  # fmt: skip
     assert material.score_missing == [
-        "fid: 2 to 4 pictures are too few",
-        f"rung 'noise' is not drawn; run 'eegprompt generate {tmp_path / 'runs'} --rungs noise'",
+        "fid: 2 to 4 images are too few",
+        f"prompt source 'noise' is not drawn; run 'eegprompt generate {tmp_path / 'runs'} --sources noise'",
     ]
-    lacking = [m for m in material.missing if m.what.startswith("pictures")]
+    lacking = [m for m in material.missing if m.what.startswith("images")]
     assert [(m.what, m.command) for m in lacking] == [
-        ("pictures of all folds", f"eegprompt generate {tmp_path / 'runs'}")
+        ("images of all folds", f"eegprompt generate {tmp_path / 'runs'}")
     ]
     text = Reader(write_report(tmp_path / "runs").read_text("utf-8")).text
-    assert text.count("pictures are shown on both train and val") == 1
+    assert text.count("images are shown on both train and val") == 1
     assert text.count("Compared 30") == 1
 
 
@@ -856,7 +865,7 @@ def test_tables_over_folds_are_never_wider_than_the_page(
     study: Study, tmp_path: Path, count: int, stacked: bool
 ) -> None:
     for k in range(count):
-        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, pictures=False)
+        build_run(tmp_path / "runs" / f"fold-{k}", study, fold=k % 2, images=False)
     page = write_report(tmp_path / "runs").read_text("utf-8")
     table = re.search(r'<table class="folds ([^"]*)">(.*?)</table>', page, re.S)
     assert table is not None and table[1].split() == ["stack"] + ["stacked"] * stacked
@@ -873,7 +882,7 @@ def test_tables_over_folds_are_never_wider_than_the_page(
 
 
 def test_sentences_are_merged_by_their_numbers_alone() -> None:
-    from eegprompt.fold_sentences import merge_sentences
+    from eegprompt.core.fold_sentences import merge_sentences
 
     names = ["fold 0", "fold 1"]
     assert merge_sentences([["a 1,200 b 3.5"], ["a 900 b 3.5"]], names) == ["a 900 to 1,200 b 3.5"]
@@ -889,7 +898,7 @@ def test_sentences_are_merged_by_their_numbers_alone() -> None:
 @pytest.mark.parametrize("verdict", ["clean", "suspect", "confounded", "unknown"])
 def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
     study = build_study(tmp_path / "study", per_class=4)
-    run = build_run(tmp_path / "run", study, pictures=False)
+    run = build_run(tmp_path / "run", study, images=False)
     name = run.config["split"]
     audit = {
         "verdict": verdict,
@@ -899,10 +908,10 @@ def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
         "key": audit_key(study, study.split(name)),
     }
     write_json(study.path / "audit.json", {"format": FORMAT, "splits": {name: audit}})
-    run.record("train", waived=["3 pictures are on both sides"])
+    run.record("train", allowed_leakage=["3 images are on both sides"])
     text = Reader(write_report(run).read_text("utf-8")).text
     assert f"Design: {verdict}" in text and "not audited" not in text
-    assert "the block tells the class" in text and "Waived: 3 pictures are on both sides" in text
+    assert "the block tells the class" in text and "Waived: 3 images are on both sides" in text
     write_json(
         study.path / "audit.json", {"format": FORMAT, "splits": {name: {**audit, "key": "old"}}}
     )
@@ -964,7 +973,7 @@ def test_colors_are_legible_in_light_and_dark() -> None:
         colors = dict(re.findall(r"--([\w-]+): (#[0-9a-fA-F]{3,6});", scheme))
         pairs = [("ink", "bg", 7), ("soft", "bg", 4.5), ("soft", "surface", 4.5)]
         pairs += [(n, f"{n}-bg", 4.5) for n in ("good", "warn", "bad")]
-        pairs += [(n, "surface", 3) for n in ("accent", "low", "mid", "high", "ladder")]
+        pairs += [(n, "surface", 3) for n in ("accent", "low", "mid", "high", "sources")]
         for front, back, least in pairs:
             a, b = sorted((luminance(colors[front]), luminance(colors[back])))
             assert (b + 0.05) / (a + 0.05) >= least, (front, back, colors[front])
@@ -980,7 +989,7 @@ def test_every_section_is_listed_and_has_a_template() -> None:
 
 def test_import_is_light() -> None:
     code = (
-        "import sys, eegprompt.report; "
+        "import sys, eegprompt.reports; "
         "print(sorted({'torch', 'pandas', 'jinja2', 'PIL', 'mne'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,17 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegprompt.errors import CaptionError, InputError
-from eegprompt.retrieval import (
-    Calibration,
-    CandidatePool,
-    Logistic,
-    build_pool,
-    caption_id,
-    closeness,
-    evidence,
-    retrieve,
-)
+from eegprompt.core.errors import CaptionError, InputError
+from eegprompt.retrieval.calibration import Calibration, Logistic, closeness, evidence
+from eegprompt.retrieval.pool import CandidatePool, build_pool, caption_id
+from eegprompt.retrieval.search import retrieve
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from eegprompt.builtin.drawing import draw
 from eegprompt.builtin.scene_captions import (
     caption,
     captions,
@@ -16,11 +17,10 @@ from eegprompt.builtin.scene_captions import (
     phrasings,
     vocabulary,
 )
-from eegprompt.builtin.scenes import (
+from eegprompt.builtin.world import (
     ATTRIBUTES,
     KIND_ATTRIBUTES,
     Scene,
-    draw,
     is_held_out,
     kind_vector,
     meaning,
@@ -30,8 +30,8 @@ from eegprompt.builtin.scenes import (
     split_scenes,
     tendency,
 )
-from eegprompt.errors import InputError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.kinds import KINDS
 
 VISIBLE = [name for name in ATTRIBUTES if name not in ("theme", "story")]
 
@@ -70,15 +70,15 @@ def test_drawing_is_deterministic_and_of_the_asked_size():
 @pytest.mark.parametrize("name", VISIBLE)
 def test_visible_attributes_show(name):
     scene = scenes(1, seed=3)[0]
-    pictures = {draw(replace(scene, **{name: value})).tobytes() for value in ATTRIBUTES[name]}
-    assert len(pictures) == len(ATTRIBUTES[name])
+    images = {draw(replace(scene, **{name: value})).tobytes() for value in ATTRIBUTES[name]}
+    assert len(images) == len(ATTRIBUTES[name])
 
 
 @pytest.mark.parametrize("name", ["theme", "story"])
 def test_theme_and_story_are_invisible(name):
     scene = scenes(1, seed=3)[0]
-    pictures = {draw(replace(scene, **{name: value})).tobytes() for value in ATTRIBUTES[name]}
-    assert len(pictures) == 1
+    images = {draw(replace(scene, **{name: value})).tobytes() for value in ATTRIBUTES[name]}
+    assert len(images) == 1
 
 
 def test_the_variant_is_a_small_nuisance():

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegprompt.errors import InputError, TokenBudgetError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import InputError, TokenBudgetError, UnknownNameError
+from eegprompt.core.kinds import KINDS
 from eegprompt.prompts import Composer, HeadCaption, Selection, choose, compose
-from eegprompt.retrieval import Calibration, CandidatePool, fit_temperature, retrieve
+from eegprompt.retrieval.calibration import Calibration, fit_temperature
+from eegprompt.retrieval.pool import CandidatePool
+from eegprompt.retrieval.search import retrieve
 
 HEADS = ("ObjectSnap", "ColorTone", "SceneSetting", "MoodFeel")
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import tiny_models
-from eegprompt.captioning import review_captions
-from eegprompt.errors import InputError, MissingDependencyError, ModelLoadError
-from eegprompt.protocols import TextEncoder
+from eegprompt.core.errors import InputError, MissingDependencyError, ModelLoadError
+from eegprompt.steps.caption import review_captions
 from eegprompt.study import Study
-from eegprompt.text import cached_embeddings, load_text_encoder
-from eegprompt.text.sentences import SentenceEncoder
+from eegprompt.text_encoders import cached_embeddings, load_text_encoder
+from eegprompt.text_encoders.base import TextEncoder
+from eegprompt.text_encoders.sentence_transformers import SentenceEncoder
 
 pytest.importorskip("sentence_transformers")
 TEXTS = ["a cat", "a red dog", "hello, there", "a", "zebra 0123456789 " * 2, "a cat"]

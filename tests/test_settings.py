@@ -12,15 +12,17 @@ import yaml
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
-from eegprompt.experiment import apply_overrides, load_config
-from eegprompt.settings_page import list_settings
+from eegprompt.settings import apply_overrides, load_config
+from eegprompt.steps.settings_table import list_settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def test_the_page_is_that_of_the_code():
     # In a process of its own: other tests register names of theirs.
-    code = "from eegprompt.settings_page import settings_page; print(settings_page(), end='')"
+    code = (
+        "from eegprompt.steps.settings_table import settings_page; print(settings_page(), end='')"
+    )
     page = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8"
     ).stdout
@@ -50,7 +52,7 @@ def test_choices_and_limits_are_those_that_are_checked():
     allowed = {s.key: s.allowed for s in list_settings()}
     assert allowed["decoding.order"] == "kinds, confidence, object-first"
     assert allowed["decoding.abstain"] == "≥ 0.5 < 1 or null"
-    assert "diffusers:MODEL" in allowed["drawing.generator"]
+    assert "diffusers:MODEL" in allowed["generation.generator"]
     for word in ("decoding.order=kind", "decoding.abstain=0.4", "decoding.selection=topk:2"):
         with pytest.raises(ValueError, match=word.partition("=")[0]):
             load_config({"study": "x"}, [word])
@@ -58,10 +60,10 @@ def test_choices_and_limits_are_those_that_are_checked():
 
 def test_the_command_lists_them():
     run = CliRunner().invoke
-    answer = run(app, ["settings", "drawing.", "--json"])
-    assert {row["key"].partition(".")[0] for row in json.loads(answer.stdout)} == {"drawing"}
+    answer = run(app, ["settings", "generation.", "--json"])
+    assert {row["key"].partition(".")[0] for row in json.loads(answer.stdout)} == {"generation"}
     assert "training.epochs" in run(app, ["settings", "epochs"]).stdout
-    from eegprompt.settings_page import settings_page
+    from eegprompt.steps.settings_table import settings_page
 
     assert run(app, ["settings", "--markdown"]).stdout == settings_page()
     answer = run(app, ["settings", "decodin.order"])
@@ -69,6 +71,6 @@ def test_the_command_lists_them():
 
 
 def test_a_setting_given_as_nothing_is_an_empty_text():
-    base = {"study": "s", "drawing": {"negative_prompt": "fog"}}
-    assert load_config(base, ["drawing.negative_prompt="]).drawing.negative_prompt == ""
+    base = {"study": "s", "generation": {"negative_prompt": "fog"}}
+    assert load_config(base, ["generation.negative_prompt="]).generation.negative_prompt == ""
     assert load_config(base, ["decoding.abstain=null"]).decoding.abstain is None

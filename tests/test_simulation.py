@@ -6,8 +6,7 @@ import mne
 import numpy as np
 import pytest
 
-from eegprompt.data.montage import EEGCVPR_CHANNELS, template
-from eegprompt.data.simulation import (
+from eegprompt.builtin.eeg import (
     COMMON,
     DEFAULT_SIGNAL,
     PARTS,
@@ -17,8 +16,9 @@ from eegprompt.data.simulation import (
     simulate_eeg,
     source_amplitudes,
 )
-from eegprompt.errors import InputError
-from eegprompt.kinds import KINDS, LEVELS, Level
+from eegprompt.core.errors import InputError
+from eegprompt.core.kinds import KINDS, LEVELS, Level
+from eegprompt.signal.montage import EEGCVPR_CHANNELS, template
 
 P = SimulationParameters()
 N_IMAGES, N_CLASSES = 48, 4

@@ -14,25 +14,20 @@ import pytest
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
-from eegprompt.data.overlap import check_overlap, overlapping, shared_images
-from eegprompt.data.splits import (
-    ALIASES,
-    by_image,
-    by_run,
-    by_subject,
-    check_split,
-    cross_session,
-    forward_in_block,
-    leave_classes_out,
-    leave_one_session_out,
-    make_split,
-    official,
-    split_function,
-)
-from eegprompt.errors import InputError, SplitError, UnknownNameError
-from eegprompt.registry import names
+from eegprompt.core.errors import InputError, SplitError, UnknownNameError
+from eegprompt.core.registry import names
+from eegprompt.splits.base import ALIASES, check_split, make_split, split_function
+from eegprompt.splits.by_image import by_image
+from eegprompt.splits.by_run import by_run
+from eegprompt.splits.by_subject import by_subject
+from eegprompt.splits.cross_session import cross_session
+from eegprompt.splits.forward_in_block import forward_in_block
+from eegprompt.splits.leaks import check_overlap, overlapping, shared_images
+from eegprompt.splits.leave_classes_out import leave_classes_out
+from eegprompt.splits.leave_one_session_out import leave_one_session_out
+from eegprompt.splits.official import official
 from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 SFREQ = 10.0
 
@@ -82,7 +77,7 @@ def make(
         trials["image_id"] = [f"img-{i:02d}" for i in trials["image"]]
     images = trials[["image_id", "category"]].drop_duplicates().reset_index(drop=True)
     digests = [f"{i:064d}" for i in range(len(images))]
-    if twins:  # the first two images are one picture
+    if twins:  # the first two images are one image
         digests[1] = digests[0]
     images["sha256"] = digests
     with StudyWriter.open(out) as writer:
@@ -238,7 +233,7 @@ def test_by_image_folds_part_the_images_and_keep_classes(tmp_path: Path) -> None
     assert study.trials.loc[one.val, "image_id"].nunique() == 6
 
 
-def test_one_picture_under_two_names_is_one_image(tmp_path: Path) -> None:
+def test_one_image_under_two_names_is_one_image(tmp_path: Path) -> None:
     study = make(tmp_path / "study", twins=True)
     twins = study.images["image_id"].iloc[:2].tolist()
     for seed in range(8):
@@ -336,7 +331,7 @@ def test_leaks_are_found(tmp_path: Path) -> None:
         (Fold(first[:1], np.array([100]), first[1:2]),),
         {"kept_apart": ["images"]},
     )
-    with pytest.raises(SplitError, match="images are shown on both the train and the test side"):
+    with pytest.raises(SplitError, match="images are shown on both the train and the test set"):
         check_split(study, leak)
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from eegprompt.data.stimuli import category_folders, category_pictures, find_pictures
-from eegprompt.errors import RecordingError, UnknownNameError
+from eegprompt.core.errors import RecordingError, UnknownNameError
+from eegprompt.readers._images import category_folders, category_images, find_images
 from eegprompt.study import Study, StudyWriter
 
 
@@ -28,7 +28,7 @@ def write(folder: Path, *names: str) -> Path:
 def test_categories_of_any_script_are_told_apart(names, tmp_path):
     one, other = names
     stimuli = write(tmp_path / "s", f"{one}/a.png", f"{other}/b.png")
-    found = category_pictures(names, stimuli, {})
+    found = category_images(names, stimuli, {})
     assert {c: p.parent.name for c, (p, _) in found.items()} == {one: one, other: other}
     only = write(tmp_path / "only", f"{one}/a.png")
     with pytest.raises(RecordingError):  # the other category has no image, not that of this one
@@ -59,19 +59,19 @@ def test_one_folder_does_not_serve_two_categories(tmp_path):
 
 def test_one_image_does_not_serve_two_names(tmp_path):
     stimuli = write(tmp_path / "s", "b/1.jpg", "c/2.jpg")
-    assert find_pictures(["b/1.jpg", "2"], stimuli).keys() == {"b/1.jpg", "2"}
-    assert find_pictures(["old/b/1.jpg"], stimuli)["old/b/1.jpg"] == stimuli / "b/1.jpg"
-    assert len(find_pictures(["c/2.jpg", "C/2.JPG"], stimuli)) == 2  # one name, written twice
+    assert find_images(["b/1.jpg", "2"], stimuli).keys() == {"b/1.jpg", "2"}
+    assert find_images(["old/b/1.jpg"], stimuli)["old/b/1.jpg"] == stimuli / "b/1.jpg"
+    assert len(find_images(["c/2.jpg", "C/2.JPG"], stimuli)) == 2  # one name, written twice
     for names in (["a/1.jpg", "b/1.jpg"], ["a/1.jpg", "d/1.jpg"]):
         with pytest.raises(RecordingError):
-            find_pictures(names, stimuli)
+            find_images(names, stimuli)
 
 
 def test_names_that_differ_in_case_are_two_images(tmp_path):
     stimuli = write(tmp_path, "a/Cat.png", "a/cat.png")
     if len(list((tmp_path / "a").iterdir())) < 2:
         pytest.skip("this file system does not tell case apart")
-    found = find_pictures(["a/Cat.png", "a/cat.png"], stimuli)
+    found = find_images(["a/Cat.png", "a/cat.png"], stimuli)
     assert {name: path.name for name, path in found.items()} == {
         "a/Cat.png": "Cat.png",
         "a/cat.png": "cat.png",

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from eegprompt.errors import CaptionError, SplitError, StudyError, UnknownNameError
+from eegprompt.core.errors import CaptionError, SplitError, StudyError, UnknownNameError
 from eegprompt.study import Study, StudyWriter
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
 
 INFO = {
     "name": "tiny", "source": "test", "ch_names": ["Fz", "Cz"], "sfreq": 100.0, "tmin": -0.1,
@@ -117,9 +117,9 @@ def test_splits_round_trip_and_do_not_leak(tmp_path, eeg):
     assert back.fold(0).train.tolist() == [0, 1] and back.how == {"seed": 1}
     with pytest.raises(SplitError, match="folds 0 to 0, got fold 1"):
         back.fold(1)
-    with pytest.raises(SplitError, match="both the train and the test side"):
+    with pytest.raises(SplitError, match="both the train and the test set"):
         Fold([0, 1], [2], [1])
-    with pytest.raises(SplitError, match="val side is empty"):
+    with pytest.raises(SplitError, match="val set is empty"):
         Fold([0, 1], [], [2])
     study.write_split(Split("far", (Fold([0], [1], [99]),)))
     with pytest.raises(SplitError, match="names trial 99"):
@@ -171,9 +171,9 @@ def test_captions_round_trip(tmp_path, eeg):
         study.captions("bad")
 
 
-def test_a_missing_picture_is_named(tmp_path, eeg):
+def test_a_missing_image_is_named(tmp_path, eeg):
     study = write(tmp_path / "s", eeg)
-    with pytest.raises(StudyError, match="no picture for image 'a'"):
+    with pytest.raises(StudyError, match="no image for image 'a'"):
         study.load_images(["a"])
     with pytest.raises(UnknownNameError, match="unknown image 'zebra'"):
         study.image_path("zebra")

@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import torch
 
-from eegprompt.errors import InputError, StudyError
+from eegprompt.core.errors import InputError, StudyError
 from eegprompt.study import Study, StudyWriter
-from eegprompt.study_exchange import TrialDataset
+from eegprompt.study.exchange import TrialDataset
 
 
 def with_unit(small_study, out, unit):
     """The small study again, in another unit and with positions."""
     study = Study(small_study)
-    from eegprompt.data.montage import positions_of
+    from eegprompt.signal.montage import positions_of
 
     with StudyWriter.open(out) as writer:
         writer.append(study.eeg * (1 if unit == "V" else 1e5))
@@ -75,7 +75,7 @@ def test_some_trials_and_what_is_refused(small_study, tmp_path):
 
 
 def test_epochs_of_ones_own(tmp_path):
-    """Without metadata an event's name is the category; pictures may be given by name."""
+    """Without metadata an event's name is the category; images may be given by name."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -92,13 +92,13 @@ def test_epochs_of_ones_own(tmp_path):
     Image.new("RGB", (8, 6)).save(tmp_path / "cat.png")
     epochs.metadata = pd.DataFrame({"file": ["x", "y", "x", "y", "x", "y"], "rt": range(6)})
     known = Study.from_epochs(
-        epochs, tmp_path / "b", image_column="file", pictures={"x": tmp_path / "cat.png"}
+        epochs, tmp_path / "b", image_column="file", images={"x": tmp_path / "cat.png"}
     )
     assert known.image_identity == "known" and known.load_images(["x"]).shape == (1, 6, 8, 3)
     assert known.trials["rt"].tolist() == list(range(6))
-    with pytest.raises(InputError, match="image in 'pictures'"):
+    with pytest.raises(InputError, match="image in 'images'"):
         Study.from_epochs(
-            epochs, tmp_path / "c", image_column="file", pictures={"z": tmp_path / "cat.png"}
+            epochs, tmp_path / "c", image_column="file", images={"z": tmp_path / "cat.png"}
         )
 
 

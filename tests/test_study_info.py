@@ -11,10 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
-from eegprompt.data.montage import positions_of
-from eegprompt.errors import InputError, StudyError
+from eegprompt.core.errors import InputError, StudyError
+from eegprompt.figures.sensors import cap_coordinates, draw_study, evoked
+from eegprompt.signal.montage import positions_of
+from eegprompt.steps.info import study_info
 from eegprompt.study import Study
-from eegprompt.study_info import cap_coordinates, draw_study, evoked, study_info
 
 
 def test_facts_count_what_is_there(small_study: Path) -> None:
@@ -23,7 +24,7 @@ def test_facts_count_what_is_there(small_study: Path) -> None:
     assert (
         facts["trials"] == sum(facts["subjects"].values()) == sum(facts["classes"].values()) == 32
     )
-    assert facts["images"] == 8 and facts["images_without_picture"] == 0
+    assert facts["images"] == 8 and facts["images_without_image"] == 0
     assert facts["channels"] == study.ch_names and facts["sampling_rate_hz"] == study.sfreq
     assert set(facts["splits"]) == set(study.split_names())
     assert set(facts["captions"]) == set(study.caption_names())
@@ -74,7 +75,7 @@ def test_a_study_without_positions_is_drawn_too(small_study: Path, tmp_path: Pat
 
 
 def test_images_that_are_one_file_gone_or_never_shown_are_named(small_study: Path) -> None:
-    from eegprompt.artifacts import sha256_file, write_table
+    from eegprompt.core.files import sha256_file, write_table
 
     study = Study(small_study)
     plain = study_info(study)
@@ -100,7 +101,7 @@ def test_images_that_are_one_file_gone_or_never_shown_are_named(small_study: Pat
 
 
 def test_a_trial_of_another_category_than_its_image_is_refused(small_study: Path) -> None:
-    from eegprompt.artifacts import write_table
+    from eegprompt.core.files import write_table
 
     study = Study(small_study)
     trials = study.trials

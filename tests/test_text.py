@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import tiny_models
-from eegprompt.builtin_models import clip_folder
-from eegprompt.errors import InputError, ModelLoadError, UnknownNameError
-from eegprompt.pretrained import load_errors
-from eegprompt.protocols import TextEncoder
-from eegprompt.text import cached_embeddings
-from eegprompt.text import load_text_encoder as load
-from eegprompt.text.clip import ClipTextEncoder, builtin_text_encoder
+from eegprompt.builtin.models import clip_folder
+from eegprompt.core.errors import InputError, ModelLoadError, UnknownNameError
+from eegprompt.core.model_hub import load_errors
+from eegprompt.text_encoders import cached_embeddings
+from eegprompt.text_encoders import load_text_encoder as load
+from eegprompt.text_encoders.base import TextEncoder
+from eegprompt.text_encoders.builtin import builtin_text_encoder
+from eegprompt.text_encoders.clip import ClipTextEncoder
 
 TEXTS = ["a cat", "a red dog", "hello, there", "a", "zebra - in 0123456789 " * 2, "a cat"]
 
@@ -33,8 +34,10 @@ def encoder(clip) -> ClipTextEncoder:
 
 
 def test_importing_costs_no_torch():
-    code = "import sys, eegprompt.text, eegprompt.generators.diffusion, eegprompt.prompts, "
-    code += "eegprompt.retrieval; assert not {'torch', 'transformers', 'scipy'} & set(sys.modules)"
+    code = (
+        "import sys, eegprompt.text_encoders, eegprompt.generators.diffusers, eegprompt.prompts, "
+    )
+    code += "eegprompt.retrieval.search; assert not {'torch', 'transformers', 'scipy'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
@@ -144,7 +147,7 @@ def test_another_revision_never_meets_old_vectors(tmp_path):
 
 
 def test_an_interruption_loses_at_most_one_block(tmp_path, monkeypatch):
-    monkeypatch.setattr("eegprompt.text.cache._BLOCK", 2)
+    monkeypatch.setattr("eegprompt.text_encoders.cache._BLOCK", 2)
     texts = list("abcdef")
     with pytest.raises(KeyboardInterrupt):
         cached_embeddings(Counting(fail_at=5), texts, tmp_path)
@@ -233,7 +236,7 @@ def test_the_builtin_text_encoder_tells_captions_apart():
     except ModelLoadError:
         pytest.skip("the built-in weights are not there")
     encoder = builtin_text_encoder(device="cpu")
-    rows = encoder.embed(["a cat", "a picture of a cat", "a house"])
+    rows = encoder.embed(["a cat", "an image of a cat", "a house"])
     assert encoder.name == "builtin" and rows[0] @ rows[1] > rows[0] @ rows[2]
 
 

@@ -13,15 +13,15 @@ import numpy as np
 import pytest
 
 import tiny_datasets as tiny
-from eegprompt.data.things_eeg2 import ThingsEeg2Reader
-from eegprompt.errors import EegpromptError, InputError, RecordingError
+from eegprompt.core.errors import EegpromptError, InputError, RecordingError
+from eegprompt.readers.things_eeg2 import ThingsEeg2Reader
 from eegprompt.study import Study
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tiny.things_pictures(tmp_path_factory.mktemp("pictures"))
-    return tiny.things_pictures(folder, train="train_images")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tiny.things_images(tmp_path_factory.mktemp("images"))
+    return tiny.things_images(folder, train="train_images")
 
 
 def read(source: Any, out: Path, **options: Any) -> Study:
@@ -32,8 +32,8 @@ LAYOUTS = ("gifford", "nice", "ubp", "samga", "neurobridge")
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_gives_the_same_study(layout, pictures, tmp_path):
-    study = read(tiny.write_things(tmp_path / "s", layout), tmp_path / "study", stimuli=pictures)
+def test_every_layout_gives_the_same_study(layout, images, tmp_path):
+    study = read(tiny.write_things(tmp_path / "s", layout), tmp_path / "study", stimuli=images)
     n_train, n_test = 10 * 2, 3 * 4
     assert study.eeg.shape == (n_train + n_test, 17, 30)
     expected = np.concatenate(
@@ -41,7 +41,7 @@ def test_every_layout_gives_the_same_study(layout, pictures, tmp_path):
     )
     tolerance = 2e-3 if layout == "ubp" else 1e-6  # float16
     np.testing.assert_allclose(study.eeg, expected, rtol=tolerance, atol=tolerance)
-    # The rows are the pictures in the order of their folders, each repeated.
+    # The rows are the images in the order of their folders, each repeated.
     names = [
         f"{c.split('_', 1)[1]}_{i + 1:02d}s"
         for part in tiny.CONCEPTS
@@ -61,9 +61,9 @@ def test_every_layout_gives_the_same_study(layout, pictures, tmp_path):
     assert any(step["name"] == "whiten" for step in study.info["steps"])
 
 
-def test_the_official_split_is_zero_shot_and_validates_on_other_concepts(pictures, tmp_path):
+def test_the_official_split_is_zero_shot_and_validates_on_other_concepts(images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
-    study = read(source, tmp_path / "study", stimuli=pictures, val=0.4)
+    study = read(source, tmp_path / "study", stimuli=images, val=0.4)
     fold = study.split("official").fold(0)
     side = {
         name: set(study.trials["category"].iloc[getattr(fold, name)])
@@ -78,9 +78,9 @@ def test_the_official_split_is_zero_shot_and_validates_on_other_concepts(picture
 
 
 @pytest.mark.parametrize("average", ["test", "all"])
-def test_repetitions_are_averaged_on_request(average, pictures, tmp_path):
+def test_repetitions_are_averaged_on_request(average, images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
-    study = read(source, tmp_path / "study", stimuli=pictures, average=average)
+    study = read(source, tmp_path / "study", stimuli=images, average=average)
     n_train = 10 if average == "all" else 20
     assert study.n_trials == n_train + 3
     mean = tiny.things_trials("test", seed=10).mean(axis=1)
@@ -89,25 +89,25 @@ def test_repetitions_are_averaged_on_request(average, pictures, tmp_path):
     assert "average repetitions" in [s["name"] for s in study.info["steps"]]
 
 
-def test_several_subjects_and_a_choice_of_them(pictures, tmp_path):
+def test_several_subjects_and_a_choice_of_them(images, tmp_path):
     for subject in (1, 2, 3):
         tiny.write_things(tmp_path / "s", "nice", subject)
-    study = read(tmp_path / "s", tmp_path / "study", stimuli=pictures, subjects="1,03")
+    study = read(tmp_path / "s", tmp_path / "study", stimuli=images, subjects="1,03")
     assert study.subjects == ["01", "03"] and study.n_trials == 2 * 32
-    one = read(tmp_path / "s" / "sub-02", tmp_path / "one", stimuli=pictures)
+    one = read(tmp_path / "s" / "sub-02", tmp_path / "one", stimuli=images)
     assert one.subjects == ["02"]
     with pytest.raises(RecordingError, match="no subject 7; it holds 01, 02, 03"):
-        read(tmp_path / "s", tmp_path / "no", stimuli=pictures, subjects="7")
+        read(tmp_path / "s", tmp_path / "no", stimuli=images, subjects="7")
 
 
-def test_without_pictures_names_are_asked_for_or_numbered(pictures, tmp_path):
+def test_without_images_names_are_asked_for_or_numbered(images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
     with pytest.raises(RecordingError, match="'stimuli'"):
         read(source, tmp_path / "study")
     study = read(source, tmp_path / "study", allow_missing_images=True)
     assert (study.images["path"] == "").all()
     assert any("concepts are numbers" in note for note in study.info["notes"])
-    # UBP's files say themselves which picture was shown.
+    # UBP's files say themselves which image was shown.
     named = read(tiny.write_things(tmp_path / "u", "ubp"), tmp_path / "named")
     assert named.images["image_id"].iloc[3] == "abacus_02s"
 
@@ -151,7 +151,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "nan": (nan_at, r"not finite at \[3, 1, 2, 5\]"),
     "images": (
         lambda p: change(p, preprocessed_eeg_data=np.zeros((9, 2, 17, 30))),
-        "holds 10 pictures, but",
+        "holds 10 images, but",
     ),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-999]), "ends early|damaged"),
     "empty": (lambda p: p.write_bytes(b""), "is empty"),
@@ -160,19 +160,19 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_sentence_and_leaves_no_study(name, pictures, tmp_path):
+def test_bad_input_is_one_sentence_and_leaves_no_study(name, images, tmp_path):
     spoil, words = BAD[name]
     source = tiny.write_things(tmp_path / "s", "nice")
     file = source / "sub-01" / "preprocessed_eeg_training.npy"
     spoil(file)
     with pytest.raises(RecordingError, match=words) as refused:
-        read(source, tmp_path / "study", stimuli=pictures)
+        read(source, tmp_path / "study", stimuli=images)
     assert "sub-01" in str(refused.value) or "training_images" in str(refused.value)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["s"]
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_a_crafted_file_does_not_run(layout, pictures, tmp_path):
+def test_a_crafted_file_does_not_run(layout, images, tmp_path):
     import torch
 
     source = tiny.write_things(tmp_path / "s", layout)
@@ -186,47 +186,47 @@ def test_a_crafted_file_does_not_run(layout, pictures, tmp_path):
         else:
             file.write_bytes(pickle.dumps(content))
     with pytest.raises(RecordingError, match="could run code"):
-        read(source, tmp_path / "study", stimuli=pictures)
+        read(source, tmp_path / "study", stimuli=images)
     assert not canary.exists() and not (tmp_path / "study").exists()
 
 
-def test_two_subjects_with_one_recording_are_refused(pictures, tmp_path):
+def test_two_subjects_with_one_recording_are_refused(images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
     twin = source / "sub-02"
     twin.mkdir()
     for file in (source / "sub-01").iterdir():
         (twin / file.name).write_bytes(file.read_bytes())
     with pytest.raises(RecordingError, match="byte for byte"):
-        read(source, tmp_path / "study", stimuli=pictures)
+        read(source, tmp_path / "study", stimuli=images)
 
 
-def test_wrong_folders_and_options(pictures, tmp_path):
+def test_wrong_folders_and_options(images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
     with pytest.raises(RecordingError, match="does not exist"):
         read(tmp_path / "nowhere", tmp_path / "study")
     with pytest.raises(RecordingError, match="none of the known files"):
-        read(pictures, tmp_path / "study")
+        read(images, tmp_path / "study")
     with pytest.raises(RecordingError, match="training_images or train_images"):
         read(source, tmp_path / "study", stimuli=source)
     with pytest.raises(InputError, match="did you mean 'stimuli'"):
-        read(source, tmp_path / "study", stimulus=pictures)
+        read(source, tmp_path / "study", stimulus=images)
     tiny.write_things(tmp_path / "t", "ubp")
     (source / "sub-01" / "train.pt").write_bytes(
         (tmp_path / "t" / "sub-01" / "train.pt").read_bytes()
     )
     with pytest.raises(RecordingError, match="choose one with 'layout'"):
-        read(source, tmp_path / "study", stimuli=pictures)
+        read(source, tmp_path / "study", stimuli=images)
 
 
 def test_a_concept_on_both_sides_is_refused(tmp_path):
-    folder = tiny.things_pictures(tmp_path / "p")
+    folder = tiny.things_images(tmp_path / "p")
     (folder / "test_images" / "00002_antelope").rename(folder / "test_images" / "00002_abacus")
     source = tiny.write_things(tmp_path / "s", "nice")
     with pytest.raises(RecordingError, match=r"1 concepts stand on both sides \(first: abacus\)"):
         read(source, tmp_path / "study", stimuli=folder)
 
 
-def test_damaged_files_raise_only_our_errors(pictures, tmp_path):
+def test_damaged_files_raise_only_our_errors(images, tmp_path):
     rng = random.Random(0)
     for layout in ("gifford", "ubp", "samga"):
         source = tiny.write_things(tmp_path / layout, layout)
@@ -238,14 +238,14 @@ def test_damaged_files_raise_only_our_errors(pictures, tmp_path):
                 broken[rng.randrange(min(len(broken), 2000))] = rng.randrange(256)
             file.write_bytes(broken)
             try:
-                read(source, tmp_path / "study", stimuli=pictures, overwrite=True)
+                read(source, tmp_path / "study", stimuli=images, overwrite=True)
             except EegpromptError as problem:
                 assert "\n" not in str(problem)
 
 
 def moved(folder: Path, name: str, old: str, new: str) -> Path:
-    """Pictures with one of `old` taken for one of `new`: the total stays."""
-    train = tiny.things_pictures(folder) / "training_images"
+    """Images with one of `old` taken for one of `new`: the total stays."""
+    train = tiny.things_images(folder) / "training_images"
     (train / old / name).rename(train / new / name)
     return folder
 
@@ -278,28 +278,28 @@ def test_concepts_that_hold_too_few_and_too_many_images_are_refused(layout, tmp_
 
 
 def test_equal_counts_that_are_not_those_of_the_release_are_refused(tmp_path, monkeypatch):
-    from eegprompt.data import things_eeg2
+    from eegprompt.readers import things_eeg2
 
     monkeypatch.setattr(things_eeg2, "N_IMAGES", {"train": 10, "test": 3})
     monkeypatch.setattr(things_eeg2, "PER_CONCEPT", {"train": 5, "test": 1})
     source = tiny.write_things(tmp_path / "s", "nice")
     with pytest.raises(RecordingError, match="do not hold 5 images"):
-        read(source, tmp_path / "study", stimuli=tiny.things_pictures(tmp_path / "p"))
+        read(source, tmp_path / "study", stimuli=tiny.things_images(tmp_path / "p"))
 
 
-def test_rows_go_by_the_names_of_the_metadata_where_it_is_there(pictures, tmp_path):
+def test_rows_go_by_the_names_of_the_metadata_where_it_is_there(images, tmp_path):
     source = tiny.write_things(tmp_path / "s", "nice")
-    plain = read(source, tmp_path / "plain", stimuli=pictures)
-    # One picture too many in a folder shifts nothing: rows go by their names.
-    folder = tiny.things_pictures(tmp_path / "p")
+    plain = read(source, tmp_path / "plain", stimuli=images)
+    # One image too many in a folder shifts nothing: rows go by their names.
+    folder = tiny.things_images(tmp_path / "p")
     spare = folder / "training_images" / "00001_aardvark" / "aardvark_00s.jpg"
     spare.write_bytes((folder / "training_images/00002_abacus/abacus_01s.jpg").read_bytes())
     write_metadata(folder)
     named = read(source, tmp_path / "named", stimuli=folder)
     assert named.images["image_id"].tolist() == plain.images["image_id"].tolist()
     assert named.images["sha256"].tolist() == plain.images["sha256"].tolist()
-    assert any("1 pictures" in n and "aardvark_00s.jpg" in n for n in named.info["notes"])
-    # Without pictures the names are known nevertheless.
+    assert any("1 images" in n and "aardvark_00s.jpg" in n for n in named.info["notes"])
+    # Without images the names are known nevertheless.
     (source / "sub-01").joinpath("x").touch()
     write_metadata(source)
     assert (
@@ -307,7 +307,7 @@ def test_rows_go_by_the_names_of_the_metadata_where_it_is_there(pictures, tmp_pa
         == named.images["image_id"].tolist()
     )
     (folder / "training_images/00002_abacus/abacus_02s.jpg").unlink()
-    with pytest.raises(RecordingError, match=r"1 of 10 pictures that .*image_metadata.npy names"):
+    with pytest.raises(RecordingError, match=r"1 of 10 images that .*image_metadata.npy names"):
         read(source, tmp_path / "study", stimuli=folder)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 import tiny_datasets as tiny
-from eegprompt.data.splits import by_image
-from eegprompt.data.thoughtviz import CLASSES, ThoughtVizReader
-from eegprompt.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.core.errors import EegpromptError, RecordingError, SplitError
+from eegprompt.readers.thoughtviz import CLASSES, ThoughtVizReader
+from eegprompt.splits.by_image import by_image
 from eegprompt.study import Study
-from tiny_recordings import write_pictures
+from tiny_recordings import write_images
 
 
 def read(source: Any, out: Path, **options: Any) -> Study:
@@ -42,9 +42,9 @@ def test_trials_classes_and_the_official_split(kind, tmp_path):
         by_image(study)
 
 
-def test_pictures_stand_for_classes(tmp_path):
+def test_images_stand_for_classes(tmp_path):
     path = tiny.write_thoughtviz(tmp_path / "eeg")
-    folder = write_pictures(tmp_path / "p", **dict.fromkeys(CLASSES["image"], 2))
+    folder = write_images(tmp_path / "p", **dict.fromkeys(CLASSES["image"], 2))
     study = read(path.parent, tmp_path / "study", stimuli=folder)
     assert all(study.image_path(c).is_file() for c in CLASSES["image"])
 

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eegprompt.data.torch_archive import StoredTensor, open_torch
-from eegprompt.errors import EegpromptError, RecordingError
+from eegprompt.core.errors import EegpromptError, RecordingError
+from eegprompt.core.torch_archive import StoredTensor, open_torch
 from malicious import Runs, by_hand
 
 BOTH = pytest.mark.parametrize("legacy", [False, True], ids=["present", "legacy"])

@@ -11,10 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from eegprompt import training
-from eegprompt.artifacts import read_json
-from eegprompt.encoders.store import load_encoder
-from eegprompt.errors import (
+from eegprompt.core.errors import (
     CaptionError,
     InputError,
     RunError,
@@ -23,11 +20,16 @@ from eegprompt.errors import (
     TrainingError,
     UnknownNameError,
 )
-from eegprompt.experiment import load_config
+from eegprompt.core.files import read_json
+from eegprompt.encoders.saved import load_encoder
 from eegprompt.run import Run
+from eegprompt.settings import load_config
+from eegprompt.steps import train as training
+from eegprompt.steps.train import train
 from eegprompt.study import Study, StudyWriter
-from eegprompt.training import train
-from eegprompt.types import Fold, Split
+from eegprompt.study.split import Fold, Split
+from eegprompt.training import batches as given
+from eegprompt.training import fitting
 
 KINDS = ("ObjectSnap", "MoodFeel")
 N_CLASSES, N_IMAGES, N_TRIALS = 4, 24, 240
@@ -213,16 +215,16 @@ def test_the_test_side_does_not_reach_the_trainer(own, run, tmp_path):
 
 def test_reads_no_row_of_the_test_side(own, run, monkeypatch):
     """The only ids that the gathering function is given are those of the two other sides."""
-    given = []
-    original = training._collect
+    seen = []
+    original = given.collect
 
     def spy(study, train_ids, val_ids, *rest):
-        given.extend([*train_ids, *val_ids])
+        seen.extend([*train_ids, *val_ids])
         return original(study, train_ids, val_ids, *rest)
 
-    monkeypatch.setattr(training, "_collect", spy)
+    monkeypatch.setattr(training, "collect", spy)
     go(own, own.path.parent / "run", config=settings(own, training={"epochs": 1}))
-    assert given and not set(given) & set(run.fold(own).test.tolist())
+    assert seen and not set(seen) & set(run.fold(own).test.tolist())
 
 
 def test_validation_labels_select_but_do_not_teach(own, run, tmp_path):
@@ -338,10 +340,10 @@ def test_another_configuration_or_study_is_refused(own, tmp_path):
 def module_of(study, **changes):
     config = settings(study, **changes)
     fold = study.split("official").fold(0)
-    material = training._collect(
+    material = given.collect(
         study, fold.train, fold.val, study.captions("mine"), config, None, Hashed()
     )
-    return training._module(material, config), material
+    return fitting._module(material, config), material
 
 
 @pytest.mark.parametrize("objective", ["clip", "siglip", "mse"])
@@ -385,7 +387,7 @@ def test_several_captions_of_a_kind_are_drawn_in_turn(own):
 
 
 def test_batches_cover_the_side_once_and_are_of_one_size():
-    batches = training._Shuffled(103, 25, seed=0)
+    batches = given.ShuffledBatches(103, 25, seed=0)
     first = list(batches)
     assert sorted(np.concatenate(first)) == list(range(103)) and len(first) == len(batches)
     assert max(map(len, first)) - min(map(len, first)) <= 1
@@ -394,7 +396,7 @@ def test_batches_cover_the_side_once_and_are_of_one_size():
 
 
 def test_a_study_larger_than_memory_trains_alike(own, run, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "IN_MEMORY", 0)
+    monkeypatch.setattr(given, "IN_MEMORY", 0)
     streamed = go(own, tmp_path / "run")
     for name, value in weights(run).items():
         torch.testing.assert_close(weights(streamed)[name], value, atol=1e-4, rtol=1e-3)
@@ -449,7 +451,7 @@ def test_names_that_do_not_exist(study, tmp_path):
         ({"split": "offical"}, "did you mean 'official'"),
         ({"captions": "mien"}, "did you mean 'mine'"),
         ({"training": {"objective": "clipp"}}, "did you mean 'clip'"),
-        ({"training": {"fitted_steps": ["whitening"]}}, "did you mean 'whiten'"),
+        ({"training": {"preprocessing": ["whitening"]}}, "did you mean 'whiten'"),
         ({"encoder": {"options": {"widht": 8}}}, "did you mean 'width'"),
         ({"encoder": {"name": "transfromer"}}, "did you mean 'transformer'"),
     ):
@@ -462,7 +464,7 @@ def test_names_that_do_not_exist(study, tmp_path):
 
 def test_volts_without_a_step_that_scales_them(study, tmp_path):
     with pytest.raises(InputError, match=r"root mean square is 1\.?\d*e-05.*'standardize'"):
-        go(study, tmp_path / "run", config=settings(study, training={"fitted_steps": []}))
+        go(study, tmp_path / "run", config=settings(study, training={"preprocessing": []}))
 
 
 def test_a_loss_that_is_not_finite(study, tmp_path):

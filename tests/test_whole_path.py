@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eegprompt.builtin_models import clip_folder, features_folder, pipeline_folder
-from eegprompt.errors import ModelLoadError
-from eegprompt.pipeline import MakeRecipe, Recipe, run_recipe
+from eegprompt.builtin.models import clip_folder, features_folder, pipeline_folder
+from eegprompt.core.errors import ModelLoadError
+from eegprompt.recipe import MakeRecipe, Recipe
 from eegprompt.run import Run
+from eegprompt.steps.experiment import run_recipe
 
 
 def weights_are_there() -> bool:
@@ -33,7 +34,7 @@ pytestmark = [
 KINDS = ("ObjectSnap", "SceneSetting", "MoodFeel")
 
 
-def go(out: Path, signal: float, **drawing) -> list[dict]:
+def go(out: Path, signal: float, **generation) -> list[dict]:
     """Carry out a small recipe and give its score rows."""
     recipe = Recipe(
         make=MakeRecipe(
@@ -49,7 +50,7 @@ def go(out: Path, signal: float, **drawing) -> list[dict]:
         settings={
             "kinds": KINDS,
             "training": {"epochs": 12, "patience": 4, "batch_size": 64},
-            "drawing": {"trials_per_image": 1, **drawing},
+            "generation": {"trials_per_image": 1, **generation},
             "evaluation": {"permutations": 999, "resamples": 200},
         },
     )
@@ -64,7 +65,7 @@ def p_values(rows: list[dict]) -> list[float]:
 
 
 def test_planted_signal_is_decoded_from_eeg_to_report(tmp_path):
-    from eegprompt.report import write_report
+    from eegprompt.reports import write_report
 
     rows = go(tmp_path / "run", signal=2.0, options={"steps": 8})
     top1 = {
@@ -78,20 +79,20 @@ def test_planted_signal_is_decoded_from_eeg_to_report(tmp_path):
         assert top1[head]["p_holm"] < 0.05
     run = Run(tmp_path / "run")
     prompts = run.prompts()
-    assert set(prompts["rung"]) == {"eeg", "floor", "ceiling"}
-    pictures = sorted((run.path / "images").rglob("*.png"))
-    assert len(pictures) == 3 * 32
+    assert set(prompts["source"]) == {"eeg", "floor", "ceiling"}
+    images = sorted((run.path / "images").rglob("*.png"))
+    assert len(images) == 3 * 32
     html = write_report(run).read_text("utf-8")
     assert "ObjectSnap" in html and "data:image" in html
 
     # Finished work is left as it is, byte for byte and by the clock.
-    before = {p: p.stat().st_mtime_ns for p in [*pictures, run.decodings_path, run.scores_path]}
+    before = {p: p.stat().st_mtime_ns for p in [*images, run.decodings_path, run.scores_path]}
     assert go(tmp_path / "run", signal=2.0, options={"steps": 8}) == rows
     assert before == {p: p.stat().st_mtime_ns for p in before}
 
 
 def test_where_no_signal_is_planted_nothing_is_found(tmp_path):
-    rows = go(tmp_path / "run", signal=0.0, rungs=("eeg",), options={"steps": 1})
+    rows = go(tmp_path / "run", signal=0.0, sources=("eeg",), options={"steps": 1})
     found = p_values(rows)
     assert len(found) > len(KINDS)
     assert min(found) > 0.05
@@ -100,11 +101,11 @@ def test_where_no_signal_is_planted_nothing_is_found(tmp_path):
 
 
 def test_captions_of_another_captioner_are_learned_and_decoded(tmp_path):
-    from eegprompt.builtin_study import simulate
-    from eegprompt.captioning import write_captions
-    from eegprompt.decoding import decode
-    from eegprompt.experiment import load_config
-    from eegprompt.training import train
+    from eegprompt.settings import load_config
+    from eegprompt.steps.caption import write_captions
+    from eegprompt.steps.decode import decode
+    from eegprompt.steps.simulate import simulate
+    from eegprompt.steps.train import train
 
     study = simulate(
         tmp_path / "study", subjects=1, images=96, test_images=16, repetitions=1, sfreq=64.0,

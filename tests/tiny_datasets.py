@@ -35,8 +35,8 @@ def patterned(categories: np.ndarray, n_chans: int, n_times: int, seed: int = 0)
     return eeg
 
 
-def things_pictures(folder: Path, train: str = "training_images") -> Path:
-    """Gray pictures in concept folders."""
+def things_images(folder: Path, train: str = "training_images") -> Path:
+    """Gray images in concept folders."""
     from PIL import Image
 
     for part, concepts in CONCEPTS.items():
@@ -152,7 +152,7 @@ WORDS = ("feather", "cloak", "jetski", "abacus")
 
 
 def alljoined_order(n_blocks: int = 6, subject: int = 1) -> Any:
-    """A table of trials: blocks of eight training pictures, of which one was dropped, and of tests."""
+    """A table of trials: blocks of eight training images, of which one was dropped, and of tests."""
     import pandas as pd
 
     rows = []
@@ -302,7 +302,7 @@ def write_alljoined1(folder: Path, n_chans: int = 64) -> Path:
     return folder
 
 
-def numbered_pictures(folder: Path, numbers: Any, width: int = 5) -> Path:
+def numbered_images(folder: Path, numbers: Any, width: int = 5) -> Path:
     from PIL import Image
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -340,8 +340,8 @@ def write_bids(root: Path, subjects: tuple[str, ...] = ("01", "02"), n_runs: int
             lines = ["onset\tduration\ttrial_type\tstim_file"]
             for i, (sample, code) in enumerate(zip(made.samples, made.codes)):
                 name = recordings.CODES[str(code)]
-                picture = f"{name}s/{name}s_{i % 4}.png"
-                lines.append(f"{sample / made.sfreq:.6f}\t0\t{name}\t{picture}")
+                image = f"{name}s/{name}s_{i % 4}.png"
+                lines.append(f"{sample / made.sfreq:.6f}\t0\t{name}\t{image}")
             (folder / f"{stem}_events.tsv").write_text("\n".join(lines) + "\n")
-    recordings.write_pictures(root / "stimuli", faces=4, houses=4)
+    recordings.write_images(root / "stimuli", faces=4, houses=4)
     return root

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eegprompt.data.eegcvpr_facts import class_names
+from eegprompt.readers._eegcvpr_facts import class_names
 
 SYNSETS = tuple(class_names())[:4]
 
@@ -123,8 +123,8 @@ SHAPES = {
 }
 
 
-def write_pictures(folder: Path, names: list[str], shape: str = "nested") -> Path:
-    """A picture of its own for each image, in a tree of one of the shapes."""
+def write_images(folder: Path, names: list[str], shape: str = "nested") -> Path:
+    """An image of its own for each image, in a tree of one of the shapes."""
     rng = np.random.default_rng(1)
     for name in sorted(set(names)):
         path = folder / SHAPES[shape].format(synset=name.split("_")[0], name=name)
@@ -137,7 +137,7 @@ def write_pictures(folder: Path, names: list[str], shape: str = "nested") -> Pat
 
 # -- EEGCVPR40: one file a trial -------------------------------------------------------------------
 def five(tiny: Tiny, place: int, *, turned: bool = False) -> list[Any]:
-    """The five objects of a trial: picture (blue, green, red), EEG, label, image, subject."""
+    """The five objects of a trial: image (blue, green, red), EEG, label, image, subject."""
     item = tiny.dataset[place]
     eeg = np.ascontiguousarray(item["eeg"][:, 20:460])
     name = tiny.images[item["image"]]
@@ -198,7 +198,7 @@ def write_parquet(path: Path, rows: list[dict[str, Any]], n_times: int = 512) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    picture = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     features = {
         "image": {"_type": "Image"},
         "conditioning_image": {"shape": [128, n_times], "dtype": "float32", "_type": "Array2D"},
@@ -207,7 +207,7 @@ def write_parquet(path: Path, rows: list[dict[str, Any]], n_times: int = 512) ->
     }
     schema = pa.schema(
         [
-            ("image", picture),
+            ("image", image),
             ("conditioning_image", pa.list_(pa.list_(pa.float32()))),
             ("caption", pa.string()),
             ("label_folder", pa.string()),

@@ -72,7 +72,7 @@ def save_clip(folder: Path, *, seed: int = 0, half: bool = False, length: int = 
 def save_pipeline(
     folder: Path, *, seed: int = 0, length: int = 77, scheduler: str = "DDIMScheduler"
 ) -> Path:
-    """A Stable Diffusion pipeline that draws 16×16 pictures."""
+    """A Stable Diffusion pipeline that draws 16×16 images."""
     import diffusers
     import torch
     from transformers import CLIPTextConfig, CLIPTextModel
@@ -149,22 +149,22 @@ def save_study(
     n_images: int = 24,
     repetitions: int = 2,
     seed: int = 0,
-    pictures: bool = False,
+    images: bool = False,
 ) -> Any:
-    """A study with captions and a split by image; with files of its pictures on request."""
+    """A study with captions and a split by image; with files of its images on request."""
     import numpy as np
     import pandas as pd
 
     from eegprompt.study import Study, StudyWriter
-    from eegprompt.text.clip import ClipTextEncoder
-    from eegprompt.types import Fold, Split
+    from eegprompt.study.split import Fold, Split
+    from eegprompt.text_encoders.clip import ClipTextEncoder
 
     rng = np.random.default_rng(seed)
     objects, colors, moods = ("cat", "dog", "fox", "owl"), ("red", "blue", "gray"), ("sad", "gay")
-    images, captions = [], []
+    image_rows, captions = [], []
     for i in range(n_images):
         name, color, mood = objects[i % 4], colors[i // 4 % 3], moods[i // 12 % 2]
-        images.append({"image_id": f"image{i:02d}", "category": name})
+        image_rows.append({"image_id": f"image{i:02d}", "category": name})
         for kind, text, meaning in (
             ("ObjectSnap", f"a {name}", name),
             ("ColorTone", f"{color} tone" if i % 2 else f"all {color}", color),
@@ -177,15 +177,15 @@ def save_study(
     encoder = ClipTextEncoder(str(clip), device="cpu")
     vectors = dict(zip(table["text"], encoder.embed(table["text"].tolist())))
     said = {(row.image_id, row.kind): vectors[row.text] for row in table.itertuples()}
-    shown = [image["image_id"] for image in images for _ in range(repetitions)]
+    shown = [image["image_id"] for image in image_rows for _ in range(repetitions)]
     eeg = np.stack([np.concatenate([said[image_id, head] for head in HEADS]) for image_id in shown])
     eeg = (eeg + noise * rng.standard_normal(eeg.shape)).reshape(-1, *SHAPE).astype(np.float32)
     with StudyWriter.open(folder) as writer:
-        if pictures:
+        if images:
             from PIL import Image
 
             (writer.folder / "images").mkdir()
-            for i, image in enumerate(images):
+            for i, image in enumerate(image_rows):
                 image["path"] = f"images/{image['image_id']}.png"
                 dots = rng.integers(0, 256, (4, 6, 3), dtype=np.uint8)
                 large = Image.fromarray(dots).resize((24 + i % 2, 20))  # of two sizes, not square
@@ -208,7 +208,7 @@ def save_study(
                     "category": [objects[int(image_id[5:]) % 4] for image_id in shown],
                 }
             ),
-            images=pd.DataFrame(images),
+            images=pd.DataFrame(image_rows),
         )
     study = Study(folder)
     study.write_captions("words", table)
@@ -223,11 +223,11 @@ def save_run(folder: Path, study: Any, clip: Path, pipeline: Path, **settings: A
     """A run with the oracle as its trained encoder."""
     import numpy as np
 
-    from eegprompt.encoders.fitted import FittedSteps
-    from eegprompt.encoders.store import save_encoder
-    from eegprompt.experiment import load_config
-    from eegprompt.registry import register
+    from eegprompt.core.registry import register
+    from eegprompt.encoders.preprocessing import FittedSteps
+    from eegprompt.encoders.saved import save_encoder
     from eegprompt.run import Run
+    from eegprompt.settings import load_config
 
     register("encoder", "oracle", "tiny_models:oracle")
     config = load_config(
@@ -239,10 +239,10 @@ def save_run(folder: Path, study: Any, clip: Path, pipeline: Path, **settings: A
             "text_encoder": f"clip:{clip}",
             "encoder": {"name": "oracle"},
             **settings,
-            "drawing": {
+            "generation": {
                 "generator": f"diffusers:{pipeline}",
                 "options": {"steps": 2, "height": 16, "width": 16},
-                **settings.get("drawing", {}),
+                **settings.get("generation", {}),
             },
         }
     )

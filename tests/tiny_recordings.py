@@ -244,8 +244,8 @@ def write_eeglab_73(path: Path, tiny: Tiny) -> Path:
     return path
 
 
-def write_pictures(folder: Path, **n: int) -> Path:
-    """Subfolders of gray pictures, e.g. ``faces=3``."""
+def write_images(folder: Path, **n: int) -> Path:
+    """Subfolders of gray images, e.g. ``faces=3``."""
     from PIL import Image
 
     for name, count in n.items():

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eegprompt.artifacts import (
+from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
+from eegprompt.core.errors import InputError, RunError, UnknownNameError
+from eegprompt.core.files import (
     atomic_path,
     content_key,
     read_json,
@@ -22,25 +24,26 @@ from eegprompt.artifacts import (
     write_json,
     write_table,
 )
-from eegprompt.controls.surrogates import count_scale, matched_noise, trial_shapes
-from eegprompt.encoders.store import check_channels, load_encoder
-from eegprompt.epochs_for_decoder import array_from_epochs
-from eegprompt.errors import CaptionError, InputError, RunError, UnknownNameError
+from eegprompt.core.model_hub import choose_device
+from eegprompt.core.progress import Progress
+from eegprompt.encoders.saved import check_channels, load_encoder
 from eegprompt.generators import load_generator
-from eegprompt.picture_requests import PictureRequest, request_pictures
-from eegprompt.pretrained import choose_device
+from eegprompt.generators.requests import ImageRequest, request_images
 from eegprompt.prompts import Composer, HeadCaption, Prompt
-from eegprompt.retrieval import Calibration, CandidatePool, retrieve
+from eegprompt.retrieval.calibration import Calibration
+from eegprompt.retrieval.pool import CandidatePool
+from eegprompt.retrieval.search import retrieve
 from eegprompt.run import Run
-from eegprompt.study_exchange import is_mne_object
+from eegprompt.study.epochs_for_decoder import array_from_epochs
+from eegprompt.study.exchange import is_mne_object
 
 if TYPE_CHECKING:
     import mne
     import pandas as pd
     import torch
 
-    from eegprompt.encoders.fitted import FittedSteps
-    from eegprompt.protocols import Generator
+    from eegprompt.encoders.preprocessing import FittedSteps
+    from eegprompt.generators.base import Generator
     from eegprompt.study import Study
 
 __all__ = [
@@ -50,30 +53,35 @@ __all__ = [
     "embed_noise",
     "image_seed",
     "load_candidates",
-    "reference_captions",
     "save_candidates",
 ]
 
-Progress = Callable[[int, int, str], None]
-
 _BATCH = 256
+
+
 _FEW = 32  # trials that one thread embeds; see _threads_for
+
+
 _SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
+
+
 _SCALE_OF_ONE = 300.0  # the same of one channel and the others, which a bad electrode may exceed
+
+
 _MATCHED = 200  # trials that noise is matched to, at most
 
 
 def image_seed(seed: int, trial: int, sample: int = 0) -> int:
-    """Seed of one picture: of the run's seed, the trial and the sample alone.
+    """Seed of one image: of the run's seed, the trial and the sample alone.
 
-    It does not depend on the rung, so that rungs differ by their prompts only.
+    It does not depend on the prompt source, so that prompt sources differ by their prompts only.
 
     Returns
     -------
     int
         In [0, 2**32).
     """
-    return int(content_key("picture", int(seed), int(trial), int(sample), length=8), 16)
+    return int(content_key("image", int(seed), int(trial), int(sample), length=8), 16)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,7 @@ class Decoder:
     Examples
     --------
     ``decoder = Decoder.from_pretrained("runs/demo")``, then ``decoded = decoder.decode(epochs)``,
-    ``prompts = decoder.prompts(decoded)`` and ``pictures = decoder.draw(prompts)``. MNE's Epochs are
+    ``prompts = decoder.prompts(decoded)`` and ``images = decoder.generate(prompts)``. MNE's Epochs are
     matched to the training study by channel name, sampling rate, window and unit; of a bare array
     (n_trials, n_chans, n_times) it is taken that it has the training study's channels in their order
     and is in its unit.
@@ -519,7 +527,7 @@ class Decoder:
         # One table of all heads: for few trials, making one for each takes longer than all else.
         return pd.DataFrame({name: column[order] for name, column in columns.items()})
 
-    # -- from captions to prompts and pictures -------------------------------------------------
+    # -- from captions to prompts and images -------------------------------------------------
     def composer(self, **choices: Any) -> Composer:
         """How captions become prompts: as in the run, but for `choices`.
 
@@ -576,7 +584,7 @@ class Decoder:
             for captions in decoded.captions(per_head)
         ]
 
-    def draw(
+    def generate(
         self,
         prompts: Sequence[Prompt | str],
         generator: str | Generator | None = None,
@@ -594,11 +602,11 @@ class Decoder:
         generator : str or Generator, optional
             What draws; left out: the run's generator.
         seed : int, default 0
-            The picture of a prompt depends on this, the prompt, its place in the list and `sample`.
+            The image of a prompt depends on this, the prompt, its place in the list and `sample`.
         sample : int, default 0
-            Another number gives another picture of the same prompt.
+            Another number gives another image of the same prompt.
         negative_prompt : str, default ""
-            What the pictures should not show.
+            What the images should not show.
 
         Returns
         -------
@@ -610,12 +618,12 @@ class Decoder:
             If the generator cannot draw what is asked for.
         """
         requests = [
-            PictureRequest(prompt, image_seed(seed, i, sample))
+            ImageRequest(prompt, image_seed(seed, i, sample))
             if isinstance(prompt, str)
-            else PictureRequest(prompt.text, image_seed(seed, i, sample), prompt.parts)
+            else ImageRequest(prompt.text, image_seed(seed, i, sample), prompt.parts)
             for i, prompt in enumerate(prompts)
         ]
-        return request_pictures(self._generator(generator), requests, negative_prompt)[0]
+        return request_images(self._generator(generator), requests, negative_prompt)[0]
 
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):
@@ -711,7 +719,7 @@ def embed_noise(
         is padding in the trial, or a flat channel, is 0 in the noise) and of how many trials it is
         the average: what could tell trials apart without any EEG.
     keys : sequence of int
-        One trial of noise each; see :func:`eegprompt.controls.surrogates.matched_noise`.
+        One trial of noise each; see :func:`eegprompt.confounds.surrogates.matched_noise`.
     seed : int
         Another seed gives other noise.
     progress : callable, optional
@@ -742,39 +750,6 @@ def embed_noise(
         if progress is not None:
             progress(start + len(noise), len(keys), "decoding noise")
     return {head: np.concatenate([p[head] for p in parts]) for head in decoder.heads}
-
-
-def reference_captions(
-    study: Study, captions: pd.DataFrame, heads: Sequence[str], trial_ids: np.ndarray
-) -> dict[str, list[list[str]]]:
-    """The captions of the image each trial showed, by head, in the order of the caption set.
-
-    Raises
-    ------
-    CaptionError
-        If an image lacks a caption of a kind.
-    """
-    shown = study.trials["image_id"].iloc[trial_ids].tolist()
-    result: dict[str, list[list[str]]] = {}
-    for head in heads:
-        rows = captions[captions["kind"] == head]
-        by_image: dict[str, list[str]] = {}
-        for image_id, text in zip(rows["image_id"], rows["text"].astype(str)):
-            by_image.setdefault(image_id, []).append(text)
-        for image_id in shown:
-            if image_id not in by_image:
-                raise CaptionError(
-                    f"image '{image_id}' has no caption of kind {head}; write it with 'eegprompt "
-                    "captions write', or leave the kind out"
-                )
-        result[head] = [by_image[image_id] for image_id in shown]
-    return result
-
-
-def usable_captions(captions: pd.DataFrame, heads: Sequence[str]) -> pd.DataFrame:
-    """Captions of some kinds, without rows that say nothing."""
-    says = captions["text"].notna() & (captions["text"].astype(str).str.strip() != "")
-    return captions[captions["kind"].isin(list(heads)) & says]
 
 
 def _encoder_folder(source: str | Path | Run) -> Path:

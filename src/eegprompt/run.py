@@ -7,18 +7,19 @@ whose ``fold-0``, ``fold-1``, … are such runs.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.artifacts import provenance, read_json, read_table, write_json, write_table
-from eegprompt.errors import RunError, StudyError
+from eegprompt.core.errors import RunError, StudyError
+from eegprompt.core.files import provenance, read_json, read_table, write_json, write_table
 from eegprompt.study import Study
-from eegprompt.types import Fold
+from eegprompt.study.split import Fold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "fold_runs"]
+__all__ = ["Run", "drawn", "fold_runs"]
 
 
 class Run:
@@ -54,7 +55,7 @@ class Run:
     # -- places --------------------------------------------------------------------------------
     @property
     def encoder_dir(self) -> Path:
-        """Folder of the trained encoder, its fitted steps and its calibration."""
+        """Folder of the trained encoder, its preprocessing and its calibration."""
         return self.path / "encoder"
 
     @property
@@ -74,7 +75,7 @@ class Run:
 
     @property
     def prompts_path(self) -> Path:
-        """Prompts, by trial and rung."""
+        """Prompts, by trial and prompt source."""
         return self.path / "prompts.parquet"
 
     @property
@@ -97,13 +98,13 @@ class Run:
         """The report."""
         return self.path / "report.html"
 
-    def images_dir(self, generator: str, rung: str) -> Path:
-        """Folder of one generator's pictures on one rung of the ladder."""
-        return self.path / "images" / slug(generator) / rung
+    def images_dir(self, generator: str, source: str) -> Path:
+        """Folder of one generator's images on one prompt source."""
+        return self.path / "images" / slug(generator) / source
 
-    def image_path(self, generator: str, rung: str, trial_id: int, sample: int = 0) -> Path:
-        """Path of one picture."""
-        return self.images_dir(generator, rung) / f"{trial_id:06d}_{sample}.png"
+    def image_path(self, generator: str, source: str, trial_id: int, sample: int = 0) -> Path:
+        """Path of one image."""
+        return self.images_dir(generator, source) / f"{trial_id:06d}_{sample}.png"
 
     # -- content -------------------------------------------------------------------------------
     @property
@@ -190,3 +191,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise RunError(f"{path} must hold settings, one a line as 'name: value'")
     return content
+
+
+def drawn(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What was asked of each generator: its folder's name and its entry in ``generation.json``."""
+    path = run.path / "generation.json"
+    if path.exists():
+        yield from read_json(path, error=RunError)["generators"].items()

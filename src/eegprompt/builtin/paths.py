@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from eegprompt.builtin_models import clip_folder, features_folder, pipeline_folder, read_defaults
+from eegprompt.builtin.models import clip_folder, features_folder, pipeline_folder, read_defaults
 
 __all__ = ["GENERATION_DEFAULTS", "clip_folder", "features_folder", "pipeline_folder"]
 

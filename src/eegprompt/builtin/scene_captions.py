@@ -10,14 +10,14 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 
-from eegprompt.builtin.scenes import (
+from eegprompt.builtin.world import (
     ATTRIBUTES,
     KIND_ATTRIBUTES,
     Scene,
     meaning,
     parse_meaning,
 )
-from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.core.errors import InputError, UnknownNameError
 
 __all__ = ["caption", "captions", "meanings", "phrasings", "vocabulary"]
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eegprompt.captions.quality import is_refusal, text_problem, wrong_language
-from eegprompt.kinds import KINDS
+from eegprompt.captions.text_quality import is_refusal, text_problem, wrong_language
+from eegprompt.core.kinds import KINDS
 
 __all__ = ["Answer", "json_schema", "read_answer", "repair_words"]
 

@@ -22,11 +22,11 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from eegprompt.captions._image_data import data_url, image_sources, load_image
 from eegprompt.captions.answers import json_schema, read_answer, repair_words
 from eegprompt.captions.instruction import load_instruction
-from eegprompt.captions.pictures import data_url, image_sources, load_picture
-from eegprompt.errors import CaptionError, InputError
-from eegprompt.kinds import parse_kinds
+from eegprompt.core.errors import CaptionError, InputError
+from eegprompt.core.kinds import parse_kinds
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ _NO_IMAGES = re.compile(
     r"|\bno endpoints found that support image|\bmissing data required for image input",
     re.IGNORECASE,
 )
-_PICTURE_TOKENS = 255  # of a picture within 512 × 512: 85 and 170 a tile, as OpenAI counts them
+_IMAGE_TOKENS = 255  # of an image within 512 × 512: 85 and 170 a tile, as OpenAI counts them
 _ANSWER_TOKENS = 300  # ten captions of about 15 words, with their keys
 
 
@@ -147,11 +147,11 @@ class ChatCaptioner:
         Instruction file; see :func:`~eegprompt.captions.instruction.load_instruction`.
     kinds : str or iterable of str, optional
         Default all ten.
-    pictures : bool, default True
-        Send the picture. For models that read text only: False sends the image's label and what
-        the captioner `rules` can say about its picture.
+    images : bool, default True
+        Send the image. For models that read text only: False sends the image's label and what
+        the captioner `rules` can say about its image.
     side : int, default 512
-        Pictures are reduced to at most so many pixels a side.
+        Images are reduced to at most so many pixels a side.
     concurrency : int, default 16
         Requests at once.
     timeout : float, default 60
@@ -186,7 +186,7 @@ class ChatCaptioner:
         base_url: str | None = None,
         instruction: str | Path | None = None,
         kinds: str | Sequence[str] | None = None,
-        pictures: bool = True,
+        images: bool = True,
         side: int = 512,
         concurrency: int = 16,
         timeout: float = 60.0,
@@ -238,13 +238,13 @@ class ChatCaptioner:
             )
         self.model = str(model)
         self.kinds = parse_kinds(kinds)
-        self.pictures, self.side = bool(pictures), side
+        self.images, self.side = bool(images), side
         self.concurrency, self.timeout, self.retries = concurrency, float(timeout), retries
         self.max_cost, self.price_in, self.price_out = max_cost, price_in, price_out
         self.max_tokens, self.temperature = max_tokens, temperature
         self.language = None if language in (None, "any") else language
         self.instruction = load_instruction(instruction, self.kinds)
-        seen = f"picture{side}" if self.pictures else "text"
+        seen = f"image{side}" if self.images else "text"
         self.prompt_version = f"{self.instruction.version}-{seen}"
         self.usage = _Usage()
         self.notes: list[str] = []
@@ -257,21 +257,21 @@ class ChatCaptioner:
     def estimate(self, study: Study, image_ids: Sequence[str]) -> dict[str, Any]:
         """What captioning these images will take, without asking anything.
 
-        Tokens are estimated at four characters each, a picture at 255 (as OpenAI counts one of
+        Tokens are estimated at four characters each, an image at 255 (as OpenAI counts one of
         512 × 512 pixels) and an answer at 300; servers differ by a factor of two and more.
 
         Returns
         -------
         dict
             ``requests``, ``tokens_in``, ``tokens_out``, ``cost`` (None without prices), and
-            ``example``: the first request, its picture left out.
+            ``example``: the first request, its image left out.
         """
         one_in, one_out = self._tokens_of_one()
         n = len(image_ids)
         example: dict[str, Any] | None = None
         if image_ids:
             source = image_sources(study)[image_ids[0]]
-            messages = self._messages(source, "data:image/jpeg;base64,…" if self.pictures else None)
+            messages = self._messages(source, "data:image/jpeg;base64,…" if self.images else None)
             example = self._request(messages)
         return {
             "requests": n,
@@ -283,7 +283,7 @@ class ChatCaptioner:
 
     def _tokens_of_one(self) -> tuple[int, int]:
         fixed = len(self.instruction.text) + len(json.dumps(json_schema(self.kinds)))
-        beside = _PICTURE_TOKENS if self.pictures else 100
+        beside = _IMAGE_TOKENS if self.images else 100
         return fixed // 4 + beside + 40, _ANSWER_TOKENS * len(self.kinds) // 10 + 20
 
     def _cost(self, tokens_in: float, tokens_out: float) -> float:
@@ -338,7 +338,7 @@ class ChatCaptioner:
             pending: dict[Future[_Result], str] = {}
             try:
                 while fatal is None:
-                    # More than can be asked at once, so that pictures are ready when their turn
+                    # More than can be asked at once, so that images are ready when their turn
                     # comes; few enough for memory to stay flat.
                     while not exhausted and len(pending) < 2 * self.concurrency:
                         if not self._affordable(len(pending)):
@@ -427,14 +427,14 @@ class ChatCaptioner:
         asked = False
         try:
             url = None
-            if self.pictures:
+            if self.images:
                 if source["path"] is None:
-                    raise _Failed("the study has no picture of this image")
+                    raise _Failed("the study has no image of this image")
                 url = await asyncio.to_thread(_read_url, source["path"], self.side)
             elif source["path"] is not None:
                 source = {**source, "seen": await asyncio.to_thread(_seen, source["path"])}
             elif not source["label"]:
-                raise _Failed("there is neither a picture nor a label to describe")
+                raise _Failed("there is neither an image nor a label to describe")
             messages = self._messages(source, url)
             await gate.acquire()  # released when the answer is written
             asked = True
@@ -454,7 +454,7 @@ class ChatCaptioner:
             if answer.problems:
                 raise _Failed("; ".join(answer.problems)[:400])
             return _Result(answer.captions)
-        except CaptionError as problem:  # of the picture
+        except CaptionError as problem:  # of the image
             return _Result(error=str(problem), asked=asked)
         except _Failed as problem:
             why = self._clean(str(problem))
@@ -467,9 +467,9 @@ class ChatCaptioner:
             if label:
                 content.insert(0, {"type": "text", "text": f"The study calls the object {label}."})
         else:
-            said = [f"The picture's label: {label}." if label else "The picture has no label."]
+            said = [f"The image's label: {label}." if label else "The image has no label."]
             if source.get("seen"):
-                said.append(f"Measured in the picture: {source['seen']}.")
+                said.append(f"Measured in the image: {source['seen']}.")
             said.append("You cannot see it: say only what label and measurements support.")
             content = " ".join(said)
         return [
@@ -613,10 +613,10 @@ class ChatCaptioner:
         """Decide what follows from an HTTP error: gives the form to ask for next, or raises."""
         status = int(problem.status_code)
         said = self._clean(_message_of(problem))
-        if self.pictures and _NO_IMAGES.search(_message_of(problem)):
+        if self.images and _NO_IMAGES.search(_message_of(problem)):
             raise _Fatal(
                 f"the model '{self.model}' takes no images (the server answered {status}: {said}); "
-                "name a vision-language model, or pass -o pictures=false to caption from labels and "
+                "name a vision-language model, or pass -o images=false to caption from labels and "
                 "measurements"
             )
         if status in (400, 422):
@@ -635,7 +635,7 @@ class ChatCaptioner:
                         self._change_form(form + 1, said)
                     return form + 1
                 # Servers word it differently. Where no answer came in this form yet, any refusal may
-                # mean the form, or this picture: the same request in another form will tell.
+                # mean the form, or this image: the same request in another form will tell.
                 if form not in self._answered:
                     return form + 1
             raise _Failed(f"the server refused the request ({status}: {said})")
@@ -688,14 +688,14 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
 
 
 def _read_url(path: Path, side: int) -> str:
-    return data_url(load_picture(path, side))
+    return data_url(load_image(path, side))
 
 
 def _seen(path: Path) -> str:
-    """What can be measured in a picture, in words."""
+    """What can be measured in an image, in words."""
     from eegprompt.captions.rules import describe, measure
 
-    captions = describe(measure(load_picture(path, 256)), None)
+    captions = describe(measure(load_image(path, 256)), None)
     return "; ".join(captions[k] for k in ("ColorTone", "ClarityCue", "LayoutMap", "AngleView"))
 
 

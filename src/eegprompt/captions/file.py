@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eegprompt.artifacts import content_key, sha256_file
-from eegprompt.captions.checks import MAX_WORDS
-from eegprompt.errors import CaptionError, UnknownNameError
-from eegprompt.kinds import KINDS
+from eegprompt.captions.validity import MAX_WORDS
+from eegprompt.core.errors import CaptionError, UnknownNameError
+from eegprompt.core.files import content_key, sha256_file
+from eegprompt.core.kinds import KINDS
 from eegprompt.study import Study
 
 __all__ = ["FileCaptioner"]
@@ -21,7 +21,7 @@ _KEYS = ("image_id", *_FILE_KEYS, "category")
 _TEXT = ("text", "caption")
 # Columns that say something about a caption, not another caption; an exported set has them.
 _BESIDE = frozenset(
-    ("meaning", "level", "captioner", "model", "prompt_version", "picture_sha256", "created", "key")
+    ("meaning", "level", "captioner", "model", "prompt_version", "image_sha256", "created", "key")
 )
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegprompt.artifacts import content_key
-from eegprompt.errors import CaptionError
-from eegprompt.kinds import KINDS
+from eegprompt.core.errors import CaptionError
+from eegprompt.core.files import content_key
+from eegprompt.core.kinds import KINDS
 
 __all__ = ["DEFAULT_INSTRUCTION", "Instruction", "load_instruction"]
 

@@ -1,7 +1,7 @@
 """Captions by a vision-language model on this machine, through transformers, by name.
 
 SmolVLM, Qwen2.5-VL, Idefics3, LLaVA, Gemma 3 and the like: whatever ``AutoProcessor`` and
-``AutoModelForImageTextToText`` open and has a chat template. Pictures go through the model in
+``AutoModelForImageTextToText`` open and has a chat template. Images go through the model in
 batches; the most likely words are taken, so the same model on the same machine answers the same.
 An answer that is not in order is sent back once, as by the captioner `chat`.
 """
@@ -14,12 +14,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.captions._image_data import image_sources, load_image
 from eegprompt.captions.answers import Answer, read_answer, repair_words
 from eegprompt.captions.instruction import load_instruction
-from eegprompt.captions.pictures import image_sources, load_picture
-from eegprompt.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
-from eegprompt.kinds import parse_kinds
-from eegprompt.pretrained import choose_device, fetch, load_errors, locate, quiet
+from eegprompt.core.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
+from eegprompt.core.kinds import parse_kinds
+from eegprompt.core.model_hub import choose_device, fetch, load_errors, locate, quiet
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class LocalCaptioner:
     kinds : str or iterable of str, optional
         Default all ten.
     side : int, default 512
-        Pictures are reduced to at most so many pixels a side.
+        Images are reduced to at most so many pixels a side.
     batch_size : int, default 4
         Images at once. Halved, down to one, where the memory does not suffice.
     device : str, default "auto"
@@ -115,7 +115,7 @@ class LocalCaptioner:
         self.side, self.batch_size, self.max_tokens = side, batch_size, max_tokens
         self.language = None if language in (None, "any") else language
         self.instruction = load_instruction(instruction, self.kinds)
-        self.prompt_version = f"{self.instruction.version}-picture{side}-{self._dtype}"
+        self.prompt_version = f"{self.instruction.version}-image{side}-{self._dtype}"
         self.notes: list[str] = []
         self._network: Any = None
         self._processor: Any = None
@@ -157,15 +157,15 @@ class LocalCaptioner:
             for image_id in chosen:
                 source = known[image_id]
                 if source["path"] is None:
-                    yield image_id, {}, "the study has no picture of this image"
+                    yield image_id, {}, "the study has no image of this image"
                     continue
                 try:
-                    picture = load_picture(source["path"], self.side)
+                    image = load_image(source["path"], self.side)
                 except CaptionError as problem:
                     yield image_id, {}, str(problem)
                     continue
-                ready.append((image_id, picture, self._question(source["label"])))
-            said = self._say([picture for _, picture, _ in ready], [talk for *_, talk in ready])
+                ready.append((image_id, image, self._question(source["label"])))
+            said = self._say([image for _, image, _ in ready], [talk for *_, talk in ready])
             read = [self._read(words) for words in said]
             again = [i for i, answer in enumerate(read) if isinstance(answer, Answer)
                      and answer.problems]  # fmt: skip
@@ -215,14 +215,14 @@ class LocalCaptioner:
                 processor = AutoProcessor.from_pretrained(folder)
             except ImportError as problem:
                 raise ModelLoadError(
-                    f"the captioner '{source.name}' needs packages of its own to read pictures; "
+                    f"the captioner '{source.name}' needs packages of its own to read images; "
                     "pip install 'eegprompt[local]' with torchvision in the build that fits your "
                     f"torch ({' '.join(str(problem).split())[:160]})"
                 ) from None
             tokenizer = getattr(processor, "tokenizer", None)
             if tokenizer is None or getattr(processor, "image_processor", None) is None:
                 raise ModelLoadError(
-                    f"the captioner '{source.name}' does not read both pictures and text; name a "
+                    f"the captioner '{source.name}' does not read both images and text; name a "
                     "vision-language model"
                 )
             if not (getattr(processor, "chat_template", None) or tokenizer.chat_template):
@@ -265,31 +265,31 @@ class LocalCaptioner:
         return answer
 
     def _say(
-        self, pictures: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
+        self, images: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
     ) -> list[tuple[str, bool] | Exception]:
-        """The model's words for each picture and whether they were cut off, or the exception."""
+        """The model's words for each image and whether they were cut off, or the exception."""
         import torch
 
-        if not pictures:
+        if not images:
             return []
         try:
-            return list(self._generate(pictures, talks))
+            return list(self._generate(images, talks))
         except torch.OutOfMemoryError as problem:
             failure: Exception = problem
-            if len(pictures) > 1:
-                self.batch_size = max(1, len(pictures) // 2)
+            if len(images) > 1:
+                self.batch_size = max(1, len(images) // 2)
                 self.notes.append(f"memory did not suffice: {self.batch_size} images at once")
                 if self._device.type == "cuda":
                     torch.cuda.empty_cache()
-        except Exception as problem:  # processors refuse odd pictures in many ways
+        except Exception as problem:  # processors refuse odd images in many ways
             failure = problem
-        if len(pictures) == 1:
+        if len(images) == 1:
             return [failure]
-        half = len(pictures) // 2  # so one image does not fail its neighbors
-        return self._say(pictures[:half], talks[:half]) + self._say(pictures[half:], talks[half:])
+        half = len(images) // 2  # so one image does not fail its neighbors
+        return self._say(images[:half], talks[:half]) + self._say(images[half:], talks[half:])
 
     def _generate(
-        self, pictures: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
+        self, images: Sequence[PILImage.Image], talks: Sequence[list[dict[str, Any]]]
     ) -> list[tuple[str, bool]]:
         import torch
 
@@ -299,7 +299,7 @@ class LocalCaptioner:
             for talk in talks
         ]
         inputs = processor(
-            text=texts, images=[[picture] for picture in pictures], padding=True,
+            text=texts, images=[[image] for image in images], padding=True,
             return_tensors="pt",
         )  # fmt: skip
         inputs = {

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.captions._image_data import data_url, load_image
 from eegprompt.captions.alike import alike_images
-from eegprompt.captions.checks import check_table
-from eegprompt.captions.pictures import data_url, load_picture
-from eegprompt.captions.quality import is_list, is_refusal, mood_words, wrong_language
-from eegprompt.errors import EegpromptError
-from eegprompt.kinds import KINDS, LEVELS, Level
+from eegprompt.captions.text_quality import is_list, is_refusal, mood_words, wrong_language
+from eegprompt.captions.validity import check_table
+from eegprompt.core.errors import EegpromptError
+from eegprompt.core.kinds import KINDS, LEVELS, Level
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def example_page(
     *,
     review: Review | None = None,
 ) -> str:
-    """A page in HTML of pictures, evenly spread over the study, with their captions.
+    """A page in HTML of images, evenly spread over the study, with their captions.
 
     Texts are data: everything is escaped, and the page loads and runs nothing.
 
@@ -196,10 +196,10 @@ def example_page(
     blocks = []
     for image_id, own in shown.groupby("image_id", sort=False):
         try:
-            url = data_url(load_picture(study.image_path(str(image_id)), 240))
-            picture = f'<img src="{url}" alt="">'
+            url = data_url(load_image(study.image_path(str(image_id)), 240))
+            image = f'<img src="{url}" alt="">'
         except (EegpromptError, OSError):
-            picture = '<p class="none">no picture</p>'
+            image = '<p class="none">no image</p>'
         order = sorted(
             zip(own["kind"], own["text"]),
             key=lambda pair: list(KINDS).index(pair[0]) if pair[0] in KINDS else len(KINDS),
@@ -208,7 +208,7 @@ def example_page(
             f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(t))}</dd>" for k, t in order
         )
         blocks.append(
-            f"<section>{picture}<div><h2>{html.escape(str(image_id))}</h2><dl>{lines}</dl></div>"
+            f"<section>{image}<div><h2>{html.escape(str(image_id))}</h2><dl>{lines}</dl></div>"
             "</section>"
         )
     title = html.escape(f"Captions '{name}' of {study.name}")

@@ -1,12 +1,12 @@
-"""Captions offline, from the picture itself and its label: no model, no service, no chance.
+"""Captions offline, from the image itself and its label: no model, no service, no chance.
 
 What is measured, and after whom:
 
-- *Colors* by their basic names, in CIELAB; see :mod:`eegprompt.captions.colors`.
+- *Colors* by their basic names, in CIELAB; see :mod:`eegprompt.captions._colors`.
 - *Sharpness*: what a second blur takes away (Crété-Roffet et al. 2007, Proc SPIE 6492:64920I).
-- *Haze*: the dark channel (He, Sun & Tang 2011, IEEE TPAMI 33:2341), here of the whole picture.
+- *Haze*: the dark channel (He, Sun & Tang 2011, IEEE TPAMI 33:2341), here of the whole image.
 - *Light*: the brightest values of each channel, again the white patch.
-- *Salient mass*: what the borders do not explain; see :mod:`eegprompt.captions.salient`.
+- *Salient mass*: what the borders do not explain; see :mod:`eegprompt.captions._salient`.
 - *Mood*: pleasure and arousal from mean brightness and saturation (Valdez & Mehrabian 1994,
   J Exp Psychol Gen 123:394, eqs. for hue-free stimuli: pleasure = .69 brightness + .22 saturation,
   arousal = -.31 brightness + .60 saturation), worded by their quadrant (Russell 1980, J Pers Soc
@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.captions.colors import NAMES, balance, body_color, name_indices, to_lab
-from eegprompt.captions.pictures import load_picture
-from eegprompt.captions.salient import salient_mask
-from eegprompt.errors import CaptionError, InputError
-from eegprompt.kinds import KINDS
+from eegprompt.captions._colors import NAMES, balance, body_color, name_indices, to_lab
+from eegprompt.captions._image_data import load_image
+from eegprompt.captions._salient import salient_mask
+from eegprompt.core.errors import CaptionError, InputError
+from eegprompt.core.kinds import KINDS
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
 __all__ = ["Measures", "RulesCaptioner", "describe", "measure"]
 
 _VERSION = "2"
-_SIDE = 128  # pixels; pictures are measured at this size at most
+_SIDE = 128  # pixels; images are measured at this size at most
 
-_SOFT = 0.42  # share of the variation that a second blur takes; above it a picture is not sharp
-_HAZY = 48.0  # darkest value of any channel, of 255; above it a veil lies on the picture
+_SOFT = 0.42  # share of the variation that a second blur takes; above it an image is not sharp
+_HAZY = 48.0  # darkest value of any channel, of 255; above it a veil lies on the image
 _BRIGHT = 199.0  # brightest blue, of 255; above it the light is white and full
 _WARM = 35.0  # brightest red less brightest blue; above it the light is warm
 _OFF_CENTER = 0.055  # of the frame; nearer to its center the mass counts as central
@@ -55,7 +55,7 @@ _UPRIGHT = 0.7  # weight of up and down: shadows and what things stand on blur t
 
 @dataclass(frozen=True)
 class Measures:
-    """What can be measured in a picture.
+    """What can be measured in an image.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class Measures:
     symmetric : bool
         Whether the left half mirrors the right.
     pleasure, arousal : float
-        After Valdez & Mehrabian, around 0 for a mid-gray picture.
+        After Valdez & Mehrabian, around 0 for a mid-gray image.
     """
 
     object_colors: tuple[str, ...]
@@ -98,17 +98,17 @@ class Measures:
     arousal: float
 
 
-def measure(picture: PILImage.Image) -> Measures:
-    """Measure a picture.
+def measure(image: PILImage.Image) -> Measures:
+    """Measure an image.
 
     Parameters
     ----------
-    picture : PIL.Image.Image
+    image : PIL.Image.Image
         Mode RGB. It is reduced to 128 pixels a side.
     """
-    picture = picture.convert("RGB")
-    picture.thumbnail((_SIDE, _SIDE))
-    x = np.asarray(picture, dtype=np.float64)
+    image = image.convert("RGB")
+    image.thumbnail((_SIDE, _SIDE))
+    x = np.asarray(image, dtype=np.float64)
     height, width = x.shape[:2]
     gray = x @ np.array([0.2126, 0.7152, 0.0722])
     high = np.percentile(x.reshape(-1, 3), 99.5, axis=0)
@@ -222,7 +222,7 @@ def describe(measures: Measures, label: str | None) -> dict[str, str]:
     measures : Measures
         What was measured.
     label : str or None
-        What the picture shows, e.g. the study's category.
+        What the image shows, e.g. the study's category.
     """
     m = measures
     thing = (label or "object").replace("_", " ").strip().lower()
@@ -260,9 +260,9 @@ def describe(measures: Measures, label: str | None) -> dict[str, str]:
 
 
 class RulesCaptioner:
-    """Writes captions offline, from pictures and labels, the same every time.
+    """Writes captions offline, from images and labels, the same every time.
 
-    See this module's page for what is measured and what cannot be seen. Images without a picture
+    See this module's page for what is measured and what cannot be seen. Images without an image
     fail; images without a label are called "an object".
 
     Parameters
@@ -300,9 +300,9 @@ class RulesCaptioner:
                 yield image_id, {}, "the study has no picture of this image"
                 continue
             try:
-                picture = load_picture(study.path / path, 2 * _SIDE)
+                image = load_image(study.path / path, 2 * _SIDE)
             except CaptionError as problem:
                 yield image_id, {}, str(problem)
                 continue
-            captions = describe(measure(picture), label if isinstance(label, str) else None)
+            captions = describe(measure(image), label if isinstance(label, str) else None)
             yield image_id, {kind: captions[kind] for kind in KINDS}, None

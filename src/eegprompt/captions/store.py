@@ -3,7 +3,7 @@
 ``captions/NAME.jsonl`` receives each image's captions as soon as they exist, so that a crash loses
 at most what was under way; ``captions/NAME.parquet`` takes its place, atomically, in the end; and
 ``captions/NAME.json`` says who wrote the set. Each image's captions carry a key of everything that
-decides them (captioner, model, instruction, picture), so nothing is asked for twice. Images that
+decides them (captioner, model, instruction, image), so nothing is asked for twice. Images that
 failed are kept in the journal and then beside the set, with the reason.
 """
 
@@ -17,7 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.artifacts import (
+from eegprompt.core.errors import CaptionError
+from eegprompt.core.files import (
     _disk_errors,
     content_key,
     provenance,
@@ -25,9 +26,9 @@ from eegprompt.artifacts import (
     write_json,
     write_table,
 )
-from eegprompt.errors import CaptionError
-from eegprompt.kinds import KINDS
-from eegprompt.study import Study, _checked_name
+from eegprompt.core.kinds import KINDS
+from eegprompt.study import Study
+from eegprompt.study.study import _checked_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ COLUMNS = (
     "captioner",
     "model",
     "prompt_version",
-    "picture_sha256",
+    "image_sha256",
     "created",
     "key",
 )
@@ -251,7 +252,7 @@ class CaptionStore:
                     "text": text,
                     "meaning": caption.get("meaning"),
                     **self.origin,
-                    "picture_sha256": self._digests.get(image_id, ""),
+                    "image_sha256": self._digests.get(image_id, ""),
                     "created": now,
                     "key": key,
                 }
@@ -299,7 +300,7 @@ class CaptionStore:
         Parameters
         ----------
         image_ids : sequence of str
-            The images, in the order of the table; captions under other keys (of a picture that has
+            The images, in the order of the table; captions under other keys (of an image that has
             changed since) are dropped.
         notes : sequence of str or callable
             Kept beside the set; a callable makes them from the table.

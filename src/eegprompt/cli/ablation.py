@@ -31,7 +31,7 @@ def ablate(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds.")] = 3,
     jobs: Annotated[int, typer.Option(min=1, help="Processes side by side.")] = 1,
     draw: Annotated[
-        bool, typer.Option("--draw/--no-draw", help="Also draw pictures and score them.")
+        bool, typer.Option("--draw/--no-draw", help="Also draw images and score them.")
     ] = True,
     json: Json = False,
 ) -> None:
@@ -43,11 +43,12 @@ def ablate(
 
     Example: [bold]eegprompt ablate studies/scenes --what loss,captions --out runs/ablation[/bold]
     """
-    from eegprompt.ablation import BY_HEAD, MEASURES, design_of
-    from eegprompt.ablation import ablate as compare
-    from eegprompt.artifacts import read_json
-    from eegprompt.experiment import apply_overrides, load_config
-    from eegprompt.pipeline import complete_settings, read_settings
+    from eegprompt.ablations.table import BY_HEAD, MEASURES, design_of
+    from eegprompt.core.files import read_json
+    from eegprompt.recipe import read_settings
+    from eegprompt.settings import apply_overrides, load_config
+    from eegprompt.steps.ablate import ablate as compare
+    from eegprompt.steps.experiment import complete_settings
     from eegprompt.study import Study
 
     opened = Study(study)

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 from eegprompt import __version__
 from eegprompt.cli import ablation, audits, captions, console, runs, studies, whole
-from eegprompt.errors import EegpromptError, StorageError
+from eegprompt.core.errors import EegpromptError, StorageError
 
 __all__ = ["app"]
 
@@ -71,7 +71,7 @@ class _Commands(TyperGroup):
             _report(
                 EegpromptError(
                     "memory ran out; use a smaller batch size (training.batch_size=, "
-                    "drawing.batch_size=) or fewer trials"
+                    "generation.batch_size=) or fewer trials"
                 ),
                 debug,
             )

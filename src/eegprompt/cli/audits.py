@@ -27,15 +27,15 @@ def audit(
     seed: Annotated[int | None, typer.Option(help="Seed; equal seeds give equal audits.")] = None,
     json: Json = False,
 ) -> None:
-    """Look for what a decoder could read besides the picture: time, leaks, drift.
+    """Look for what a decoder could read besides the image: time, leaks, drift.
 
     Writes STUDY/audit.json, whose verdict is stamped on every later score of the split, and a page
     that explains each check. Nothing is trained that is kept.
 
     Example: [bold]eegprompt audit studies/n170 --split by-run[/bold]
     """
-    from eegprompt.auditing import audit as look
-    from eegprompt.report.audit_page import write_audit_page
+    from eegprompt.reports.audit_page import write_audit_page
+    from eegprompt.steps.audit import audit as look
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -54,8 +54,8 @@ def audit(
 
 def print_audit(found: dict[str, Any]) -> None:
     """Print an audit: the verdict, its evidence, and the decoders side by side."""
-    from eegprompt.report.audit_page import leaks_once
-    from eegprompt.report.words import p_value
+    from eegprompt.reports.audit_page import leaks_once
+    from eegprompt.reports.wording import p_value
 
     out = console.out()
     of = f"split {found['split']}" if found["split"] else "no split"
@@ -81,7 +81,8 @@ def print_audit(found: dict[str, Any]) -> None:
         out.print(f"Leak: {words}", markup=False)
     if found["leaks"]:
         out.print(
-            "Training refuses these folds, unless --waive names what they share.", markup=False
+            "Training refuses these folds, unless --allow-leakage names what they share.",
+            markup=False,
         )
     for text in found["limits"]:
         out.print(f"Note: {text}", markup=False)

@@ -9,7 +9,7 @@ import typer
 
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, Overwrite, StudyPath, pairs
-from eegprompt.errors import CaptionError
+from eegprompt.core.errors import CaptionError
 
 __all__ = ["register"]
 
@@ -62,8 +62,8 @@ def write(
     Example: [bold]eegprompt captions write studies/n170 --captioner
     file:recipes/n170-captions.csv[/bold]
     """
-    from eegprompt.captioning import estimate_captions, failed_captions, write_captions
     from eegprompt.captions.store import facts_of
+    from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -151,9 +151,9 @@ def check(
 
     Example: [bold]eegprompt captions check studies/n170[/bold]
     """
-    from eegprompt.artifacts import write_text
-    from eegprompt.captioning import review_captions
     from eegprompt.captions.review import example_page
+    from eegprompt.core.files import write_text
+    from eegprompt.steps.caption import review_captions
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -218,8 +218,8 @@ def show(
 
     Example: [bold]eegprompt captions show studies/scenes img-0001 --kind ObjectSnap,MoodFeel[/bold]
     """
-    from eegprompt.errors import UnknownNameError
-    from eegprompt.kinds import parse_kinds
+    from eegprompt.core.errors import UnknownNameError
+    from eegprompt.core.kinds import parse_kinds
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -255,7 +255,7 @@ def export(
 
     Example: [bold]eegprompt captions export studies/scenes --name rules --to captions.csv[/bold]
     """
-    from eegprompt.captioning import export_captions
+    from eegprompt.steps.caption import export_captions
     from eegprompt.study import Study
 
     opened = Study(study)

@@ -13,10 +13,12 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from eegprompt.core.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +36,6 @@ __all__ = [
     "step",
 ]
 
-Progress = Callable[[int, int, str], None]
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -75,7 +76,7 @@ def note(text: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on stdout; a missing number is null."""
-    from eegprompt.artifacts import _plain
+    from eegprompt.core.files import _plain
 
     sys.stdout.write(json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 

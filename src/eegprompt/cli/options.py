@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 
 __all__ = [
     "Json",

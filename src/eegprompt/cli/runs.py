@@ -9,8 +9,8 @@ import typer
 
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, RunPath, Settings, StudyPath, pairs
-from eegprompt.cli.scores import print_scores
-from eegprompt.errors import InputError
+from eegprompt.cli.score_table import print_scores
+from eegprompt.core.errors import InputError
 
 __all__ = ["register"]
 
@@ -31,7 +31,7 @@ def train(
     all_folds: Annotated[
         bool, typer.Option("--all-folds", help="One run a fold: OUT/fold-0, OUT/fold-1, …")
     ] = False,
-    waive: Annotated[
+    allow_leakage: Annotated[
         str | None,
         typer.Option(
             metavar="WHAT",
@@ -44,17 +44,18 @@ def train(
     ] = False,
     json: Json = False,
 ) -> None:
-    """Train an EEG encoder on the training side of one fold, or of each.
+    """Train an EEG encoder on the training set of one fold, or of each.
 
     Reads a study with a split and captions; writes OUT: settings, checkpoints, the encoder chosen
-    on the validation side. The test side is never opened. An interrupted training goes on.
+    on the validation set. The test set is never opened. An interrupted training goes on.
 
     Example: [bold]eegprompt train studies/scenes --out runs/a training.epochs=20 seed=1[/bold]
     """
-    from eegprompt.experiment import apply_overrides, load_config
-    from eegprompt.pipeline import complete_settings, read_settings
+    from eegprompt.recipe import read_settings
+    from eegprompt.settings import apply_overrides, load_config
+    from eegprompt.steps.experiment import complete_settings
+    from eegprompt.steps.train import train as fit
     from eegprompt.study import Study
-    from eegprompt.training import train as fit
 
     if all_folds and fold is not None:
         raise InputError("--fold and --all-folds exclude one another; give one of them")
@@ -66,7 +67,11 @@ def train(
     opened = Study(study)
     base: dict[str, Any] = read_settings(config) if config else {}
     base["study"] = str(study.resolve())
-    base |= {k: v for k, v in (("split", split), ("fold", fold), ("waive", waive)) if v is not None}
+    base |= {
+        k: v
+        for k, v in (("split", split), ("fold", fold), ("allow_leakage", allow_leakage))
+        if v is not None
+    }
     base = apply_overrides(base, settings or [])
     resolved = load_config(complete_settings(opened, base))
     n_folds = len(opened.split(resolved.split).folds)
@@ -85,17 +90,17 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
     """Retrieve captions for the test trials and join them into prompts.
 
     Reads a trained run; writes RUN/decodings.parquet and RUN/prompts.parquet, with prompts of the
-    rungs eeg, floor and ceiling, as long as the generator can read. Settings under 'decoding' and
-    'drawing' may be changed here.
+    prompt sources eeg, floor and ceiling, as long as the generator can read. Settings under 'decoding' and
+    'generation' may be changed here.
 
     Example: [bold]eegprompt decode runs/a decoding.pool=train decoding.per_head=2[/bold]
     """
-    from eegprompt.decoding import decode as retrieve
-    from eegprompt.pipeline import change_settings
+    from eegprompt.steps.decode import decode as retrieve
+    from eegprompt.steps.experiment import change_settings
 
     opened = _open(run)
     for one in opened:
-        one = change_settings(one, settings, groups=("decoding", "drawing"))
+        one = change_settings(one, settings, groups=("decoding", "generation"))
         with console.step(_title("decode", one, opened)) as progress:
             retrieve(one, progress=progress)
     _say([one.prompts_path for one in opened], json)
@@ -104,13 +109,13 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
 def generate(
     run: RunPath,
     settings: Settings = None,
-    rungs: Annotated[
+    sources: Annotated[
         list[str] | None,
         typer.Option(
-            "--rungs",
-            "--rung",
-            metavar="RUNG,...",
-            help="Rungs of the ladder, e.g. eeg,noise,shuffled, or all; default: eeg, floor, ceiling.",
+            "--sources",
+            "--source",
+            metavar="SOURCE,...",
+            help="Prompt sources, e.g. eeg,noise,shuffled, or all; default: eeg, floor, ceiling.",
         ),
     ] = None,
     generator: Annotated[
@@ -128,29 +133,31 @@ def generate(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Draw the prompts of a decoded run, and the rungs of the ladder that they are judged by.
+    """Draw the prompts of a decoded run, and the prompt sources that they are judged by.
 
-    Reads RUN/prompts.parquet; writes RUN/images/GENERATOR/RUNG/. Pictures that exist are not drawn
-    again. Rungs: eeg, floor, noise, shuffled, wrong-class, predicted-class, true-class, ceiling,
-    reference, reference-vae. Settings under 'drawing' may be changed here.
+    Reads RUN/prompts.parquet; writes RUN/images/GENERATOR/SOURCE/. Images that exist are not drawn
+    again. Prompt sources: eeg, floor, noise, shuffled, wrong-class, predicted-class, true-class, ceiling,
+    reference, reference-vae. Settings under 'generation' may be changed here.
 
-    Example: [bold]eegprompt generate runs/a --rungs eeg,noise,ceiling --generator builtin[/bold]
+    Example: [bold]eegprompt generate runs/a --sources eeg,noise,ceiling --generator builtin[/bold]
     """
-    from eegprompt.drawing import draw
-    from eegprompt.ladder import check_rungs
-    from eegprompt.pipeline import change_settings
+    from eegprompt.sources import check_sources
+    from eegprompt.steps.experiment import change_settings
+    from eegprompt.steps.generate import generate as generate_images
 
     opened = _open(run)
-    asked = [name.strip() for words in rungs or () for name in words.split(",") if name.strip()]
-    if rungs and not asked:
-        raise InputError("--rungs names no rung; leave it out to draw those of the settings")
-    check_rungs(asked)
+    asked = [name.strip() for words in sources or () for name in words.split(",") if name.strip()]
+    if sources and not asked:
+        raise InputError(
+            "--sources names no prompt source; leave it out to draw those of the settings"
+        )
+    check_sources(asked)
     for one in opened:
-        one = change_settings(one, settings, groups=("drawing",))
+        one = change_settings(one, settings, groups=("generation",))
         with console.step(_title("generate", one, opened)) as progress:
-            draw(
+            generate_images(
                 one,
-                rungs=asked or None,
+                sources=asked or None,
                 generator=generator,
                 options=pairs(option),
                 progress=progress,
@@ -159,17 +166,17 @@ def generate(
 
 
 def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> None:
-    """Score a run: caption retrieval, class accuracy, pictures; each beside chance.
+    """Score a run: caption retrieval, class accuracy, images; each beside chance.
 
     Reads what exists and names what is missing; draws nothing and trains nothing. Writes
     RUN/scores.json; over folds, their means. Settings under 'evaluation' may be changed here.
 
     Example: [bold]eegprompt evaluate runs/a --json[/bold]
     """
-    from eegprompt.artifacts import read_json
-    from eegprompt.evaluation import evaluate as score
-    from eegprompt.evaluation import evaluate_folds
-    from eegprompt.pipeline import change_settings
+    from eegprompt.core.files import read_json
+    from eegprompt.steps.evaluate import evaluate as score
+    from eegprompt.steps.evaluate import evaluate_folds
+    from eegprompt.steps.experiment import change_settings
 
     opened = [change_settings(one, settings, groups=("evaluation",)) for one in _open(run)]
     with console.step("evaluate") as progress:
@@ -206,8 +213,8 @@ def explain(
 
     Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
     """
-    from eegprompt.explanation import explain as find_out
-    from eegprompt.explanation import explain_folds
+    from eegprompt.analyses import explain_folds
+    from eegprompt.steps.explain import explain as find_out
 
     opened = _open(run)
     if trial:
@@ -244,12 +251,12 @@ def report(
 ) -> None:
     """Write a run's report: one HTML file with everything in it.
 
-    Reads scores, prompts, pictures and the training curve of a run; what is missing is left out
+    Reads scores, prompts, images and the training curve of a run; what is missing is left out
     and named.
 
     Example: [bold]eegprompt report runs/a[/bold]
     """
-    from eegprompt.report import write_report
+    from eegprompt.reports import write_report
 
     with console.step("report"):
         path = write_report(run, out)
@@ -271,7 +278,7 @@ def register(app: typer.Typer) -> None:
 
 def _trial_pages(runs: list[Any], trials: list[int]) -> list[Path]:
     """A page for each trial, from the run that tested it."""
-    from eegprompt.report.trial_page import write_trial_page
+    from eegprompt.reports.trial_page import write_trial_page
 
     pages = []
     for trial in trials:

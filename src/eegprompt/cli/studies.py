@@ -17,8 +17,8 @@ from eegprompt.cli.options import (
     numbers,
     pairs,
 )
-from eegprompt.errors import EegpromptError, InputError, UnknownNameError
-from eegprompt.registry import names
+from eegprompt.core.errors import EegpromptError, InputError, UnknownNameError
+from eegprompt.core.registry import names
 
 __all__ = ["register"]
 
@@ -57,7 +57,7 @@ def simulate(
 
     Example: [bold]eegprompt simulate studies/scenes --subjects 2 --signal 0.5[/bold]
     """
-    from eegprompt.builtin_study import simulate as make
+    from eegprompt.steps.simulate import simulate as make
 
     options = _given(
         subjects=subjects,
@@ -138,10 +138,10 @@ def import_(
         float | None, typer.Option(help="Leave out trials beyond this many microvolts.")
     ] = None,
     stimuli: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures that were shown.")
+        Path | None, typer.Option(help="Folder of the images that were shown.")
     ] = None,
     allow_missing_images: Annotated[
-        bool, typer.Option("--allow-missing-images", help="Go on without pictures not found.")
+        bool, typer.Option("--allow-missing-images", help="Go on without images not found.")
     ] = False,
     design: Annotated[
         str | None, typer.Option(help="Order of showing: 'randomised', 'block' or 'unknown'.")
@@ -162,9 +162,9 @@ def import_(
 
     Example: [bold]eegprompt import continuous rec/*.csv --out studies/n170 --marker Marker0
     --event 1=house --event 2=face --unit uV --bandpass 1,30 --tmin -0.1 --tmax 0.8
-    --baseline -0.1,0 --reject 75 --stimuli pictures[/bold]
+    --baseline -0.1,0 --reject 75 --stimuli images[/bold]
     """
-    from eegprompt.registry import resolve
+    from eegprompt.core.registry import resolve
 
     target, argument = resolve("reader", kind)
     reader = target(argument) if argument else target()
@@ -223,8 +223,9 @@ def info(
 
     Example: [bold]eegprompt info studies/scenes --figure cap.svg[/bold]
     """
+    from eegprompt.figures.sensors import draw_study
+    from eegprompt.steps.info import study_info
     from eegprompt.study import Study
-    from eegprompt.study_info import draw_study, study_info
 
     opened = Study(study)
     facts = study_info(opened)
@@ -286,7 +287,7 @@ def split(
             "split needs a study and a kind: eegprompt split studies/NAME by-run; the kinds are "
             f"{', '.join(names('split'))}"
         )
-    from eegprompt.data.splits import make_split
+    from eegprompt.splits.base import make_split
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -319,7 +320,8 @@ def _given(**options: Any) -> dict[str, Any]:
 
 def _list_split_options(kind: str, json: bool) -> None:
     """What a kind of split can be told: each option as it is typed, its default, what it is."""
-    from eegprompt.data import splits
+    from eegprompt.splits import base as splits
+    from eegprompt.splits.by_run import by_run
 
     if not kind:
         raise InputError(
@@ -329,8 +331,7 @@ def _list_split_options(kind: str, json: bool) -> None:
     function, known = splits.split_function(kind)
     group = {"by-subject": "subject", "by-run": "run"}.get(known, "session")
     said = {  # where a kind refers to by-run, as it would be said of its own groups
-        name: re.sub(r"\brun(?=s?\b)", group, words)
-        for name, words in _parameters(splits.by_run).items()
+        name: re.sub(r"\brun(?=s?\b)", group, words) for name, words in _parameters(by_run).items()
     }
     said |= {**_parameters(function), "name": f'Name of the split; default "{kind}".'}
     folds = splits.ALIASES.get(kind, (kind, None))[1]

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from eegprompt.artifacts import read_json
 from eegprompt.cli import console
 from eegprompt.cli.options import Json, Settings
-from eegprompt.cli.scores import print_scores
-from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.cli.score_table import print_scores
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.files import read_json
 
 __all__ = ["register"]
 
@@ -42,10 +42,10 @@ def run(
 
     Example: [bold]eegprompt run recipes/n170.yaml --source recordings/n170 --out runs/n170[/bold]
     """
-    from eegprompt.pipeline import load_recipe
+    from eegprompt.recipe import load_recipe
 
     if dry:
-        from eegprompt.dry_run import dry_run
+        from eegprompt.steps.dry_run import dry_run
 
         steps = dry_run(recipe, settings, source=source)
         if json:
@@ -66,7 +66,7 @@ def demo(
         float | None,
         typer.Option(help="Evoked over background RMS, a linear ratio; 0 plants no signal."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of study, training and drawing.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of study, training and generation.")] = 0,
     quick: Annotated[
         bool,
         typer.Option("--quick", help="A smaller study, nothing explained, to see that all works."),
@@ -75,7 +75,7 @@ def demo(
         str | None,
         typer.Option(
             metavar="CAPTIONER",
-            help="Who captions the pictures, e.g. rules (measured from the pictures, offline); "
+            help="Who captions the images, e.g. rules (measured from the images, offline); "
             "default: the study's own captions, which know what was drawn.",
         ),
     ] = None,
@@ -89,7 +89,7 @@ def demo(
 
     Example: [bold]eegprompt demo --out runs/demo[/bold]
     """
-    from eegprompt.pipeline import demo_recipe
+    from eegprompt.recipe import demo_recipe
 
     recipe = demo_recipe(
         signal=signal, seed=seed, quick=quick, captions=captions, overrides=settings
@@ -115,7 +115,7 @@ def settings(
     """
     from dataclasses import asdict
 
-    from eegprompt.settings_page import list_settings, settings_page
+    from eegprompt.steps.settings_table import list_settings, settings_page
 
     if markdown:
         console.out().print(settings_page(), markup=False, soft_wrap=True, end="", highlight=False)
@@ -138,8 +138,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _carry_out(recipe: Any, out: Path, json: bool) -> None:
-    from eegprompt.pipeline import ablate_recipe, run_recipe
-    from eegprompt.report import write_report
+    from eegprompt.reports import write_report
+    from eegprompt.steps.experiment import ablate_recipe, run_recipe
 
     # Ablations may take many times as long as the run, so its report is written before them too.
     folder = run_recipe(recipe.model_copy(update={"ablations": None}), out, step=console.step)

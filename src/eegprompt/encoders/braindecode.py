@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from eegprompt.errors import InputError, MissingDependencyError, UnknownNameError
+from eegprompt.core.errors import InputError, MissingDependencyError, UnknownNameError
 
 __all__ = ["MODELS", "BraindecodeEncoder"]
 
@@ -104,6 +104,6 @@ class BraindecodeEncoder(nn.Module):
     def forward(
         self, eeg: Tensor, positions: Tensor, subject: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Embed trials; see :class:`eegprompt.protocols.EEGEncoder`."""
+        """Embed trials; see :class:`eegprompt.encoders.base.EEGEncoder`."""
         out = self.projection(self.network(eeg)).unflatten(1, (len(self.heads), -1))
         return {head: out[:, i] for i, head in enumerate(self.heads)}

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 
 __all__ = ["ShrinkageLDA", "bin_means"]
 
 START, STOP, WIDTH = 0.05, 0.52, 0.04
-"""Seconds after onset in which pictures are told apart best, and the length of a window."""
+"""Seconds after onset in which images are told apart best, and the length of a window."""
 
 MOST_FEATURES = 2000
 """The cost of a fit grows with the third power: windows are widened to stay below."""

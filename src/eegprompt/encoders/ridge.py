@@ -1,7 +1,7 @@
 """Ridge regression from binned EEG to caption embeddings: the linear baseline of the whole path.
 
 It is solved, not descended: for every penalty on a grid of decades the solution follows from one
-eigendecomposition, and the penalty that retrieves best on the validation side is kept.
+eigendecomposition, and the penalty that retrieves best on the validation set is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eegprompt.errors import InputError
+from eegprompt.core.errors import InputError
 
 __all__ = ["PENALTIES", "RidgeEncoder"]
 
@@ -98,7 +98,7 @@ class RidgeEncoder(nn.Module):
     def forward(
         self, eeg: Tensor, positions: Tensor, subject: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Embed trials; see :class:`eegprompt.protocols.EEGEncoder`."""
+        """Embed trials; see :class:`eegprompt.encoders.base.EEGEncoder`."""
         features = self.features(eeg)
         shared = len(self.bias) - 1
         if subject is None or shared == 0:
@@ -127,11 +127,11 @@ class RidgeEncoder(nn.Module):
         Parameters
         ----------
         train : iterable of (eeg, subject)
-            Batches of the training side, in order.
+            Batches of the training set, in order.
         targets : dict of head to float tensor (n_trials, n_dims)
             What each head should give for the training trials, in the same order.
         validate : callable
-            Score on the validation side of the maps as they are; higher is better.
+            Score on the validation set of the maps as they are; higher is better.
         progress : callable, optional
             Called with (done, total, label).
 

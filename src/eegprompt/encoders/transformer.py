@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from eegprompt.errors import InputError, UnknownNameError
+from eegprompt.core.errors import InputError, UnknownNameError
 
 __all__ = ["READOUTS", "STEMS", "EEGTransformer", "SpatialAttention"]
 
@@ -293,7 +293,7 @@ class EEGTransformer(nn.Module):
         Parameters
         ----------
         eeg : float tensor (n_trials, n_chans, n_times)
-            After the run's fitted steps; unitless.
+            After the run's preprocessing; unitless.
         positions : float tensor (n_chans, 3)
             Electrode positions in meters; NaN where unknown.
         subject : int tensor (n_trials,), optional

@@ -1,14 +1,14 @@
-"""Generators draw pictures from prompts; each is one file, named in the registry."""
+"""Generators draw images from prompts; each is one file, named in the registry."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.registry import check_options, resolve
+from eegprompt.core.registry import check_options, resolve
 
 if TYPE_CHECKING:
-    from eegprompt.protocols import Generator
+    from eegprompt.generators.base import Generator
 
 __all__ = ["check_generator_options", "load_generator"]
 

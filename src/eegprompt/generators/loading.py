@@ -6,8 +6,8 @@ import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.errors import InputError, ModelLoadError
-from eegprompt.pretrained import Source, load_errors, quiet
+from eegprompt.core.errors import InputError, ModelLoadError
+from eegprompt.core.model_hub import Source, load_errors, quiet
 
 if TYPE_CHECKING:
     import torch
@@ -31,12 +31,12 @@ def load_pipeline(
     dtype : str
         ``float32``, ``float16`` or ``bfloat16``.
     safety_checker : bool, default False
-        Keep the part that blanks pictures, where the pipeline has one.
+        Keep the part that blanks images, where the pipeline has one.
 
     Raises
     ------
     ModelLoadError
-        If it cannot be loaded, or draws no pictures from text alone.
+        If it cannot be loaded, or draws no images from text alone.
     """
     model = source.name
     with load_errors(model, "generator"), quiet(diffusion=True):
@@ -65,7 +65,7 @@ def load_pipeline(
         image is not None and image.default is inspect.Parameter.empty
     ):
         raise ModelLoadError(
-            f"the generator '{model}' is a {type(pipeline).__name__}, which does not draw pictures "
+            f"the generator '{model}' is a {type(pipeline).__name__}, which does not draw images "
             "from text alone; name a text-to-image pipeline"
         )
     pipeline.set_progress_bar_config(disable=True)
@@ -98,7 +98,7 @@ def place_pipeline(
     channels_last : bool, default True
         Memory layout of the convolutions.
     vae_slicing, vae_tiling : bool, default False
-        Decode picture by picture, or tile by tile.
+        Decode image by image, or tile by tile.
     compile : bool or str, default False
         Compile denoiser and decoder, with the named mode of ``torch.compile`` if a string.
 

@@ -1,6 +1,6 @@
-"""Show the training image that stands for a prompt: what retrieval alone gives, without drawing.
+"""Show the training image that stands for a prompt: what retrieval alone gives, without generation.
 
-A drawn picture is worth its diffusion model only where it beats this one.
+A generated image is worth its diffusion model only where it beats this one.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.errors import InputError
-from eegprompt.image_files import to_rgb
+from eegprompt.core.errors import InputError
+from eegprompt.core.image_files import to_rgb
 
 __all__ = ["NearestGenerator"]
 
 
 class NearestGenerator:
-    """Shows an image of the training side instead of drawing one.
+    """Shows an image of the training set instead of drawing one.
 
     Which image that is, whoever asks must say: it is given beside the prompt, as ``image_path``.
-    Prompt and seed decide nothing, so all samples of a trial are the same picture.
+    Prompt and seed decide nothing, so all samples of a trial are the same image.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class NearestGenerator:
         It takes none.
     height, width : int, default 256
         Size in pixels that every image is brought to, as references are when they are compared
-        with pictures.
+        with images.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class NearestGenerator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides a picture beside the image, for the record."""
+        """What decides an image beside the image, for the record."""
         return {
             "model": self.name,
             "revision": self.revision,
@@ -96,7 +96,7 @@ class NearestGenerator:
         Raises
         ------
         InputError
-            If the lengths differ, or an image is not given, not there or not a picture.
+            If the lengths differ, or an image is not given, not there or not an image.
         """
         if contexts is None or not len(prompts) == len(seeds) == len(contexts):
             got = "none" if contexts is None else str(len(contexts))
@@ -104,22 +104,22 @@ class NearestGenerator:
                 f"{len(prompts)} prompts need as many seeds and contexts with their training image, "
                 f"got {len(seeds)} and {got}; 'eegprompt generate' gives them"
             )
-        pictures = np.zeros((len(prompts), self._size[1], self._size[0], 3), dtype=np.uint8)
+        images = np.zeros((len(prompts), self._size[1], self._size[0], 3), dtype=np.uint8)
         for i, context in enumerate(contexts):
-            pictures[i] = self._load(context.get("image_path"))
-        return pictures
+            images[i] = self._load(context.get("image_path"))
+        return images
 
     def _load(self, path: Any) -> np.ndarray:
         from PIL import Image, ImageOps
 
         if not path:
             raise InputError(
-                "the prompt has no training image that stands for it; draw this rung with another "
+                "the prompt has no training image that stands for it; draw this prompt source with another "
                 "generator"
             )
         try:
-            with Image.open(Path(path)) as picture:
-                shown = to_rgb(ImageOps.exif_transpose(picture))
+            with Image.open(Path(path)) as image:
+                shown = to_rgb(ImageOps.exif_transpose(image))
         except (OSError, SyntaxError, ValueError, InputError) as problem:
             raise InputError(
                 f"the training image {path} cannot be read ({type(problem).__name__}); put it back "

@@ -1,8 +1,8 @@
-"""Pictures by any server that speaks OpenAI's protocol for images (``/images/generations``).
+"""Images by any server that speaks OpenAI's protocol for images (``/images/generations``).
 
-One request a picture, several at once. The key is read from the environment (``OPENAI_API_KEY``)
+One request an image, several at once. The key is read from the environment (``OPENAI_API_KEY``)
 and never written anywhere. What a server draws from a prompt and a seed is the server's business:
-many take a seed and some ignore it, so pictures need not come out the same twice.
+many take a seed and some ignore it, so images need not come out the same twice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from eegprompt.errors import InputError, ModelLoadError
-from eegprompt.image_files import to_rgb
+from eegprompt.core.errors import InputError, ModelLoadError
+from eegprompt.core.image_files import to_rgb
 
 if TYPE_CHECKING:
     from openai import OpenAI
 
 __all__ = ["ServerGenerator"]
 
-_MOST_BYTES = 64 << 20  # of one picture's file
+_MOST_BYTES = 64 << 20  # of one image's file
 _MOST_PIXELS = 8192 * 8192
 # How servers word that they will not draw something.
 _REFUSALS = ("content_policy", "moderation", "safety", "content filter", "content_filter")
@@ -40,7 +40,7 @@ class _NotAccepted(Exception):
 
 
 class ServerGenerator:
-    """Asks a server for pictures.
+    """Asks a server for images.
 
     Parameters
     ----------
@@ -71,9 +71,9 @@ class ServerGenerator:
     max_tokens : int or None
         As given.
     batch_size : int
-        Requests at once; it pays to ask for so many pictures.
+        Requests at once; it pays to ask for so many images.
     blanked : list of bool
-        Of the pictures drawn last, which the server refused to draw; they are black.
+        Of the images drawn last, which the server refused to draw; they are black.
     seeded : bool
         Whether the server accepts a seed.
 
@@ -149,7 +149,7 @@ class ServerGenerator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides a picture beside prompt and seed, as far as it is known here."""
+        """What decides an image beside prompt and seed, as far as it is known here."""
         return {
             "model": self.name,
             "revision": self.revision,
@@ -164,19 +164,19 @@ class ServerGenerator:
         return len(re.findall(r"\w+|[^\w\s]", text))
 
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Ask for one picture a prompt.
+        """Ask for one image a prompt.
 
         Parameters
         ----------
         prompts : sequence of str, length n
             Not empty.
         seeds : sequence of int, length n
-            One a picture, 0 or greater.
+            One an image, 0 or greater.
 
         Returns
         -------
         array of uint8, shape (n, height, width, 3)
-            A picture that the server's content filter refuses is black, and marked in
+            An image that the server's content filter refuses is black, and marked in
             :attr:`blanked`.
 
         Raises
@@ -184,7 +184,7 @@ class ServerGenerator:
         InputError
             If a prompt is empty or the server refuses the request.
         ModelLoadError
-            If the server does not let us in, is not there, sends no picture or one of another
+            If the server does not let us in, is not there, sends no image or one of another
             size, or fails again and again.
         """
         prompts, seeds = list(prompts), [int(seed) for seed in seeds]
@@ -192,11 +192,11 @@ class ServerGenerator:
             raise InputError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
         for i, prompt in enumerate(prompts):
             if not isinstance(prompt, str) or not prompt.strip():
-                raise InputError(f"prompt {i} is empty; every picture needs a prompt")
-        pictures = np.zeros((len(prompts), self._height, self._width, 3), dtype=np.uint8)
+                raise InputError(f"prompt {i} is empty; every image needs a prompt")
+        images = np.zeros((len(prompts), self._height, self._width, 3), dtype=np.uint8)
         self.blanked = [False] * len(prompts)
         if not prompts:
-            return pictures
+            return images
         from openai import OpenAI
 
         with OpenAI(
@@ -216,23 +216,23 @@ class ServerGenerator:
                 drawn += pool.map(self._one, repeat(client), prompts[rest], seeds[rest])
             finally:  # of an error or an interruption too: nothing more is asked for
                 pool.shutdown(wait=False, cancel_futures=True)
-        for i, picture in enumerate(drawn):
-            if picture is None:
+        for i, image in enumerate(drawn):
+            if image is None:
                 self.blanked[i] = True
             else:
-                pictures[i] = picture
-        return pictures
+                images[i] = image
+        return images
 
     def _one(self, client: OpenAI, prompt: str, seed: int) -> np.ndarray | None:
-        """One picture; None where the content filter refuses it."""
+        """One image; None where the content filter refuses it."""
         while True:
             try:
-                return self._picture(self._ask(client, prompt, seed))
+                return self._image(self._ask(client, prompt, seed))
             except _NotAccepted:
                 continue  # the request has changed
 
     def _ask(self, client: OpenAI, prompt: str, seed: int) -> Any:
-        """What the server sends for a picture; None where its content filter refuses."""
+        """What the server sends for an image; None where its content filter refuses."""
         import openai
 
         seeded, formatted = self.seeded, self._formatted
@@ -273,7 +273,7 @@ class ServerGenerator:
                 ) from None
             raise ModelLoadError(self._explain(problem.status_code, said)) from None
         except (openai.APIError, ValueError) as problem:  # an answer that is not of the protocol
-            raise self._no_picture(str(problem)) from None
+            raise self._no_image(str(problem)) from None
         return answer
 
     def _explain(self, status: int, said: str) -> str:
@@ -286,7 +286,7 @@ class ServerGenerator:
         times = f" {self._retries + 1} times" if status == 429 or status >= 500 else ""
         return f"{self._url} answered {status}{times} ({said}); {remedy}; what was drawn is kept"
 
-    def _picture(self, answer: Any) -> np.ndarray | None:
+    def _image(self, answer: Any) -> np.ndarray | None:
         """From an answer to uint8 (height, width, 3)."""
         if answer is None:
             return None
@@ -296,22 +296,22 @@ class ServerGenerator:
             data = answer.data[0]
             inline, url = getattr(data, "b64_json", None), getattr(data, "url", None)
         except (AttributeError, IndexError, TypeError):
-            raise self._no_picture("no data") from None
+            raise self._no_image("no data") from None
         try:
             if inline:
                 content = base64.b64decode(inline, validate=True)
             elif url:
                 content = self._fetch(url)
             else:
-                raise self._no_picture("neither b64_json nor url")
-            with Image.open(io.BytesIO(content)) as picture:
-                if picture.width * picture.height > _MOST_PIXELS:
-                    raise self._no_picture(f"{picture.width}x{picture.height} pixels")
-                size, shown = picture.size, np.asarray(to_rgb(picture), dtype=np.uint8)
+                raise self._no_image("neither b64_json nor url")
+            with Image.open(io.BytesIO(content)) as image:
+                if image.width * image.height > _MOST_PIXELS:
+                    raise self._no_image(f"{image.width}x{image.height} pixels")
+                size, shown = image.size, np.asarray(to_rgb(image), dtype=np.uint8)
         except UnidentifiedImageError:  # its text names an object in memory
-            raise self._no_picture(f"{len(content)} bytes that are no picture") from None
+            raise self._no_image(f"{len(content)} bytes that are no image") from None
         except (binascii.Error, OSError, SyntaxError, ValueError, InputError) as problem:
-            raise self._no_picture(f"{type(problem).__name__}: {problem}") from None
+            raise self._no_image(f"{type(problem).__name__}: {problem}") from None
         if size != (self._width, self._height):
             raise ModelLoadError(
                 f"{self._url} draws {size[0]}x{size[1]} pixels and was asked for "
@@ -320,19 +320,19 @@ class ServerGenerator:
         return shown
 
     def _fetch(self, url: str) -> bytes:
-        """A picture that the server gives the address of; without our key."""
+        """An image that the server gives the address of; without our key."""
         if urlsplit(url).scheme not in ("http", "https"):
-            raise self._no_picture(f"address '{url[:60]}'")
+            raise self._no_image(f"address '{url[:60]}'")
         request = urllib.request.Request(url, headers={"User-Agent": "eegprompt"})
         with urllib.request.urlopen(request, timeout=self._timeout) as response:
             content: bytes = response.read(_MOST_BYTES + 1)
         if len(content) > _MOST_BYTES:
-            raise self._no_picture(f"more than {_MOST_BYTES >> 20} MiB")
+            raise self._no_image(f"more than {_MOST_BYTES >> 20} MiB")
         return content
 
-    def _no_picture(self, said: str) -> ModelLoadError:
+    def _no_image(self, said: str) -> ModelLoadError:
         return ModelLoadError(
-            f"{self._url} sent no picture ({self._clean(said)}); check that the address is that of "
+            f"{self._url} sent no image ({self._clean(said)}); check that the address is that of "
             "an images server, as in http://localhost:8000/v1"
         )
 

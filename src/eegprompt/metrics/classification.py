@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.arrays import numbers, whole_numbers
-from eegprompt.errors import InputError
+from eegprompt.core.arrays import numbers, whole_numbers
+from eegprompt.core.errors import InputError
 
 __all__ = [
     "accuracy",

@@ -1,8 +1,8 @@
-"""Scores of whole sets of pictures: inception score, FID and KID, from features or logits.
+"""Scores of whole sets of images: inception score, FID and KID, from features or logits.
 
-They ask whether the drawn pictures *as a set* are varied, clear-cut and like the references. They do
-not ask whether a picture is the right one: a generator that ignores the EEG can do well. All
-depend on how many pictures there are, so n belongs beside them, and so do the same scores of the
+They ask whether the generated images *as a set* are varied, clear-cut and like the references. They do
+not ask whether an image is the right one: a generator that ignores the EEG can do well. All
+depend on how many images there are, so n belongs beside them, and so do the same scores of the
 references themselves. Conventions are torch-fidelity's.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from eegprompt.arrays import numbers
-from eegprompt.errors import InputError
+from eegprompt.core.arrays import numbers
+from eegprompt.core.errors import InputError
 
 __all__ = ["frechet_distance", "inception_score", "kernel_distance"]
 
@@ -19,14 +19,14 @@ _SEED = 2020  # of torch-fidelity's shuffles and subsets
 
 
 def _checked(features: np.ndarray, what: str, least: int) -> np.ndarray:
-    features = numbers(features, what, ("pictures", "values"), empty=True)
+    features = numbers(features, what, ("images", "values"), empty=True)
     if len(features) < least or not features.shape[1]:
         raise InputError(
-            f"{what} must be those of at least {least} pictures, got shape {features.shape}"
+            f"{what} must be those of at least {least} images, got shape {features.shape}"
         )
     if not np.isfinite(features).all():
         bad = int(np.flatnonzero(~np.isfinite(features).all(axis=1))[0])
-        raise InputError(f"{what} of picture {bad} are not finite; compute them again")
+        raise InputError(f"{what} of image {bad} are not finite; compute them again")
     return features
 
 
@@ -42,17 +42,17 @@ def _pair(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def inception_score(
     logits: np.ndarray, *, splits: int = 10, seed: int | None = _SEED
 ) -> tuple[float, float]:
-    """Inception score: mean over splits of exp(mean KL(class given picture ‖ class)).
+    """Inception score: mean over splits of exp(mean KL(class given image ‖ class)).
 
     Higher is better; in [1, n_classes]; there is no chance level: any confident generator of all
-    classes reaches the top. It grows with the number of pictures in a split.
+    classes reaches the top. It grows with the number of images in a split.
 
     Parameters
     ----------
-    logits : array of shape (n_pictures, n_classes)
+    logits : array of shape (n_images, n_classes)
         Unnormalized log probabilities.
     splits : int
-        In how many parts the pictures are scored.
+        In how many parts the images are scored.
     seed : int, optional
         Of the shuffle before splitting; None leaves the order.
 
@@ -64,7 +64,7 @@ def inception_score(
     Raises
     ------
     InputError
-        If there are fewer pictures than splits or a value is not finite.
+        If there are fewer images than splits or a value is not finite.
 
     References
     ----------
@@ -97,12 +97,12 @@ def frechet_distance(one: np.ndarray, two: np.ndarray) -> float:
     """Fréchet distance of two sets' features, each taken as a Gaussian (FID).
 
     Lower is better; at least 0. It is far above 0 between samples of equal distributions when they
-    are few (about 69 at 200 pictures and 2,048 features, 17 at 2,000).
+    are few (about 69 at 200 images and 2,048 features, 17 at 2,000).
 
     Parameters
     ----------
-    one, two : array of shape (n_pictures, n_features)
-        At least two pictures each; covariances with ddof 1, all in double precision.
+    one, two : array of shape (n_images, n_features)
+        At least two images each; covariances with ddof 1, all in double precision.
 
     Returns
     -------
@@ -111,7 +111,7 @@ def frechet_distance(one: np.ndarray, two: np.ndarray) -> float:
     Notes
     -----
     The trace of the root of the product of covariances is the nuclear norm of the centered features'
-    cross product, so that few pictures need no matrix root.
+    cross product, so that few images need no matrix root.
 
     References
     ----------
@@ -151,12 +151,12 @@ def kernel_distance(
 
     Parameters
     ----------
-    one, two : array of shape (n_pictures, n_features)
-        At least two pictures each.
+    one, two : array of shape (n_images, n_features)
+        At least two images each.
     subsets : int
         Number of random subsets of both.
     subset_size : int
-        Pictures in each; where a set has fewer, all of them.
+        Images in each; where a set has fewer, all of them.
     seed : int
         Of the subsets.
 
@@ -172,7 +172,7 @@ def kernel_distance(
     one, two = _pair(one, two)
     if subsets < 1 or subset_size < 2:
         raise InputError(
-            f"KID needs at least one subset of at least two pictures, got {subsets} of {subset_size}"
+            f"KID needs at least one subset of at least two images, got {subsets} of {subset_size}"
         )
     size = min(subset_size, len(one), len(two))
     rng = np.random.RandomState(seed)

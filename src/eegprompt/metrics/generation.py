@@ -1,24 +1,24 @@
-"""Does a classifier name the same thing in the drawn picture as in the reference?"""
+"""Does a classifier name the same thing in the generated image as in the reference?"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from eegprompt.arrays import numbers, whole_numbers
-from eegprompt.errors import InputError
+from eegprompt.core.arrays import numbers, whole_numbers
+from eegprompt.core.errors import InputError
 
 __all__ = ["n_way_accuracy", "same_class"]
 
 
 def _checked(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    scores = numbers(scores, "scores", ("pictures", "classes"))
+    scores = numbers(scores, "scores", ("images", "classes"))
     return scores, whole_numbers(
         targets, "target classes", length=len(scores), below=scores.shape[1]
     )
 
 
 def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int = 1) -> np.ndarray:
-    """n-way top-k accuracy of each picture, exactly.
+    """n-way top-k accuracy of each image, exactly.
 
     Higher is better; in [0, 1]; chance is k / n. It is how often the target class is among the `k`
     highest of itself and ``n - 1`` other classes drawn at random: with R classes above the target,
@@ -27,9 +27,9 @@ def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int 
 
     Parameters
     ----------
-    scores : array of shape (n_pictures, n_classes)
-        A classifier's logits or probabilities of the drawn pictures.
-    targets : array of int, shape (n_pictures,)
+    scores : array of shape (n_images, n_classes)
+        A classifier's logits or probabilities of the generated images.
+    targets : array of int, shape (n_images,)
         The classifier's decision on each reference (its argmax).
     n : int
         Classes compared, in [2, n_classes].
@@ -38,7 +38,7 @@ def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int 
 
     Returns
     -------
-    array of float, shape (n_pictures,)
+    array of float, shape (n_images,)
 
     Examples
     --------
@@ -71,14 +71,14 @@ def same_class(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    scores : array of shape (n_pictures, n_classes)
-        Of the drawn pictures.
-    targets : array of int, shape (n_pictures,)
+    scores : array of shape (n_images, n_classes)
+        Of the generated images.
+    targets : array of int, shape (n_images,)
         True class, or the classifier's decision on each reference.
 
     Returns
     -------
-    array of float, shape (n_pictures,)
+    array of float, shape (n_images,)
     """
     scores, targets = _checked(scores, targets)
     top = scores == scores.max(axis=1, keepdims=True)

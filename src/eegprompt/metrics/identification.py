@@ -1,6 +1,6 @@
-"""Two-way identification: does a picture resemble its own reference more than another one?
+"""Two-way identification: does an image resemble its own reference more than another one?
 
-For a picture j with reference t and every other reference i: is the correlation of features
+For an image j with reference t and every other reference i: is the correlation of features
 r[i, j] below r[t, j]? The distractors are references, each distinct one once: an image that was
 shown to several people, or is in the set twice, is never its own distractor. Ties count half.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.arrays import codes, numbers, whole_numbers
-from eegprompt.errors import InputError
+from eegprompt.core.arrays import codes, numbers, whole_numbers
+from eegprompt.core.errors import InputError
 
 __all__ = [
     "correlation_distance",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-_AXES = ("pictures", "values", "…")
+_AXES = ("images", "values", "…")
 
 
 def _rows(values: Any, what: str) -> Any:
@@ -38,19 +38,19 @@ def _rows(values: Any, what: str) -> Any:
         n, first = 0, np.zeros(())
     if first.dtype.kind not in "biuf" or first.ndim < 2 or not np.prod(first.shape[1:]):
         raise InputError(
-            f"{what} must be numbers by (pictures, values), got {type(values).__name__} with {n} rows "
+            f"{what} must be numbers by (images, values), got {type(values).__name__} with {n} rows "
             f"of {first.dtype}, each of shape {first.shape[1:]}"
         )
     return values
 
 
-def _both(references: Any, pictures: Any) -> tuple[Any, Any]:
+def _both(references: Any, images: Any) -> tuple[Any, Any]:
     """Both sides, with equally long rows."""
-    one, two = _rows(references, "reference features"), _rows(pictures, "picture features")
+    one, two = _rows(references, "reference features"), _rows(images, "image features")
     widths = [int(np.prod(np.shape(side[:1])[1:])) for side in (one, two)]
     if widths[0] != widths[1]:
         raise InputError(
-            f"features of references and pictures must be equally long, got {widths[0]} and "
+            f"features of references and images must be equally long, got {widths[0]} and "
             f"{widths[1]}"
         )
     return one, two
@@ -77,8 +77,8 @@ def _chunks(rows: Any, chunk: int | None, megabytes: int) -> list[slice]:
     return [slice(start, min(start + chunk, n)) for start in range(0, n, chunk)]
 
 
-def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
-    """Pearson correlation of every reference's features with every picture's.
+def feature_correlation(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
+    """Pearson correlation of every reference's features with every image's.
 
     Only some rows of either side are held at a time, so that feature files larger than memory can
     be given memory-mapped.
@@ -88,7 +88,7 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = N
     references : array-like of shape (n_references, ...)
         Anything that can be cut by rows and has a length: an array, a memory map, an HDF5 set.
         Rows are flattened.
-    pictures : array-like of shape (n_pictures, ...)
+    images : array-like of shape (n_images, ...)
         Likewise.
     chunk : int, optional
         Rows of each side held at a time; where not given, as many as take some 100 MB. Changes
@@ -96,16 +96,16 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = N
 
     Returns
     -------
-    array of float64, shape (n_references, n_pictures)
-        In [-1, 1]; 0 where a row is constant; NaN where a picture's features hold a NaN.
+    array of float64, shape (n_references, n_images)
+        In [-1, 1]; 0 where a row is constant; NaN where an image's features hold a NaN.
 
     Raises
     ------
     InputError
         If the features differ in length or a reference's features are not finite.
     """
-    references, pictures = _both(references, pictures)
-    result = np.empty((len(references), len(pictures)))
+    references, images = _both(references, images)
+    result = np.empty((len(references), len(images)))
     for rows in _chunks(references, chunk, 192):
         one = _standard(references[rows])
         if not np.isfinite(one).all():
@@ -114,8 +114,8 @@ def feature_correlation(references: Any, pictures: Any, *, chunk: int | None = N
                 f"the features of reference {bad} are not finite; compute them again, or leave the "
                 "image out"
             )
-        for columns in _chunks(pictures, chunk, 64):
-            result[rows, columns] = one @ _standard(pictures[columns]).T
+        for columns in _chunks(images, chunk, 64):
+            result[rows, columns] = one @ _standard(images[columns]).T
     return result
 
 
@@ -134,19 +134,19 @@ def _content_groups(references: Any, chunk: int | None) -> np.ndarray:
 
 def two_way_table(
     references: Any,
-    pictures: Any,
+    images: Any,
     *,
     classes: Sequence[Any] | np.ndarray | None = None,
     chunk: int | None = None,
 ) -> np.ndarray:
-    """What each picture would score if each reference were its own.
+    """What each image would score if each reference were its own.
 
     Parameters
     ----------
     references : array-like of shape (n_references, ...)
         Features of the distinct references.
-    pictures : array-like of shape (n_pictures, ...)
-        Features of the pictures.
+    images : array-like of shape (n_images, ...)
+        Features of the images.
     classes : sequence of length n_references, optional
         Distractors are only references of the same class.
     chunk : int, optional
@@ -154,12 +154,12 @@ def two_way_table(
 
     Returns
     -------
-    array of float64, shape (n_pictures, n_references)
-        In [0, 1]: the share of distractors less correlated with the picture than that reference,
+    array of float64, shape (n_images, n_references)
+        In [0, 1]: the share of distractors less correlated with the image than that reference,
         ties half. References with equal features are one distractor. NaN where a reference has no
-        distractor. A picture with NaN features scores 0.
+        distractor. An image with NaN features scores 0.
     """
-    correlation = feature_correlation(references, pictures, chunk=chunk)
+    correlation = feature_correlation(references, images, chunk=chunk)
     contents = _content_groups(references, chunk)
     n_references = len(contents)
     of_class = np.zeros(n_references, dtype=int)
@@ -184,13 +184,13 @@ def two_way_table(
 
 def two_way(
     references: Any,
-    pictures: Any,
+    images: Any,
     targets: np.ndarray | None = None,
     *,
     classes: Sequence[Any] | np.ndarray | None = None,
     chunk: int | None = None,
 ) -> np.ndarray:
-    """Two-way identification of each picture.
+    """Two-way identification of each image.
 
     Higher is better; in [0, 1]; chance is 0.5. See :func:`two_way_table` for ties, equal
     references, NaN and the meaning of `classes`.
@@ -199,10 +199,10 @@ def two_way(
     ----------
     references : array-like of shape (n_references, ...)
         Features of the references.
-    pictures : array-like of shape (n_pictures, ...)
-        Features of the pictures.
-    targets : array of int, shape (n_pictures,), optional
-        Row of each picture's own reference; the picture's own row where not given.
+    images : array-like of shape (n_images, ...)
+        Features of the images.
+    targets : array of int, shape (n_images,), optional
+        Row of each image's own reference; the image's own row where not given.
     classes : sequence of length n_references, optional
         Distractors are only references of the same class.
     chunk : int, optional
@@ -210,41 +210,41 @@ def two_way(
 
     Returns
     -------
-    array of float64, shape (n_pictures,)
-        NaN where a picture has no distractor.
+    array of float64, shape (n_images,)
+        NaN where an image has no distractor.
 
     Examples
     --------
     >>> two_way(np.eye(3), np.eye(3)).tolist()
     [1.0, 1.0, 1.0]
     """
-    references, pictures = _both(references, pictures)
-    n_references, n_pictures = len(references), len(pictures)
+    references, images = _both(references, images)
+    n_references, n_images = len(references), len(images)
     if targets is None:
-        if n_references != n_pictures:
+        if n_references != n_images:
             raise InputError(
-                f"{n_pictures} pictures and {n_references} references: say which reference belongs "
-                "to which picture (targets), or give equally many"
+                f"{n_images} images and {n_references} references: say which reference belongs "
+                "to which image (targets), or give equally many"
             )
-        targets = np.arange(n_pictures)
+        targets = np.arange(n_images)
     if n_references < 2:
         raise InputError(
             f"two-way identification needs at least two references, got {n_references}"
         )
-    what = "references of the pictures (targets)"
-    targets = whole_numbers(targets, what, length=n_pictures, below=n_references)
-    table = two_way_table(references, pictures, classes=classes, chunk=chunk)
-    return table[np.arange(n_pictures), targets]
+    what = "references of the images (targets)"
+    targets = whole_numbers(targets, what, length=n_images, below=n_references)
+    table = two_way_table(references, images, classes=classes, chunk=chunk)
+    return table[np.arange(n_images), targets]
 
 
-def correlation_distance(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
+def correlation_distance(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
     """One minus the Pearson correlation of each pair's features.
 
     Lower is better; in [0, 2]; unrelated features are at about 1. A constant row has correlation 0.
 
     Parameters
     ----------
-    references, pictures : array-like of shape (n, ...)
+    references, images : array-like of shape (n, ...)
         Features, pair by pair.
     chunk : int, optional
         Rows held at a time, as in :func:`feature_correlation`.
@@ -253,61 +253,59 @@ def correlation_distance(references: Any, pictures: Any, *, chunk: int | None = 
     -------
     array of float64, shape (n,)
     """
-    references, pictures = _both(references, pictures)
-    if len(references) != len(pictures):
-        raise InputError(
-            f"each picture needs one reference, got {len(pictures)} and {len(references)}"
-        )
+    references, images = _both(references, images)
+    if len(references) != len(images):
+        raise InputError(f"each image needs one reference, got {len(images)} and {len(references)}")
     parts = [
-        1 - (_standard(references[rows]) * _standard(pictures[rows])).sum(axis=1)
+        1 - (_standard(references[rows]) * _standard(images[rows])).sum(axis=1)
         for rows in _chunks(references, chunk, 64)
     ]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def feature_cosine(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
-    """Cosine of every reference's features with every picture's, not centered.
+def feature_cosine(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
+    """Cosine of every reference's features with every image's, not centered.
 
-    Higher is better; in [-1, 1]; unrelated pictures are far above 0 in most embeddings, so that a
+    Higher is better; in [-1, 1]; unrelated images are far above 0 in most embeddings, so that a
     permutation chance belongs beside it.
 
     Parameters
     ----------
-    references, pictures : array-like of shape (n, n_features)
+    references, images : array-like of shape (n, n_features)
         Anything that can be cut by rows and has a length.
     chunk : int, optional
         Rows of each side held at a time.
 
     Returns
     -------
-    array of float64, shape (n_references, n_pictures)
+    array of float64, shape (n_references, n_images)
         0 where a row is all 0.
     """
-    return _pairwise(references, pictures, chunk, lambda a, b: _unit(a) @ _unit(b).T)
+    return _pairwise(references, images, chunk, lambda a, b: _unit(a) @ _unit(b).T)
 
 
-def squared_distances(references: Any, pictures: Any, *, chunk: int | None = None) -> np.ndarray:
-    """Squared Euclidean distance of every reference's features from every picture's.
+def squared_distances(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
+    """Squared Euclidean distance of every reference's features from every image's.
 
     Lower is better; at least 0. With the features of layer ``lpips`` it is LPIPS.
 
     Parameters
     ----------
-    references, pictures : array-like of shape (n, n_features)
+    references, images : array-like of shape (n, n_features)
         Anything that can be cut by rows and has a length.
     chunk : int, optional
         Rows of each side held at a time.
 
     Returns
     -------
-    array of float64, shape (n_references, n_pictures)
+    array of float64, shape (n_references, n_images)
     """
 
     def between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         norms = np.einsum("ij,ij->i", a, a)[:, None] + np.einsum("ij,ij->i", b, b)
         return np.maximum(norms - 2 * a @ b.T, 0)
 
-    return _pairwise(references, pictures, chunk, between)
+    return _pairwise(references, images, chunk, between)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:
@@ -317,12 +315,12 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 def _pairwise(
     references: Any,
-    pictures: Any,
+    images: Any,
     chunk: int | None,
     between: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    references, pictures = _both(references, pictures)
-    result = np.empty((len(references), len(pictures)))
+    references, images = _both(references, images)
+    result = np.empty((len(references), len(images)))
     for rows in _chunks(references, chunk, 192):
         one = np.array(references[rows], dtype=np.float64).reshape(rows.stop - rows.start, -1)
         if not np.isfinite(one).all():
@@ -330,8 +328,8 @@ def _pairwise(
                 f"the features of a reference among rows {rows.start} to {rows.stop - 1} are not "
                 "finite; compute them again, or leave the image out"
             )
-        for columns in _chunks(pictures, chunk, 64):
-            two = np.array(pictures[columns], dtype=np.float64)
+        for columns in _chunks(images, chunk, 64):
+            two = np.array(images[columns], dtype=np.float64)
             two = two.reshape(len(two), -1)
             two[~np.isfinite(two).all(axis=1)] = np.nan
             result[rows, columns] = between(one, two)

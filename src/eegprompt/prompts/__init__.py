@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from eegprompt.prompts.blending import blend, interpolate
-from eegprompt.prompts.captions import HeadCaption, Prompt
-from eegprompt.prompts.composer import Composer
-from eegprompt.prompts.composition import ORDERS, compose
-from eegprompt.prompts.selection import Choice, Selection, choose
+from eegprompt.prompts.blend import blend, interpolate
+from eegprompt.prompts.compose import Composer
+from eegprompt.prompts.join import ORDERS, compose
+from eegprompt.prompts.prompt import HeadCaption, Prompt
+from eegprompt.prompts.select import Choice, Selection, choose
 
 __all__ = [
     "ORDERS",

@@ -1,0 +1,301 @@
+"""What each head contributes to the images: drawn again without it, and scored again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from eegprompt.analyses.context import Material, once_for_a_run
+from eegprompt.analyses.finding import Finding, Image, Omitted
+from eegprompt.core.errors import InputError, StudyError, TokenBudgetError
+from eegprompt.core.files import atomic_path, content_key
+from eegprompt.decoder import candidates_in_prompts, composer_of, head_captions, image_seed
+from eegprompt.figures import style as look
+from eegprompt.generators import load_generator
+from eegprompt.generators.requests import ImageRequest, check_generator, request_images
+from eegprompt.metrics.identification import two_way
+from eegprompt.scores.choice import select_trials
+from eegprompt.scores.feature_scores import load_features
+from eegprompt.scores.image_scores import squashed
+from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
+
+__all__ = ["analyze"]
+
+TRIALS = 96  # one of each image, at most; every head costs as many images again
+BATCH = 16
+_LAYERS = (("early", "two_way"), ("late", "two_way"))
+
+
+@dataclass(frozen=True)
+class _Drop:
+    """What a score loses without a head; positive where the head helps."""
+
+    value: float
+    lo: float
+    hi: float
+
+
+def analyze(material: Material) -> Finding:
+    """Draw test trials without one head at a time, and compare two-way identification.
+
+    The rest of the prompt, the budget, the generator and the seeds are as before; where a head had no
+    room in a prompt, nothing changes.
+
+    Parameters
+    ----------
+    material : Material
+        A decoded run.
+
+    Returns
+    -------
+    Finding
+        With arrays ``trial_id (n,)`` and, for each layer of the features, ``LAYER (n_heads + 1, n)``:
+        identification with all heads, then without each.
+
+    Raises
+    ------
+    Omitted
+        If the study has no images, only one head, or a generator that does not draw from prompts.
+    """
+    if material.study.image_identity != "known":
+        raise Omitted("which image was shown is not known, so drawings have nothing to resemble")
+    if len(material.heads) < 2:
+        raise Omitted("the run has one head, and without it there is no prompt")
+    shown = material.study.trials["image_id"].astype(str).to_numpy()
+    trials = material.sample(
+        select_trials(shown.tolist(), material.ids("test"), 1, material.seed), TRIALS
+    )
+    images = shown[trials]
+    if len(set(images.tolist())) < 2:
+        raise Omitted("fewer than two images were shown on the test set")
+    prompts = _prompts(material, trials)
+    features = _features(material, trials, prompts)
+    try:
+        references = [material.study.load_images([image])[0] for image in images]
+    except StudyError as problem:
+        raise Omitted(f"the images that were shown are gone: {problem}") from None
+    network = load_features(material.config.evaluation.features, material.config.evaluation)
+    size = (features.height, features.width, 3)
+    own = network(np.stack([squashed(image, size) for image in references]))
+    layers = [
+        layer
+        for layer, use in getattr(network, "uses", _LAYERS)
+        if use == "two_way" and layer in features.of[""] and layer in own
+    ]
+    scores = {
+        layer: np.stack(
+            [two_way(own[layer], features.of[without][layer]) for without in ("", *material.heads)]
+        )
+        for layer in layers
+    }
+    drops = {layer: _drops(table, material.seed) for layer, table in scores.items()}
+    kept = {
+        head: float(np.mean([a.text != b.text for a, b in zip(prompts[""], prompts[head])]))
+        for head in material.heads
+    }
+    with look.style():
+        figure = _draw(material, drops, len(trials))
+    return Finding(
+        name="contribution",
+        title="What each head contributes to the images",
+        seen=_seen(material, scores, drops),
+        not_concluded=(
+            "Leaving a head out also makes room for others and shortens the prompt, and the generator "
+            "may fill in what was not said: a small loss does not mean that the head knows nothing, "
+            "and losses of several heads do not add up. The figures hold for this generator and these "
+            "features alone."
+            + (
+                " Built-in features cannot be compared with published ones."
+                if material.config.evaluation.features == "builtin"
+                else ""
+            )
+        ),
+        table=_table(material, kept, scores, drops),
+        figures=[figure],
+        arrays={"trial_id": trials, **scores},
+        notes=[
+            f"{len(trials)} test trials, one of each image; two-way identification on features "
+            f"“{material.config.evaluation.features}”, generator {material.config.generation.generator}, "
+            "the seeds of the run.",
+            "Intervals: 95 %, bootstrap over images, of the difference on the same trials; not "
+            "corrected for the number of heads.",
+        ],
+    )
+
+
+# -- prompts and images ------------------------------------------------------------------------
+@once_for_a_run
+def _generator(material: Material) -> Any:
+    generation = material.config.generation
+    return load_generator(generation.generator, **generation.all_options)
+
+
+def _prompts(material: Material, trials: np.ndarray) -> dict[str, list[Any]]:
+    """Prompts with all heads (under the empty name) and without each."""
+    decoding = material.config.decoding.model_dump()
+    composer = composer_of(decoding, material.calibrations)
+    generator = _generator(material)
+    count = lru_cache(maxsize=100_000)(generator.count_tokens)
+    said = head_captions(material.decodings, trials, candidates_in_prompts(decoding))
+    found: dict[str, list[Any]] = {}
+    for without in ("", *material.heads):
+        rest = [[c for c in captions if c.head != without] for captions in said]
+        try:
+            found[without] = [composer.prompt(c, count, generator.max_tokens) for c in rest]
+        except (TokenBudgetError, InputError) as problem:
+            raise Omitted(
+                f"prompts cannot be made without {without or 'any head'}: {problem}"
+            ) from None
+    return found
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Features of the images by left-out head and layer, and the images' size."""
+
+    of: dict[str, dict[str, np.ndarray]]
+    height: int
+    width: int
+
+
+def _features(material: Material, trials: np.ndarray, prompts: dict[str, list[Any]]) -> _Features:
+    """Draw what was not drawn before; kept by prompt and seed, so that a stop loses one batch."""
+    generator = _generator(material)
+    network = load_features(material.config.evaluation.features, material.config.evaluation)
+    seeds = [image_seed(material.seed, int(trial)) for trial in trials]
+    negative = material.config.generation.negative_prompt
+    requests = {
+        without: [ImageRequest(p.text, seed, p.parts) for p, seed in zip(some, seeds)]
+        for without, some in prompts.items()
+    }
+    distinct = list(dict.fromkeys(r for some in requests.values() for r in some))
+    try:
+        check_generator(generator, distinct, negative)
+    except InputError as problem:
+        raise Omitted(str(problem).rstrip(".")) from None
+    folder = material.run.path / "explain" / "contribution"
+    look_of = content_key(getattr(generator, "settings", {"model": generator.name}), negative)
+    kind = content_key(material.config.evaluation.features, getattr(network, "revision", ""))
+    rows: dict[ImageRequest, dict[str, np.ndarray]] = {}
+    size = (0, 0)
+    for start in range(0, len(distinct), BATCH):
+        part = distinct[start : start + BATCH]
+        key = content_key([[r.prompt, r.seed, list(r.parts)] for r in part], look_of, kind)
+        found = _stored(folder / f"{key}.safetensors")
+        if found is None:
+            images, _ = request_images(generator, part, negative)
+            found = {k: np.asarray(v, np.float32) for k, v in network(images).items()}
+            found["size"] = np.array(images.shape[1:3])
+            _store(folder / f"{key}.safetensors", found)
+        size = (int(found["size"][0]), int(found["size"][1]))
+        for i, request in enumerate(part):
+            rows[request] = {k: v[i] for k, v in found.items() if k != "size"}
+        material.progress(start + len(part), len(distinct), "drawing without single heads")
+    of = {
+        without: {layer: _stack([rows[r][layer] for r in some]) for layer in rows[some[0]]}
+        for without, some in requests.items()
+    }
+    return _Features(of, *size)
+
+
+def _stack(rows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.stack(rows)
+
+
+def _stored(path: Any) -> dict[str, np.ndarray] | None:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path)) if path.exists() else None
+    except (OSError, SafetensorError):
+        return None  # drawn again
+
+
+def _store(path: Any, arrays: dict[str, np.ndarray]) -> None:
+    from safetensors.numpy import save_file
+
+    with atomic_path(path) as partial:
+        save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, partial)
+
+
+# -- scores --------------------------------------------------------------------------------------
+def _drops(table: np.ndarray, seed: int) -> list[_Drop]:
+    """What each head's absence costs: mean over trials with an interval."""
+    drops = []
+    for without in table[1:]:
+        lost = table[0] - without
+        some = np.isfinite(lost)
+        spread = bootstrap(
+            ratio_statistic(lost[some], np.ones(some.sum())), int(some.sum()), 1000, seed=seed
+        )
+        drops.append(_Drop(spread.value, spread.lo, spread.hi))
+    return drops
+
+
+def _table(
+    material: Material,
+    kept: dict[str, float],
+    scores: dict[str, np.ndarray],
+    drops: dict[str, list[_Drop]],
+) -> list[dict[str, Any]]:
+    rows = []
+    for i, head in enumerate(material.heads):
+        row: dict[str, Any] = {"without": head, "prompts changed (%)": round(100 * kept[head], 1)}
+        for layer, table in scores.items():
+            drop = drops[layer][i]
+            row[f"{layer} (%)"] = round(100 * float(np.nanmean(table[i + 1])), 1)
+            row[f"{layer}, lost (points)"] = (
+                f"{100 * drop.value:+.1f} [{100 * drop.lo:+.1f}, {100 * drop.hi:+.1f}]"
+            ).replace("-", "−")
+        rows.append(row)
+    return rows
+
+
+def _draw(material: Material, drops: dict[str, list[_Drop]], n: int) -> Image:
+    from matplotlib.figure import Figure
+
+    figure = Figure(
+        figsize=(look.TWO_COLUMNS, 0.7 + 0.22 * len(material.heads)), layout="constrained"
+    )
+    panels = np.atleast_1d(figure.subplots(1, max(len(drops), 1), sharey=True, sharex=True))
+    for axes, (layer, of_heads) in zip(panels, drops.items()):
+        axes.axvline(0, color=look.INK, lw=0.9, ls=(0, (3, 2)))
+        for y, (head, drop) in enumerate(zip(material.heads, of_heads)):
+            style = look.head_style(head)
+            sure = drop.lo > 0 or drop.hi < 0
+            axes.plot([100 * drop.lo, 100 * drop.hi], [y, y], color=style["color"], lw=1.6)
+            axes.plot(
+                100 * drop.value, y, style["marker"], color=style["color"], ms=5.5,
+                mfc=style["color"] if sure else "white",
+            )  # fmt: skip
+        axes.set_title(f"{layer} features")
+        axes.set_xlabel("identification lost without the head (points)")
+        axes.set_yticks(range(len(material.heads)), material.heads)
+    panels[0].invert_yaxis()
+    return material.save_figure(
+        figure,
+        "contribution",
+        f"What two-way identification loses when a head is left out of the prompts, {n} trials; to "
+        "the right the head helps. Lines: 95 % intervals over images; filled where they exclude 0.",
+    )
+
+
+def _seen(material: Material, scores: dict[str, np.ndarray], drops: dict[str, list[_Drop]]) -> str:
+    said = []
+    for layer, table in scores.items():
+        of_heads = drops[layer]
+        order = np.argsort([-d.value for d in of_heads])
+        best = of_heads[order[0]]
+        helps = [material.heads[i] for i in order if of_heads[i].lo > 0]
+        said.append(
+            f"By {layer} features identification is {100 * np.nanmean(table[0]):.1f} % with all heads "
+            f"and loses most without {material.heads[order[0]]} ({100 * best.value:+.1f} points, 95 % "
+            f"[{100 * best.lo:+.1f}, {100 * best.hi:+.1f}]); the interval excludes 0 for "
+            + (f"{', '.join(helps)}." if helps else "no head.")
+        )
+    return " ".join(said).replace("-", "−")

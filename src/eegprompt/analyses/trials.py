@@ -1,0 +1,166 @@
+"""Held-out trials as the attributions take them: a view of the study's EEG, and the encoder behind
+its preprocessing, so that every attribution is of the electrodes as they were recorded.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from eegprompt.analyses.context import Material
+
+__all__ = [
+    "FromElectrodes",
+    "View",
+    "channel_scale",
+    "in_steps",
+    "step_edges",
+    "typical_trial",
+    "units_of",
+    "view",
+]
+
+
+class View:
+    """Some trials of memory-mapped EEG, scaled; read when sliced.
+
+    Parameters
+    ----------
+    eeg : array (n_all, n_chans, n_times)
+        May be memory-mapped.
+    ids : array of int (n_trials,)
+        Rows of it.
+    factor : float or array (n_chans, 1)
+        What they are multiplied by.
+    every : int
+        So many samples are averaged into one; what is left at the end is dropped.
+    """
+
+    def __init__(
+        self,
+        eeg: np.ndarray,
+        ids: np.ndarray,
+        factor: float | np.ndarray = 1.0,
+        every: int = 1,
+    ):
+        self.eeg, self.ids, self.factor, self.every = eeg, np.asarray(ids), factor, every
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Trials, channels, samples."""
+        return (len(self.ids), self.eeg.shape[1], self.eeg.shape[2] // self.every)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, which: Any) -> np.ndarray:
+        some = np.asarray(self.eeg[self.ids[which]], dtype=np.float32)
+        if self.every > 1:
+            n_times = self.shape[2]
+            some = some[..., : n_times * self.every]
+            some = some.reshape(*some.shape[:-1], n_times, self.every).mean(axis=-1)
+        return some * np.float32(self.factor)
+
+
+class FromElectrodes(nn.Module):
+    """The encoder with its preprocessing as its first layer.
+
+    Whitened channels are mixtures; a map of *electrodes* needs the gradient on this side of the
+    whitening. Its input are the recorded channels, each over its standard deviation, so that values
+    of different channels can be compared.
+    """
+
+    def __init__(self, encoder: nn.Module, steps: Any, scale: np.ndarray):
+        super().__init__()
+        self.inner = encoder
+        self.steps = steps
+        self.register_buffer("scale", torch.from_numpy(np.asarray(scale, np.float32)))
+
+    scale: torch.Tensor
+
+    def forward(
+        self, eeg: torch.Tensor, positions: torch.Tensor, subject: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Embed trials (n, n_chans, n_times) in standard deviations of their channels."""
+        return dict(self.inner(self.steps.apply(eeg * self.scale), positions, subject))
+
+    @property
+    def stem(self) -> Any:
+        """What comes behind the spatial filters, where the encoder has it."""
+        return getattr(self.inner, "stem", None)
+
+    @property
+    def step(self) -> int:
+        """Samples from one patch of the encoder to the next; 1 where it has no such steps.
+
+        Within a step a gradient is a comb: windows are averaged before anything else, and a
+        convolution whose kernel is no multiple of its stride reads some windows more often than
+        others (Odena et al. 2016). So no finer resolution than a step has a meaning.
+        """
+        samples, stride = getattr(self.inner, "samples", 1), getattr(self.stem, "stride", 1)
+        stride = stride[0] if isinstance(stride, tuple) and stride else stride
+        if not (isinstance(samples, int) and isinstance(stride, int)):
+            return 1
+        return max(1, samples * stride)
+
+    @property
+    def spatial_attention(self) -> Any:
+        """The encoder's own spatial attention, where it has one."""
+        return getattr(self.inner, "spatial_attention", None)
+
+
+def in_steps(values: np.ndarray, step: int) -> np.ndarray:
+    """Mean over each step of an encoder, along the last axis.
+
+    A rest shorter than half a step is left out: an encoder that reads whole windows never saw it.
+
+    Examples
+    --------
+    >>> in_steps(np.array([1.0, 3.0, 2.0, 2.0, 7.0]), 2).tolist()
+    [2.0, 2.0, 7.0]
+    """
+    bounds = _bounds(values.shape[-1], step)
+    sums = np.add.reduceat(values[..., : bounds[-1]], bounds[:-1], axis=-1)
+    return np.asarray(sums / np.diff(bounds))
+
+
+def _bounds(n: int, step: int) -> np.ndarray:
+    """First samples of the steps in `n` samples, and the sample behind the last."""
+    rest = n % step
+    end = n - rest if n > step and 2 * rest < step else n
+    return np.append(np.arange(0, end, step), end)
+
+
+def step_edges(times: np.ndarray, step: int) -> np.ndarray:
+    """Where the steps of :func:`in_steps` begin, and where the last ends, in seconds."""
+    sample = float(times[1] - times[0]) if len(times) > 1 else 1.0
+    return times[0] + (_bounds(len(times), step) - 0.5) * sample
+
+
+def channel_scale(material: Material) -> np.ndarray:
+    """Standard deviation of each channel over up to 500 training trials, (n_chans, 1)."""
+    some = material.sample(material.ids("train"), 500)
+    spread = np.asarray(material.study.eeg[some], dtype=np.float64).std(axis=(0, 2))
+    return np.where(spread > 0, spread, 1.0)[:, None].astype(np.float32)
+
+
+def typical_trial(material: Material, scale: np.ndarray) -> np.ndarray:
+    """Mean of up to 500 training trials over `scale`: what all images evoke alike, (n_chans, n_times).
+
+    It is where every attribution that needs a baseline starts from.
+    """
+    some = View(material.study.eeg, material.sample(material.ids("train"), 500), 1 / scale)
+    return np.asarray(some[:].mean(axis=0), dtype=np.float32)
+
+
+def units_of(material: Material) -> tuple[float, str]:
+    """Factor from the study's unit to the one that is drawn, and that one's name."""
+    return (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
+
+
+def view(material: Material, ids: np.ndarray, every: int = 1) -> View:
+    """Trials in the unit that is drawn, so many samples averaged into one."""
+    return View(material.study.eeg, ids, units_of(material)[0], every)

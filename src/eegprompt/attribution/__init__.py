@@ -1,0 +1,1 @@
+"""Which electrodes and time points an output depends on, and whether such a map can be trusted."""

@@ -1,1 +1,0 @@
-"""What surrounds a score: permutation chance, intervals, correction for many heads."""

@@ -1,0 +1,314 @@
+"""Files that are whole or not there: atomic writes, content keys, provenance."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eegprompt.core.errors import EegpromptError, InputError, StorageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "atomic_directory",
+    "atomic_path",
+    "content_key",
+    "package_versions",
+    "provenance",
+    "read_json",
+    "read_table",
+    "sampled_sha256",
+    "sha256_file",
+    "write_bytes",
+    "write_json",
+    "write_table",
+    "write_text",
+]
+
+_REPORTED_PACKAGES = (
+    "eegprompt",
+    "numpy",
+    "torch",
+    "lightning",
+    "transformers",
+    "diffusers",
+    "mne",
+    "scikit-learn",
+    "pandas",
+)
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence with a remedy."""
+    try:
+        yield
+    except EegpromptError:
+        raise
+    except Exception as error:
+        if _says_full(error):
+            raise StorageError(
+                f"no space left on the disk while writing {path}; free some space and run the same "
+                "command again: what was finished is kept"
+            ) from error
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise StorageError(
+                f"{path} may not be written ({error.strerror}); choose a folder you may write to"
+            ) from error
+        raise
+
+
+def _says_full(error: Exception) -> bool:
+    """Whether a write failed for want of space; torch and safetensors raise errors of their own."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno == errno.ENOSPC
+    text = str(error)
+    return "No space left" in text or ("enforce fail" in text and "inline_container" in text)
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block succeeds.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write. Its folder is made if need be.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write. It keeps the suffix of `path`; it is removed if the block raises.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full or the folder may not be written.
+    """
+    path = Path(path)
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(
+            prefix=f".{path.stem[:40]}-", suffix=f".partial{path.suffix}", dir=path.parent
+        )
+        os.close(handle)
+        partial = Path(name)
+        try:
+            yield partial
+            # mkstemp makes private files; a result is as readable as any other file of the user's.
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary folder beside `path` that takes its name when the block succeeds.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder to make.
+    overwrite : bool
+        Replace a folder that is already there; else it is an error.
+
+    Yields
+    ------
+    pathlib.Path
+        Where to write. It is removed if the block raises.
+
+    Raises
+    ------
+    InputError
+        If `path` exists and may not be replaced.
+    StorageError
+        If the disk is full or the folder may not be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} exists already; choose another place or pass --overwrite")
+    with _disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(
+            tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
+        )
+        try:
+            yield partial
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o777 & ~umask)
+            if path.exists():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            os.replace(partial, path)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write bytes atomically; see :func:`atomic_path`."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(data)
+    return Path(path)
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write UTF-8 text atomically; see :func:`atomic_path`."""
+    return write_bytes(path, text.encode("utf-8"))
+
+
+def _plain(value: Any) -> Any:
+    """Make NumPy scalars, arrays, paths and non-finite floats fit for JSON."""
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None  # JSON has no NaN; a missing number is null
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "model_dump"):
+        return _plain(value.model_dump())
+    return value
+
+
+def write_json(path: str | Path, value: Any) -> Path:
+    """Write a value as indented JSON, atomically. NaN and infinity become null."""
+    return write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str | Path, *, error: type[InputError] = InputError) -> Any:
+    """Read a JSON file; a missing or broken one raises `error` with the file's name."""
+    path = Path(path)
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise error(f"{path} is missing; it is written by the step before this one") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
+        raise error(
+            f"{path} is not valid JSON ({problem}); delete it and run the step that writes it again"
+        ) from None
+
+
+def write_table(path: str | Path, table: pd.DataFrame) -> Path:
+    """Write a table as Parquet, atomically."""
+    with atomic_path(path) as partial:
+        table.to_parquet(partial, index=False)
+    return Path(path)
+
+
+def read_table(path: str | Path, *, error: type[InputError] = InputError) -> pd.DataFrame:
+    """Read a Parquet table; a missing or broken one raises `error` with the file's name."""
+    import pandas as pd
+
+    path = Path(path)
+    if not path.exists():
+        raise error(f"{path} is missing; it is written by the step before this one")
+    try:
+        return pd.read_parquet(path)
+    except Exception as problem:  # pyarrow's errors have no common base worth naming
+        raise error(
+            f"{path} cannot be read as Parquet ({type(problem).__name__}); it may be half-written: "
+            "delete it and run the step that writes it again"
+        ) from None
+
+
+def sha256_file(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def sampled_sha256(path: str | Path) -> str:
+    """SHA-256 of a large file's size and of 64 stretches of 64 KiB, first and last among them.
+
+    It takes no time and tells a file from others and from a truncated one, but not from one that
+    was changed in between; so it is marked as what it is.
+
+    Examples
+    --------
+    >>> sampled_sha256(__file__).split(":")[0]
+    'sampled-sha256'
+    """
+    size = Path(path).stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with open(path, "rb") as stream:
+        for k in range(64):
+            stream.seek(max(0, size - (1 << 16)) * k // 63)
+            digest.update(stream.read(1 << 16))
+    return f"sampled-sha256:{digest.hexdigest()}"
+
+
+def content_key(*parts: Any, length: int = 16) -> str:
+    """Short key of the content of `parts`: equal content, equal key, on any machine.
+
+    Arrays count by dtype, shape and bytes; everything else by its JSON form.
+
+    Examples
+    --------
+    >>> content_key("a", 1) == content_key("a", 1) != content_key("a", 2)
+    True
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            digest.update(np.ascontiguousarray(part).tobytes())
+        elif isinstance(part, bytes):
+            digest.update(part)
+        else:
+            digest.update(json.dumps(_plain(part), sort_keys=True, default=str).encode())
+        digest.update(b"\0")
+    return digest.hexdigest()[:length]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that can change a result, as installed."""
+    versions = {"python": platform.python_version()}
+    for name in _REPORTED_PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Where an artifact came from: the given facts, the versions, the command and the time.
+
+    Examples
+    --------
+    >>> sorted(provenance(seed=1))
+    ['command', 'created', 'packages', 'platform', 'seed']
+    """
+    return {
+        **{k: _plain(v) for k, v in facts.items()},
+        "packages": package_versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]) if sys.argv else "",
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

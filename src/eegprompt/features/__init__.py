@@ -1,0 +1,1 @@
+"""Feature networks that image scores compare images by."""

@@ -1,0 +1,248 @@
+"""Read a BIDS dataset of EEG into a study, through mne-bids.
+
+BIDS says where recordings lie, what their channels are and which are bad (``channels.tsv``), and when
+what was shown (``events.tsv``: `onset`, and commonly `trial_type` and `stim_file`). Which column names
+the image and which the category is asked for where these are not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field, model_validator
+
+from eegprompt.core.errors import MissingDependencyError, RecordingError, UnknownNameError
+from eegprompt.core.files import read_json
+from eegprompt.readers._events import read_codes, read_events_table
+from eegprompt.readers._images import check_stimuli
+from eegprompt.readers._recording import (
+    FORMATS,
+    Recording,
+    check_signal,
+    check_whole,
+    mne_errors,
+    recording_from_raw,
+)
+from eegprompt.readers._trial_files import one_source
+from eegprompt.readers.continuous import ContinuousOptions, Progress, RecordingsImport
+from eegprompt.study import Study, StudyWriter
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["BidsOptions", "BidsReader"]
+
+_NOT_HERE = (
+    *("glob", "pattern", "subject", "session", "marker", "windows", "category_from", "unit"),
+    *("events_table", "sfreq", "time_column"),
+)
+
+
+class BidsOptions(ContinuousOptions):
+    """Settings of the reader for BIDS: those of ``continuous``, less what BIDS says itself."""
+
+    subjects: tuple[str, ...] | None = Field(None, description="subjects to read; default all")
+    sessions: tuple[str, ...] | None = Field(None, description="sessions to read; default all")
+    tasks: tuple[str, ...] | None = Field(None, description="tasks to read; default all")
+    events_table: str | None = Field("events.tsv", description="BIDS's own; cannot be changed")
+    stimuli: Path | None = Field(
+        None, description="folder of the images; default the dataset's own 'stimuli'"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_bids(cls, values: Any) -> Any:
+        for name in _NOT_HERE:
+            if isinstance(values, dict) and values.get(name) is not None:
+                raise ValueError(
+                    f"'{name}' is said by the BIDS dataset itself; leave it out ('subjects', "
+                    "'sessions' and 'tasks' choose what is read)"
+                )
+        return values
+
+
+class BidsReader:
+    """Imports the EEG of a BIDS dataset.
+
+    Examples
+    --------
+    ``BidsReader().read("ds003825", "study", subjects="01,02", image_column="object",
+    bandpass=(0.1, 40), stimuli="images")``
+    """
+
+    name = "bids"
+    options = BidsOptions
+
+    def read(
+        self,
+        source: str | Path | Iterable[str | Path],
+        out: str | Path,
+        *,
+        progress: Progress | None = None,
+        **options: Any,
+    ) -> Study:
+        """Import a BIDS dataset into a new study.
+
+        Parameters
+        ----------
+        source : path-like
+            The dataset's folder, which holds ``dataset_description.json``.
+        out : path-like
+            The study's folder. It appears only when all of it is written.
+        progress : callable, optional
+            Called with (recordings done, recordings in all, label).
+        **options
+            See :class:`BidsOptions`.
+
+        Returns
+        -------
+        Study
+
+        Raises
+        ------
+        MissingDependencyError
+            If mne-bids is not installed.
+        InputError
+            If an option is unknown or not allowed.
+        RecordingError
+            If the dataset cannot be used.
+        """
+        opts = BidsOptions.parse(options)
+        root = one_source(source, self.name)
+        about = _description(root)
+        paths = _recordings(root, opts)
+        if opts.stimuli is None and (root / "stimuli").is_dir():
+            opts = opts.model_copy(update={"stimuli": root / "stimuli"})
+        check_stimuli(opts.stimuli)
+        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
+            job = _BidsImport(opts, read_codes(opts.events), writer, several=len(paths) > 1)
+            job.source = f"BIDS dataset {about.get('Name', root.resolve().name)}"
+            for index, path in enumerate(paths):
+                if progress is not None:
+                    progress(index, len(paths), path.basename)
+                job.bids_path = path
+                who = {"subject": path.subject, "session": path.session or "1"}
+                job.add(Path(path.fpath), {**who, "run": _run_of(path, paths)})
+            if progress is not None:
+                progress(len(paths), len(paths), "images")
+            info, trials, images = job.result(root)
+            info["name"] = opts.name or str(about.get("Name") or root.resolve().name)
+            info["license"] = opts.license or str(about.get("License", ""))
+            cited = about.get("HowToAcknowledge") or about.get("DatasetDOI") or ""
+            info["citation"] = opts.citation or str(cited)
+            writer.finish(info=info, trials=trials, images=images)
+        return Study(out)
+
+
+def _description(root: Path) -> dict[str, Any]:
+    path = root / "dataset_description.json"
+    if not path.is_file():
+        raise RecordingError(
+            f"{root} holds no dataset_description.json, so it is no BIDS dataset; name its root "
+            "folder, or read single recordings with 'continuous'"
+        )
+    about = read_json(path, error=RecordingError)
+    if not isinstance(about, dict):
+        raise RecordingError(f"{path} should hold an object with the dataset's Name; mend it")
+    return about
+
+
+def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
+    """Paths of the EEG recordings, sorted."""
+    try:
+        from mne_bids import find_matching_paths, get_entity_vals
+    except ImportError:
+        raise MissingDependencyError("mne_bids", "bids") from None
+
+    notes: list[str] = []
+    wanted = {"subjects": opts.subjects, "sessions": opts.sessions, "tasks": opts.tasks}
+    chosen: dict[str, list[str] | None] = {}
+    with mne_errors(root, notes, "a BIDS dataset"):
+        for entities, asked in wanted.items():
+            there = get_entity_vals(root, entities[:-1])
+            chosen[entities] = None if asked is None else [_named(n, there) for n in asked]
+            for name, match in zip(asked or (), chosen[entities] or ()):
+                if match not in there:
+                    raise UnknownNameError(f"{entities[:-1]} in {root}", name, there)
+        found = find_matching_paths(
+            root,
+            **chosen,
+            datatypes="eeg",
+            suffixes="eeg",
+            extensions=list(FORMATS),
+        )
+    if not found:
+        raise RecordingError(
+            f"{root} holds no EEG recording (sub-*/eeg/*_eeg of {', '.join(FORMATS)}) of what was "
+            "asked for; check 'subjects', 'sessions' and 'tasks'"
+        )
+    return sorted(found, key=lambda p: str(p.fpath))
+
+
+def _named(name: str, there: list[str]) -> str:
+    """The entity's own spelling: a command line may read 01 as the number 1."""
+    if name not in there and name.isdigit():
+        alike = [t for t in there if t.isdigit() and int(t) == int(name)]
+        if len(alike) > 1:
+            raise RecordingError(
+                f"'{name}' may be {' or '.join(alike)}; spell it as the dataset does"
+            )
+        return alike[0] if alike else name
+    return name
+
+
+def _run_of(path: Any, paths: list[Any]) -> str:
+    """Run of a recording; with several tasks, its task too: they are recordings of their own."""
+    tasks = {p.task for p in paths}
+    run = str(path.run) if path.run is not None else "1"
+    return f"{path.task}-{run}" if len(tasks) > 1 else run
+
+
+class _BidsImport(RecordingsImport):
+    """Recordings and events as BIDS describes them."""
+
+    reader = "bids"
+    opts: BidsOptions
+    bids_path: Any
+
+    def open(self, file: Path) -> Recording:
+        """Read one recording with its channels as ``channels.tsv`` describes them."""
+        from mne_bids import read_raw_bids
+
+        opts = self.opts
+        if not file.is_file():
+            raise RecordingError(f"{file} is named by the dataset, but is not there; copy it again")
+        check_whole(file)
+        notes: list[str] = []
+        with mne_errors(file, notes, "BIDS"):
+            raw = read_raw_bids(self.bids_path, verbose="ERROR")
+        recording = recording_from_raw(
+            raw, file, notes, channels=opts.channels, exclude=opts.exclude, rename=opts.rename
+        )
+        check_signal(recording)
+        return recording
+
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+        """Events from the recording's ``events.tsv``."""
+        import numpy as np
+
+        table = self.bids_path.find_matching_sidecar(
+            suffix="events", extension=".tsv", on_error="ignore"
+        )
+        if table is None:
+            raise RecordingError(
+                f"{file} has no events.tsv beside it, so that nothing says what was shown; add it, or "
+                "leave the recording out with 'subjects', 'sessions' or 'tasks'"
+            )
+        events = read_events_table(
+            recording,
+            Path(table),
+            category_column=self.opts.category_column,
+            image_column=self.opts.image_column,
+            codes=self.codes,
+            notes=self.notes,
+        )
+        events["order"] = np.arange(len(events))
+        return events

@@ -1,0 +1,305 @@
+"""One experiment's settings, checked before anything runs, and the objects they name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.files import content_key, write_text
+from eegprompt.core.kinds import KINDS, parse_kinds
+from eegprompt.core.registry import forms, names
+from eegprompt.prompts.select import Selection
+from eegprompt.splits.leaks import LEAKS
+
+__all__ = [
+    "DecodingConfig",
+    "EncoderConfig",
+    "EvaluationConfig",
+    "ExperimentConfig",
+    "GenerationConfig",
+    "TrainingConfig",
+    "apply_overrides",
+    "load_config",
+]
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class EncoderConfig(_Settings):
+    """The EEG encoder."""
+
+    name: str = Field("transformer", description="which encoder, by its registered name")
+    options: dict[str, Any] = Field(
+        default_factory=dict,
+        description="for its constructor; sizes that depend on data are not among them",
+    )
+
+
+class TrainingConfig(_Settings):
+    """How the encoder is trained. Selection is by the validation set alone."""
+
+    objective: str = Field("clip", description="what the heads are trained by")
+    epochs: int = Field(40, ge=1, description="passes over the training trials, at most")
+    batch_size: int = Field(128, ge=2, description="trials in a step")
+    learning_rate: float = Field(2e-3, gt=0, description="highest rate of the schedule")
+    weight_decay: float = Field(0.01, ge=0, description="of AdamW")
+    label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the objective")
+    patience: int = Field(10, ge=1, description="passes without a better validation loss")
+    preprocessing: tuple[str, ...] = Field(
+        ("whiten",), description="steps fitted on the training set and applied to all EEG"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
+    precision: str = Field("32-true", description="as Lightning names it, e.g. bf16-mixed")
+    workers: int = Field(0, ge=0, description="processes that load trials; 0: none beside the main")
+
+
+class DecodingConfig(_Settings):
+    """How captions are retrieved and made prompts."""
+
+    pool: Literal["train", "test", "all"] = Field(
+        "train", description="whose images' captions can be retrieved; it sets chance"
+    )
+    top_k: int = Field(5, ge=1, description="candidates kept for each head in decodings.parquet")
+    per_head: int = Field(1, ge=1, description="captions of each head in a prompt")
+    selection: str = Field(
+        "all",
+        description="which heads speak: all; top-k:2 (most confident, each trial); top-k-global:2 "
+        "(most accurate on validation); level:low,mid; heads:ObjectSnap,ThemeTag",
+    )
+    abstain: float | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="a head is silent where captions of that confidence were worth less than this on "
+        "validation (0.5 is a random caption, 1 the true one), e.g. 0.6; null: no head is silent",
+    )
+    order: Literal["kinds", "confidence", "object-first"] = Field(
+        "kinds",
+        description="of captions in a prompt: by level (kinds), by confidence, or the object first; "
+        "in a blend, confidence also weighs the heads",
+    )
+    deduplicate: Literal["exact", "near"] = Field(
+        "exact",
+        description="near also leaves out phrases that differ in articles and endings alone",
+    )
+    style: str = Field("", description="put at the end of every prompt; part of its budget")
+    route: Literal["text", "embeddings"] = Field(
+        "text",
+        description="text joins the captions; embeddings blends the prompt embeddings of the top_k "
+        "candidates of each head by their similarity",
+    )
+
+    @field_validator("selection")
+    @classmethod
+    def _known_selection(cls, value: str) -> str:
+        Selection.parse(value)
+        return value
+
+
+class GenerationConfig(_Settings):
+    """Which images are drawn and by what."""
+
+    generator: str = Field("builtin", description="what draws the images")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="for the generator: steps, guidance, dtype, ..."
+    )
+    long_prompt: Literal["drop", "chunk"] = Field(
+        "drop",
+        description="where captions exceed what the generator reads: leave some out, or embed the "
+        "prompt in chunks (where the generator can)",
+    )
+    negative_prompt: str = Field("", description="what images should not show; empty: nothing")
+    sources: tuple[str, ...] = Field(
+        ("eeg", "floor", "ceiling"), description="prompt sources that are drawn"
+    )
+    samples: int = Field(1, ge=1, description="images of each trial")
+    trials_per_image: int | None = Field(
+        1, ge=1, description="test trials drawn for each image; null draws all"
+    )
+    batch_size: int = Field(
+        16,
+        ge=1,
+        description="images asked for at a time, of a generator that has no size of its own",
+    )
+
+    @property
+    def all_options(self) -> dict[str, Any]:
+        """What the generator is made with."""
+        chunk = {"long_prompt": "chunk"} if self.long_prompt == "chunk" else {}
+        return {**chunk, **self.options}
+
+
+class EvaluationConfig(_Settings):
+    """How scores are computed."""
+
+    features: str = Field("builtin", description="what images are compared by")
+    weights: str | None = Field(
+        None, description="folder of the weights files of features 'pretrained'; else the cache"
+    )
+    protocol: Literal["mindeye", "brain-diffuser"] = Field(
+        "mindeye", description="whose way of preparing images"
+    )
+    permutations: int = Field(2000, ge=19, description="for chance and p")
+    resamples: int = Field(1000, ge=100, description="for intervals")
+
+
+class ExperimentConfig(_Settings):
+    """Everything that decides a run's result. Equal settings, data and versions: equal bytes."""
+
+    study: str = Field(description="the study's folder")
+    split: str = Field("official", description="the split's name")
+    fold: int = Field(0, ge=0, description="the fold, counted from 0")
+    captions: str = Field("builtin", description="the caption set's name")
+    kinds: tuple[str, ...] = Field(
+        tuple(KINDS), description="caption kinds, one head each; also as low, mid or high"
+    )
+    text_encoder: str = Field("builtin", description="what embeds the captions; frozen")
+    seed: int = Field(0, description="of all that is random")
+    encoder: EncoderConfig = EncoderConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
+    generation: GenerationConfig = GenerationConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    allow_leakage: tuple[str, ...] = Field(
+        (), description="what the split's sides may share: images, repetitions, samples, subjects"
+    )
+
+    @field_validator("kinds", mode="before")
+    @classmethod
+    def _known_kinds(cls, value: Any) -> tuple[str, ...]:
+        return parse_kinds(value)
+
+    @field_validator("allow_leakage", mode="before")
+    @classmethod
+    def _known_waivers(cls, value: Any) -> tuple[str, ...]:
+        words = value.split(",") if isinstance(value, str) else (value or ())
+        found = tuple(dict.fromkeys(str(w).strip() for w in words if str(w).strip()))
+        for word in found:
+            if word not in LEAKS:
+                raise ValueError(str(UnknownNameError("allowed_leak", word, LEAKS)))
+        return found
+
+    @property
+    def key(self) -> str:
+        """Content key of the settings that decide training."""
+        return content_key(
+            self.model_dump(
+                include={
+                    "study",
+                    "split",
+                    "fold",
+                    "captions",
+                    "kinds",
+                    "text_encoder",
+                    "seed",
+                    "encoder",
+                    "training",
+                }
+            )
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write as YAML, atomically."""
+        return write_text(path, yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False))
+
+
+def apply_overrides(settings: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Set ``key.sub=value`` pairs in nested settings; values are read as YAML.
+
+    Raises
+    ------
+    InputError
+        If a pair has no ``=`` or runs through something that is no group.
+
+    Examples
+    --------
+    >>> apply_overrides({"seed": 0}, ["seed=3", "training.epochs=5"])
+    {'seed': 3, 'training': {'epochs': 5}}
+    """
+    result = {**settings}
+    for pair in overrides:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise InputError(
+                f"an override is written key=value, e.g. training.epochs=5; got '{pair}'"
+            )
+        *groups, last = key.strip().split(".")
+        place = result
+        for group in groups:
+            inner = place.get(group, {})
+            if not isinstance(inner, dict):
+                raise InputError(f"'{group}' in override '{pair}' is a single value, not a group")
+            place[group] = {**inner}
+            place = place[group]
+        place[last] = yaml.safe_load(text) if text else ""  # "null" is written out
+    return result
+
+
+def load_config(
+    source: str | Path | dict[str, Any], overrides: list[str] | None = None
+) -> ExperimentConfig:
+    """Read and check settings from a YAML file or a dictionary.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a setting is unknown or out of range (all such are listed), or it
+        names an encoder, generator or the like that does not exist.
+    """
+    if isinstance(source, dict):
+        settings = source
+    else:
+        try:
+            settings = yaml.safe_load(Path(source).read_text("utf-8")) or {}
+        except FileNotFoundError:
+            raise InputError(f"the settings file {source} does not exist") from None
+        except yaml.YAMLError as problem:
+            raise InputError(
+                f"{source} is not valid YAML: {str(problem).splitlines()[0]}"
+            ) from None
+        if not isinstance(settings, dict):
+            raise InputError(f"{source} must hold settings, one a line as 'name: value'")
+    settings = apply_overrides(settings, overrides or [])
+    try:
+        config = ExperimentConfig(**settings)
+    except ValidationError as problem:
+        raise InputError(_in_words(problem)) from None
+    _check_names(config)
+    return config
+
+
+def _check_names(config: ExperimentConfig) -> None:
+    """Refuse a name that is not in the registry before anything is made with the settings."""
+    for group, spec in (
+        ("encoder", config.encoder.name),
+        ("objective", config.training.objective),
+        ("text encoder", config.text_encoder),
+        ("generator", config.generation.generator),
+        ("features", config.evaluation.features),
+    ):
+        name = spec.partition(":")[0]
+        if name not in names(group):
+            raise UnknownNameError(group, name, forms(group))
+
+
+def _in_words(problem: ValidationError) -> str:
+    sentences = []
+    for error in problem.errors():
+        where = ".".join(str(p) for p in error["loc"])
+        if error["type"] == "extra_forbidden":
+            model: Any = ExperimentConfig
+            for part in error["loc"][:-1]:
+                model = model.model_fields[str(part)].annotation
+            *group, name = (str(part) for part in error["loc"])
+            what = f"setting of {'.'.join(group)}" if group else "setting"
+            sentences.append(str(UnknownNameError(what, name, sorted(model.model_fields))))
+        else:
+            problem_in_words = error["msg"].removeprefix("Value error, ")
+            sentences.append(f"setting '{where}': {problem_in_words}, got {error.get('input')!r}")
+    return "; ".join(sentences)

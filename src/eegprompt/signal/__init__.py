@@ -1,0 +1,1 @@
+"""The signal: electrode positions, and the named steps that change it."""

@@ -1,0 +1,1 @@
+"""Which trials train, validate and test, and what these sets share."""

@@ -1,0 +1,1 @@
+"""Permutation tests, bootstrap intervals, correction for many tests."""

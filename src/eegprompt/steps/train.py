@@ -1,0 +1,243 @@
+"""Train an EEG encoder on one fold of a study: the training set learns, the validation set selects.
+
+Nothing here opens the test set. What the trainer sees is collected by :func:`collect` from the
+training and validation trial ids alone; preprocessing, subjects and categories come from the training
+side. The checkpoint that is kept is the one with the lowest validation loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from eegprompt.core.errors import (
+    InputError,
+    RunError,
+    UnknownNameError,
+)
+from eegprompt.core.files import content_key, read_json, write_json
+from eegprompt.core.progress import Progress
+from eegprompt.core.registry import resolve
+from eegprompt.run import Run
+from eegprompt.splits.leaks import check_leaks
+from eegprompt.training.batches import collect
+from eegprompt.training.fitting import fit
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eegprompt.settings import ExperimentConfig
+    from eegprompt.study import Study
+    from eegprompt.study.split import Fold
+    from eegprompt.text_encoders.base import TextEncoder
+    from eegprompt.training.batches import TrainingData
+
+__all__ = ["train"]
+
+
+def train(
+    study: Study,
+    out: str | Path,
+    config: ExperimentConfig,
+    *,
+    resume: bool = True,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+    text_encoder: TextEncoder | None = None,
+) -> Run:
+    """Train an encoder and write it into a run folder.
+
+    Training that was interrupted goes on from its last finished pass, with the same result as if
+    it had not been; training that was finished is not done again.
+
+    Parameters
+    ----------
+    study : Study
+        With the split and the captions that `config` names.
+    out : path-like
+        The run's folder.
+    config : ExperimentConfig
+        All settings; they are written to ``config.yaml``.
+    resume : bool
+        Go on where an interrupted training stopped; False begins anew.
+    overwrite : bool
+        Delete a run in `out` that was made with other settings or data; else it is an error.
+    progress : callable, optional
+        Called with passes done, passes in all, and a label. Without it a bar is shown on terminals.
+    text_encoder : TextEncoder, optional
+        Used instead of loading the one that `config` names.
+
+    Returns
+    -------
+    Run
+        With ``config.yaml``, ``encoder/``, ``training.parquet`` and ``provenance.json``.
+
+    Raises
+    ------
+    SplitError
+        If the fold's sides share what they should not and `config` does not allow_leakage.
+    StudyError
+        If a value is not finite or a channel is flat on the training set.
+    CaptionError
+        If an image of the training or validation set has no caption of some kind.
+    RunError
+        If `out` holds a run made with other settings or from other data.
+    TrainingError
+        If the loss stops being finite.
+    """
+    out = Path(out)
+    split = study.split(config.split)
+    fold = split.fold(config.fold)
+    allowed_leakage = check_leaks(study, split, config.fold, config.allow_leakage)
+    for leak in allowed_leakage:
+        warnings.warn(f"allowed: {leak}", stacklevel=2)
+    captions = study.captions(config.captions)
+    inputs = _inputs_key(study, fold, captions)
+    if _is_finished(out, config, inputs, resume=resume, overwrite=overwrite):
+        config.save(out / "config.yaml")  # settings of later steps may have changed
+        return Run(out)
+    _check_names(config)
+    material = collect(study, fold.train, fold.val, captions, config, progress, text_encoder)
+    run = _open_folder(out, config, inputs, resume=resume)
+    module, best_pass, stopped = fit(material, config, run.checkpoints_dir, progress)
+    _save(run, module, material, config, inputs, study)
+    n_distinct = {head: len(set(c.codes.tolist())) for head, c in material.captions.items()}
+    run.record(
+        "train",
+        key=config.key,
+        inputs=inputs,
+        study=study.name,
+        seed=config.seed,
+        text_encoder=material.text_encoder,
+        selected_by="validation retrieval"
+        if hasattr(module.encoder, "solve")
+        else "lowest validation loss",
+        selected_epoch=best_pass,
+        stopped_early=stopped,
+        n_train=len(fold.train),
+        n_val=len(fold.val),
+        distinct_captions=n_distinct,
+        allowed_leakage=allowed_leakage,
+        n_parameters=sum(p.numel() for p in module.encoder.parameters()),
+    )
+    return run
+
+
+# -- the run's folder ------------------------------------------------------------------------------
+def _inputs_key(study: Study, fold: Fold, captions: pd.DataFrame) -> str:
+    """Content key of the data that training reads and of the fold."""
+    return content_key(study.key, fold.train, fold.val, fold.test, captions.to_json())
+
+
+def _is_finished(
+    out: Path, config: ExperimentConfig, inputs: str, *, resume: bool, overwrite: bool
+) -> bool:
+    """Whether `out` holds this very training, finished; refuses what it may not replace."""
+    if not (out / "config.yaml").exists():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunError(f"{out} exists and is no run; choose another folder for the run")
+        return False
+    difference = _difference(Run(out), config, inputs)
+    if difference and not overwrite:
+        raise RunError(
+            f"{out} holds a run with another {difference}; choose another folder, or pass "
+            "--overwrite to delete that run"
+        )
+    if difference or overwrite:
+        shutil.rmtree(out)
+        return False
+    return resume and (out / "encoder" / "config.json").exists()
+
+
+def _open_folder(out: Path, config: ExperimentConfig, inputs: str, *, resume: bool) -> Run:
+    """Make the run's folder, or open that of an interrupted training."""
+    if not resume:
+        for name in ("checkpoints", "encoder"):
+            shutil.rmtree(out / name, ignore_errors=True)
+    config.save(out / "config.yaml")
+    write_json(out / "checkpoints" / "inputs.json", {"inputs": inputs})
+    return Run(out)
+
+
+def _difference(run: Run, config: ExperimentConfig, inputs: str) -> str:
+    """What of the settings or data decides training and differs from the run's; "" if nothing."""
+    from eegprompt.settings import load_config
+
+    try:
+        there = load_config(run.config)
+    except InputError as problem:
+        return f"configuration ({problem})"
+    if there.key != config.key:
+        old, new = _flat(there.model_dump(mode="json")), _flat(config.model_dump(mode="json"))
+        names = [n for n in new if old.get(n) != new[n] and n.split(".")[0] not in _LATER]
+        names += [n for n in old if n not in new and n.split(".")[0] not in _LATER]
+        return "configuration (" + "; ".join(
+            f"{n}: {old.get(n)} there, {new.get(n)} asked for" for n in names[:5]
+        ) + ")"  # fmt: skip
+    for note in (run.checkpoints_dir / "inputs.json", run.encoder_dir / "config.json"):
+        if note.exists() and read_json(note, error=RunError).get("inputs", inputs) != inputs:
+            return "state of the study, its split or its captions"
+    return ""
+
+
+_LATER = ("decoding", "generation", "evaluation")
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            flat.update(_flat(value, f"{prefix}{name}."))
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _check_names(config: ExperimentConfig) -> None:
+    """Refuse a name that does not exist before anything is computed or written."""
+    resolve("objective", config.training.objective)
+    make, argument = resolve("encoder", config.encoder.name)
+    if argument and "model" not in inspect.signature(make).parameters:
+        raise InputError(
+            f"encoder '{config.encoder.name}' takes nothing after the colon; name it as "
+            f"'{config.encoder.name.partition(':')[0]}'"
+        )
+    allowed = set(inspect.signature(make).parameters)
+    sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects"}
+    for name in config.encoder.options:
+        if name not in allowed - sizes:
+            raise UnknownNameError("encoder option", name, sorted(allowed - sizes))
+
+
+def _save(
+    run: Run,
+    module: Any,
+    material: TrainingData,
+    config: ExperimentConfig,
+    inputs: str,
+    study: Study,
+) -> None:
+    """Write the training curve and the encoder, the encoder's config.json last."""
+    import pandas as pd
+
+    from eegprompt.encoders.saved import save_encoder
+
+    run.write_table(run.training_log_path, pd.DataFrame(module.rows))
+    save_encoder(
+        run.encoder_dir,
+        module.encoder,
+        material.steps,
+        name=config.encoder.name,
+        study=study.name,
+        kinds=list(config.kinds),
+        scales=module.objective.scales,
+        subjects=material.subjects,
+        categories=material.categories,
+        text_encoder={"spec": config.text_encoder, **material.text_encoder},
+        training_key=config.key,
+        inputs=inputs,
+        **material.facts,
+    )

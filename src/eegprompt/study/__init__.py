@@ -1,0 +1,11 @@
+"""One study on disk, whatever recording it came from."""
+
+from eegprompt.study.study import (
+    DESIGNS,
+    IMAGE_IDENTITIES,
+    TRIAL_COLUMNS,
+    Study,
+    StudyWriter,
+)
+
+__all__ = ["DESIGNS", "IMAGE_IDENTITIES", "TRIAL_COLUMNS", "Study", "StudyWriter"]
