@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class FileCaptioner:
         self.model = self.path.name
         self.prompt_version = sha256_file(self.path)[:12]
 
-    @property
+    @cached_property
     def kinds(self) -> tuple[str, ...]:
         """Kinds that occur in the file, in prompt order."""
         present = {row.kind for row in self._rows}
