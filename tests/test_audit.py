@@ -269,9 +269,9 @@ def test_an_audit_is_the_same_again_and_grows_stale(tmp_path: Path) -> None:
     }
     assert read_audit(study, "by-run")["stale"] is False
     assert read_audit(study, "by-image") is None
-    study.write_split(Split("by-run", made.folds[1:], made.how))
+    study.write_split(Split("by-run", made.folds[1:], made.how), overwrite=True)
     assert read_audit(study, "by-run")["stale"] is True
-    study.write_split(made)
+    study.write_split(made, overwrite=True)
     assert read_audit(study, "by-run")["stale"] is False
     write_json(study.path / "study.json", {**study.info, "design": "randomised"})
     assert read_audit(Study(study.path), "by-run")["stale"] is True

@@ -552,7 +552,7 @@ def journey(fakes, small_study):
 
 
 def count(fakes) -> dict[str, int]:
-    return {n: len(fakes.named(n)) for n in ("simulate", "train", "decode", "draw", "evaluate")}
+    return {n: len(fakes.named(n)) for n in ("simulate", "train", "decode", "generate", "evaluate")}
 
 
 def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journey, tmp_path):
@@ -566,7 +566,7 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
     assert (given["signal"], given["seed"]) == (0.0, 3)
     config = journey.named("train")[0][0][2]
     assert (config.study, config.seed) == ("study", 3)
-    once = {"simulate": 1, "train": 1, "decode": 1, "draw": 1, "evaluate": 1}
+    once = {"simulate": 1, "train": 1, "decode": 1, "generate": 1, "evaluate": 1}
     assert count(journey) == once
     assert [(args[0].path, given["deep"]) for args, given in journey.named("explain")] == [
         (out, False)
@@ -574,7 +574,7 @@ def test_demo_goes_the_whole_way_and_does_not_do_finished_work_again(cli, journe
 
     assert cli("demo", "--out", out, "--signal", "0", "--seed", "3").exit_code == 0
     # The others know themselves what of their work is done, so they are asked again.
-    assert count(journey) == {**once, "train": 2, "decode": 2, "draw": 2}
+    assert count(journey) == {**once, "train": 2, "decode": 2, "generate": 2}
 
     answer = cli("demo", "--out", out, "--signal", "0.5", "--seed", "3")
     assert answer.exit_code == 2
@@ -604,7 +604,7 @@ def test_demo_goes_on_after_an_interruption(cli, journey, tmp_path):
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 130
     sys.modules["eegprompt.steps.decode"].decode = decode
     assert cli("demo", "--out", tmp_path / "demo").exit_code == 0
-    assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "draw": 1, "evaluate": 1}
+    assert count(journey) == {"simulate": 1, "train": 2, "decode": 1, "generate": 1, "evaluate": 1}
 
 
 def test_demo_keeps_out_of_a_folder_with_something_else_in_it(cli, journey, tmp_path):

@@ -265,9 +265,10 @@ def test_sources_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
     one = shutil.copytree(study.path, tmp_path / "one")
     import pandas as pd
 
-    trials = pd.read_parquet(one / "trials.parquet").assign(category="cat")
-    trials.to_parquet(one / "trials.parquet")
+    for table in ("trials.parquet", "images.parquet"):
+        pd.read_parquet(one / table).assign(category="cat").to_parquet(one / table)
     run.config["study"] = str(one)
+    run._check_inputs = lambda study: None  # another study than it was trained on is refused
     for source in ("wrong-class", "predicted-class"):
         with pytest.raises(InputError, match=f"'{source}' needs .*leave the prompt source out"):
             prompt_table(run, Painter(), [source])

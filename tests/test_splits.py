@@ -351,7 +351,8 @@ def test_the_dataset_s_own_split_is_never_counted_anew(tmp_path: Path) -> None:
         assert ids.tolist() == np.intersect1d(sides(whole)[side], of_two).tolist()
     with pytest.raises(SplitError, match="was not brought by the dataset"):
         official(study, source="by-run")
-    study.write_split(Split("official", (Fold(of_two[:4], of_two[4:5], of_two[5:6]),), how))
+    other = Split("official", (Fold(of_two[:4], of_two[4:5], of_two[5:6]),), how)
+    study.write_split(other, overwrite=True)
     with pytest.raises(SplitError, match="subject 1 has no trial on the train side"):
         official(study, subject="1")
 
@@ -469,7 +470,7 @@ def test_kinds_have_the_field_s_names_too(
 def test_group_kfold_of_few_subjects_has_a_fold_for_each(tmp_path: Path) -> None:
     study = make(tmp_path / "study", subjects=3)
     assert len(make_split(study, "group-kfold").folds) == 3
-    assert len(make_split(study, "group-kfold", folds=2).folds) == 2
+    assert len(make_split(study, "group-kfold", folds=2, overwrite=True).folds) == 2
 
 
 def test_the_options_of_a_kind_are_listed() -> None:

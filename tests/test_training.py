@@ -206,6 +206,9 @@ def test_the_test_side_does_not_reach_the_trainer(own, run, tmp_path):
     trials.loc[test, "subject"] = "nobody"
     trials.loc[test, "image_id"] = trials.loc[test, "image_id"].to_numpy()[::-1]
     trials.to_parquet(own.path / "trials.parquet", index=False)
+    images = own.images.copy()
+    images.loc[images["image_id"].isin(trials.loc[test, "image_id"]), "category"] = "nonsense"
+    images.to_parquet(own.path / "images.parquet", index=False)
     captions = own.captions("mine")
     unseen = set(run.study().trials["image_id"].iloc[test])
     captions.loc[captions["image_id"].isin(unseen), "text"] = "something else"
@@ -235,7 +238,10 @@ def test_validation_labels_select_but_do_not_teach(own, run, tmp_path):
     np.save(own.path / "eeg.npy", eeg)
     one = settings(own, training={"epochs": 1})
     changed = go(Study(own.path), tmp_path / "changed", config=one)
-    assert_same_weights(go(run.study(), tmp_path / "same", config=one), changed)
+    assert_same_weights(
+        go(run.study(), tmp_path / "same", config=settings(run.study(), training={"epochs": 1})),
+        changed,
+    )
 
 
 # -- again, and after an interruption --------------------------------------------------------------

@@ -8,18 +8,66 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.core.errors import RunError, StudyError
-from eegprompt.core.files import provenance, read_json, read_table, write_json, write_table
+from eegprompt.core.errors import EegpromptError, RunError, StudyError
+from eegprompt.core.files import (
+    Ours,
+    content_key,
+    provenance,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from eegprompt.study import Study
 from eegprompt.study.split import Fold
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Run", "drawn", "fold_runs"]
+__all__ = ["OURS", "Run", "drawn", "fold_runs", "input_keys"]
+
+OURS = Ours(
+    "a run",
+    ("config.yaml", "provenance.json"),
+    (
+        *("config.yaml", "provenance.json", "checkpoints", "encoder", "training.parquet"),
+        *("embeddings.safetensors", "decodings.parquet", "prompts.parquet", "generation.json"),
+        *("images", "scores.json", "explain", "figures", "report.html", "paper", "ablation"),
+    ),
+)
+"""What eegprompt writes into a run's folder; only such a folder is ever replaced."""
+
+_INPUTS = {
+    "study": "the study's trials",
+    "fold": "fold {fold} of the split '{split}'",
+    "captions": "the caption set '{captions}'",
+}
+
+
+def input_keys(study: Study, fold: Fold, captions: pd.DataFrame) -> dict[str, str]:
+    """Content keys of what a run is trained on, by part.
+
+    Parameters
+    ----------
+    study, fold
+        The study, and which of its trials train, validate and test.
+    captions : pandas.DataFrame
+        The whole caption set.
+
+    Returns
+    -------
+    dict
+        ``study``, ``fold`` and ``captions``.
+    """
+    return {
+        "study": study.key,
+        "fold": fold.key,
+        "captions": content_key(captions.to_json(orient="split", index=False)),
+    }
 
 
 class Run:
@@ -123,12 +171,36 @@ class Run:
             If it is gone from where it was.
         """
         try:
-            return Study(self.study_path)
+            study = Study(self.study_path)
         except StudyError as problem:
             raise StudyError(
                 f"the study of run {self.path} cannot be opened: {problem}; if it was moved, set "
                 f"'study:' in {self.path / 'config.yaml'}"
             ) from None
+        self._check_inputs(study)
+        return study
+
+    def _check_inputs(self, study: Study) -> None:
+        """Refuse a study, split or caption set that changed since training.
+
+        A test trial of the changed split may have been trained on: no score of it would mean
+        anything.
+        """
+        known = self.path / "provenance.json"
+        trained = read_json(known, error=RunError).get("train") if known.exists() else None
+        keys = trained.get("keys") if isinstance(trained, dict) else None
+        if not isinstance(keys, dict):
+            return  # not trained yet
+        names = {n: self.config[n] for n in ("split", "fold", "captions")}
+        now = _keys_now(study, **names)
+        changed = [part for part in _INPUTS if now.get(part) != keys.get(part)]
+        if changed:
+            what = " and ".join(_INPUTS[part].format(**names) for part in changed)
+            raise RunError(
+                f"{what} changed since the run {self.path} was trained, so its test trials may be ones "
+                "that it was trained on; bring back what was there, or train a new run with "
+                "'eegprompt train STUDY --out RUN'"
+            )
 
     def fold(self, study: Study | None = None) -> Fold:
         """The fold this run was trained on."""
@@ -177,8 +249,41 @@ def slug(name: str) -> str:
 
 def fold_runs(path: str | Path) -> list[Path]:
     """Run folders of a run over folds, in order; empty if `path` is none."""
-    folders = [p for p in Path(path).glob("fold-*") if (p / "config.yaml").exists()]
-    return sorted(folders, key=lambda p: int(p.name.split("-")[1]))
+    numbered = {
+        int(found[1]): p
+        for p in Path(path).glob("fold-*")
+        if (found := re.fullmatch(r"fold-(\d+)", p.name)) and (p / "config.yaml").exists()
+    }
+    return [numbered[i] for i in sorted(numbered)]
+
+
+def _keys_now(study: Study, split: str, fold: int, captions: str) -> dict[str, str]:
+    """Keys of what is there now; a part that is gone has none. Unchanged files are read once."""
+    files = [
+        study.path / "study.json",
+        study.path / "trials.parquet",
+        study.path / "images.parquet",
+        study.path / "eeg.npy",
+        study.path / "splits" / f"{split}.json",
+        study.path / "captions" / f"{captions}.parquet",
+    ]
+    states = tuple(
+        (str(f), s.st_mtime_ns, s.st_size) for f in files if f.exists() and (s := f.stat())
+    )
+    key = (states, int(fold))
+    if key not in _KEYS:
+        _KEYS.clear()  # one study is looked at at a time
+        found = {"study": study.key}
+        with suppress(EegpromptError):
+            found["fold"] = study.split(split).fold(int(fold)).key
+        with suppress(EegpromptError):
+            table = study.captions(captions)
+            found["captions"] = content_key(table.to_json(orient="split", index=False))
+        _KEYS[key] = found
+    return _KEYS[key]
+
+
+_KEYS: dict[tuple[Any, ...], dict[str, str]] = {}
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def analyze(material: Material) -> Finding:
     best = max(rows, key=lambda r: r["deletion gain"] or -np.inf)
     said = [
         f"{passed} of {len(material.heads)} activation patterns pass all tests.",
-        f"Null heads, no better than chance on held-out trials: {', '.join(null)}." if null
+        f"Heads at chance on held-out trials: {', '.join(null)}." if null
         else "No head is a head at chance: each is better than chance on held-out trials.",
         f"Taking channels away in the order of {best['method']} hurts most, "
         f"{best['deletion gain']:.2f} of the whole rise beyond random orders."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,11 +33,11 @@ def train(
         bool, typer.Option("--all-folds", help="One run a fold: OUT/fold-0, OUT/fold-1, …")
     ] = False,
     allow_leakage: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            metavar="WHAT",
-            help="Train though the split's sides share images, repetitions, samples or subjects; "
-            "printed wherever a score is.",
+            metavar="WHAT,...",
+            help="Train though the training, validation and test sets share images, repetitions, "
+            "samples or subjects; may be given more than once; printed wherever a score is.",
         ),
     ] = None,
     overwrite: Annotated[
@@ -67,9 +68,10 @@ def train(
     opened = Study(study)
     base: dict[str, Any] = read_settings(config) if config else {}
     base["study"] = str(study.resolve())
+    leaks = ",".join(allow_leakage) if allow_leakage else None
     base |= {
         k: v
-        for k, v in (("split", split), ("fold", fold), ("allow_leakage", allow_leakage))
+        for k, v in (("split", split), ("fold", fold), ("allow_leakage", leaks))
         if v is not None
     }
     base = apply_overrides(base, settings or [])
@@ -96,13 +98,15 @@ def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
     Example: [bold]eegprompt decode runs/a decoding.pool=train decoding.per_head=2[/bold]
     """
     from eegprompt.steps.decode import decode as retrieve
-    from eegprompt.steps.experiment import change_settings
+    from eegprompt.steps.experiment import changed_settings
 
     opened = _open(run)
     for one in opened:
-        one = change_settings(one, settings, groups=("decoding", "generation"))
-        with console.step(_title("decode", one, opened)) as progress:
-            retrieve(one, progress=progress)
+        with (
+            changed_settings(one, settings, groups=("decoding", "generation")) as changed,
+            console.step(_title("decode", one, opened)) as progress,
+        ):
+            retrieve(changed, progress=progress)
     _say([one.prompts_path for one in opened], json)
 
 
@@ -142,7 +146,7 @@ def generate(
     Example: [bold]eegprompt generate runs/a --sources eeg,noise,ceiling --generator builtin[/bold]
     """
     from eegprompt.sources import check_sources
-    from eegprompt.steps.experiment import change_settings
+    from eegprompt.steps.experiment import changed_settings
     from eegprompt.steps.generate import generate as generate_images
 
     opened = _open(run)
@@ -153,10 +157,12 @@ def generate(
         )
     check_sources(asked)
     for one in opened:
-        one = change_settings(one, settings, groups=("generation",))
-        with console.step(_title("generate", one, opened)) as progress:
+        with (
+            changed_settings(one, settings, groups=("generation",)) as changed,
+            console.step(_title("generate", one, opened)) as progress,
+        ):
             generate_images(
-                one,
+                changed,
                 sources=asked or None,
                 generator=generator,
                 options=pairs(option),
@@ -176,10 +182,14 @@ def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> Non
     from eegprompt.core.files import read_json
     from eegprompt.steps.evaluate import evaluate as score
     from eegprompt.steps.evaluate import evaluate_folds
-    from eegprompt.steps.experiment import change_settings
+    from eegprompt.steps.experiment import changed_settings
 
-    opened = [change_settings(one, settings, groups=("evaluation",)) for one in _open(run)]
-    with console.step("evaluate") as progress:
+    with ExitStack() as stack:
+        opened = [
+            stack.enter_context(changed_settings(one, settings, groups=("evaluation",)))
+            for one in _open(run)
+        ]
+        progress = stack.enter_context(console.step("evaluate"))
         if opened[0].path == run:
             score(opened[0], progress=progress)
         else:

@@ -270,9 +270,16 @@ def split(
     options_: Annotated[
         bool, typer.Option("--options", help="List the options of KIND and stop; STUDY may lack.")
     ] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace a split of that name; runs trained on it must then be trained again.",
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
-    """Divide a study's trials into training, validation and test sides.
+    """Divide a study's trials into a training, a validation and a test set.
 
     Writes STUDY/splits/NAME.json: one or more folds of trial ids, and how they were made.
     'eegprompt split KIND --options' lists what a kind can be told.
@@ -292,7 +299,7 @@ def split(
 
     opened = Study(study)
     options = _given(folds=folds, seed=seed) | pairs(option)
-    made = make_split(opened, kind, name, **options)
+    made = make_split(opened, kind, name, overwrite=overwrite, **options)
     path = opened.path / "splits" / f"{made.name}.json"
     sizes = [{side: len(getattr(f, side)) for side in ("train", "val", "test")} for f in made.folds]
     if json:

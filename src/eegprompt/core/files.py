@@ -12,7 +12,9 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,14 +27,18 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
+    "Ours",
     "atomic_directory",
     "atomic_path",
     "content_key",
+    "is_replaced",
+    "move_aside",
     "package_versions",
     "provenance",
     "read_json",
     "read_table",
     "sampled_sha256",
+    "settle",
     "sha256_file",
     "write_bytes",
     "write_json",
@@ -119,9 +125,95 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             partial.unlink(missing_ok=True)
 
 
+@dataclass(frozen=True)
+class Ours:
+    """How a folder that eegprompt wrote is told from anybody else's.
+
+    Parameters
+    ----------
+    what : str
+        What such a folder is, for messages, e.g. ``"a study"``.
+    marker : tuple of str
+        Files, one of which every such folder holds.
+    entries : tuple of str
+        Patterns of all names that eegprompt writes into it, the markers among them.
+    """
+
+    what: str
+    marker: tuple[str, ...]
+    entries: tuple[str, ...]
+
+    def foreign(self, folder: str | Path) -> list[str]:
+        """Names in a folder that eegprompt did not write, sorted; temporary files are ours."""
+        patterns = (*self.entries, ".*.partial*")
+        return sorted(
+            entry.name
+            for entry in Path(folder).iterdir()
+            if not any(fnmatch(entry.name, pattern) for pattern in patterns)
+        )
+
+    def check(self, folder: str | Path) -> None:
+        """Refuse a folder that may not be replaced or deleted.
+
+        Raises
+        ------
+        InputError
+            If it is a file, lacks the marker, or holds anything else; the message names what.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file, not {self.what}; choose another place")
+        foreign = self.foreign(folder)
+        some = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
+        if not any((folder / name).is_file() for name in self.marker):
+            inside = f" (it holds {some})" if foreign else ""
+            raise InputError(
+                f"{folder} is not {self.what} that eegprompt wrote{inside}, so it is not replaced; "
+                "choose another place"
+            )
+        if foreign:
+            raise InputError(
+                f"{folder} holds what eegprompt did not write: {some}; move that elsewhere, or choose "
+                "another place"
+            )
+
+
+def _aside(path: Path) -> Path:
+    """Where the folder that is being replaced waits until the new one stands."""
+    return path.with_name(f".{path.name}.replaced")
+
+
+def is_replaced(path: Path) -> bool:
+    """Whether a folder that `path` takes the place of still waits."""
+    return _aside(path).is_dir()
+
+
+def move_aside(path: Path) -> Path:
+    """Move a folder aside before it is replaced; :func:`settle` ends the replacement."""
+    settle(path)
+    os.replace(path, _aside(path))
+    return _aside(path)
+
+
+def settle(path: Path) -> None:
+    """End a replacement that was cut off: bring the old folder back, or remove it if the new stands."""
+    old = _aside(path)
+    if not old.is_dir():
+        return
+    if path.exists():
+        shutil.rmtree(old)
+    else:
+        os.replace(old, path)
+
+
 @contextmanager
-def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_directory(
+    path: str | Path, *, overwrite: bool = False, ours: Ours | None = None
+) -> Iterator[Path]:
     """Give a temporary folder beside `path` that takes its name when the block succeeds.
+
+    A folder that is replaced is moved aside first and removed only after the new one stands: killed
+    at any moment, the old or the new one is there.
 
     Parameters
     ----------
@@ -129,6 +221,8 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         The folder to make.
     overwrite : bool
         Replace a folder that is already there; else it is an error.
+    ours : Ours, optional
+        What may be replaced. Without it nothing but an empty folder is.
 
     Yields
     ------
@@ -143,8 +237,16 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         If the disk is full or the folder may not be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} exists already; choose another place or pass --overwrite")
+    if path.is_symlink():
+        path = path.resolve()
+    with _disk_errors(path):
+        settle(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if not overwrite:
+            raise InputError(f"{path} exists already; choose another place or pass --overwrite")
+        if ours is None:
+            raise InputError(f"{path} exists already and is not replaced; choose another place")
+        ours.check(path)
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(
@@ -156,8 +258,13 @@ def atomic_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
             os.umask(umask)
             partial.chmod(0o777 & ~umask)
             if path.exists():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            os.replace(partial, path)
+                if ours is not None and any(path.iterdir()):
+                    ours.check(path)  # something may have been put there meanwhile
+                move_aside(path)
+            try:
+                os.replace(partial, path)
+            finally:
+                settle(path)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegprompt.core.errors import RunError, StudyError
+from eegprompt.core.errors import InputError, RunError, StudyError
 from eegprompt.core.files import atomic_path, read_json, write_json
 from eegprompt.core.registry import resolve
 from eegprompt.encoders.preprocessing import FittedSteps
@@ -102,9 +102,32 @@ def check_channels(facts: dict[str, Any], ch_names: list[str]) -> None:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """Resolve ``"auto"`` to CUDA, Apple's MPS or the CPU, whichever is there first."""
+    """Resolve ``"auto"`` to CUDA, Apple's MPS or the CPU, whichever is there first.
+
+    Raises
+    ------
+    InputError
+        If the device has no such name or is not on this machine.
+    """
     if device != "auto":
-        return torch.device(device)
+        try:
+            chosen = torch.device(device)
+        except RuntimeError:
+            raise InputError(
+                f"'{device}' is no device; use auto, cpu, cuda, cuda:N or mps"
+            ) from None
+        there = {
+            "cpu": True,
+            "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
+            "mps": torch.backends.mps.is_available(),
+        }
+        if not there.get(chosen.type, False):
+            have = [name for name, is_there in there.items() if is_there]
+            raise InputError(
+                f"the device '{device}' is not on this machine or not in this build of torch; use auto "
+                f"or one of: {', '.join(have)}"
+            )
+        return chosen
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")

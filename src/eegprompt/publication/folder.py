@@ -6,7 +6,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from eegprompt.core.files import atomic_directory, write_json, write_text
+from eegprompt.core.files import Ours, atomic_directory, write_json, write_text
 from eegprompt.publication.figure_images import chosen_trials, figure_of
 from eegprompt.publication.published_table import compare
 from eegprompt.run import Run, fold_runs
@@ -55,6 +55,16 @@ FIGURES = (
 """The paper's figures that a run can have. Its Figure 1 is a drawing of the method."""
 
 
+_OURS = Ours(
+    "a table and figures of a run",
+    (CONTENTS,),
+    (
+        *(CONTENTS, PUBLISHED, "README.md", f"{TABLE}.md", f"{TABLE}.csv"),
+        *(f"{figure.name}.*" for figure in FIGURES),
+    ),
+)
+
+
 def write_paper(out: str | Path, published: str | Path) -> Path:
     """Write a run's ``paper/``: table, figures, and a page that says what is what.
 
@@ -81,7 +91,7 @@ def write_paper(out: str | Path, published: str | Path) -> Path:
     table = compare(out, published)
     folds = [] if (out / "config.yaml").exists() else fold_runs(out)
     run = Run(folds[0] if folds else out)
-    with atomic_directory(out / "paper", overwrite=True) as folder:
+    with atomic_directory(out / "paper", overwrite=True, ours=_OURS) as folder:
         shutil.copyfile(published, folder / PUBLISHED)
         write_text(folder / f"{TABLE}.md", table.markdown(_TITLE))
         write_text(folder / f"{TABLE}.csv", table.csv())

@@ -375,7 +375,9 @@ def split_function(kind: str) -> tuple[Any, str]:
     return resolve("split", known)[0], known
 
 
-def make_split(study: Study, kind: str, name: str | None = None, **options: Any) -> Split:
+def make_split(
+    study: Study, kind: str, name: str | None = None, *, overwrite: bool = False, **options: Any
+) -> Split:
     """Make a split and write it into the study.
 
     Parameters
@@ -385,6 +387,9 @@ def make_split(study: Study, kind: str, name: str | None = None, **options: Any)
         A name in the registry of splits, e.g. ``"by-run"``, or one of :data:`ALIASES`.
     name : str, optional
         File name without suffix; default the kind, as it was given.
+    overwrite : bool
+        Replace a split of that name that holds other trials; runs trained on it then refuse to go
+        on.
     **options
         Of the kind's function.
 
@@ -408,7 +413,7 @@ def make_split(study: Study, kind: str, name: str | None = None, **options: Any)
             options.setdefault("folds", max(2, min(folds, most)))
     check_options(function, options, f"the split '{kind}'", beside=("name",))
     split: Split = function(study, name=name, **options)
-    study.write_split(split)
+    study.write_split(split, overwrite=overwrite)
     return split
 
 

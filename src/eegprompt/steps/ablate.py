@@ -26,6 +26,7 @@ from eegprompt.ablations.table import BY_HEAD, MEASURES, ablation_table, design_
 from eegprompt.core.errors import EegpromptError, InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key, read_json, write_json, write_text
 from eegprompt.core.progress import Progress
+from eegprompt.run import OURS
 from eegprompt.settings import ExperimentConfig, load_config
 from eegprompt.text_encoders.images import image_captions
 
@@ -244,6 +245,12 @@ def _measure(job: _Job) -> dict[str, Any]:
     study = Study(job.config.study)
     trained = train(study, job.trained, job.config, progress=_silent)
     if job.folder.exists():
+        foreign = [name for name in OURS.foreign(job.folder) if name != "measured.json"]
+        if foreign:
+            raise InputError(
+                f"{job.folder} holds what eegprompt did not write: {', '.join(foreign[:5])}; move that "
+                "elsewhere, or choose another --out"
+            )
         shutil.rmtree(job.folder)
     job.folder.mkdir(parents=True)
     for name in ("encoder", "training.parquet", "provenance.json"):

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegprompt.core.errors import CaptionError, InputError, RunError, StorageError, StudyError
-from eegprompt.core.files import read_json, write_json
+from eegprompt.core.files import read_json, write_bytes, write_json
 from eegprompt.core.kinds import KINDS
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
@@ -344,6 +344,38 @@ def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
             )
         completed[key] = existing[0]
     return completed
+
+
+@contextmanager
+def changed_settings(
+    run: Run, overrides: Sequence[str] | None, groups: Sequence[str]
+) -> Iterator[Run]:
+    """Change settings of a run for a step, which keeps them only if it succeeds.
+
+    Parameters
+    ----------
+    run, overrides, groups
+        As for :func:`change_settings`.
+
+    Yields
+    ------
+    Run
+        The run with the changed settings; if the block raises, ``config.yaml`` is as it was.
+
+    Raises
+    ------
+    InputError
+        If a word touches another setting.
+    """
+    path = run.path / "config.yaml"
+    before = path.read_bytes()
+    changed = change_settings(run, overrides, groups)
+    try:
+        yield changed
+    except BaseException:
+        if path.read_bytes() != before:
+            write_bytes(path, before)
+        raise
 
 
 def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[str]) -> Run:

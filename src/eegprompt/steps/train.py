@@ -10,6 +10,8 @@ from __future__ import annotations
 import inspect
 import shutil
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,20 +20,24 @@ from eegprompt.core.errors import (
     RunError,
     UnknownNameError,
 )
-from eegprompt.core.files import content_key, read_json, write_json
+from eegprompt.core.files import (
+    content_key,
+    is_replaced,
+    move_aside,
+    read_json,
+    settle,
+    write_json,
+)
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
-from eegprompt.run import Run
+from eegprompt.run import OURS, Run, input_keys
 from eegprompt.splits.leaks import check_leaks
 from eegprompt.training.batches import collect
 from eegprompt.training.fitting import fit
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from eegprompt.settings import ExperimentConfig
     from eegprompt.study import Study
-    from eegprompt.study.split import Fold
     from eegprompt.text_encoders.base import TextEncoder
     from eegprompt.training.batches import TrainingData
 
@@ -89,26 +95,30 @@ def train(
         If the loss stops being finite.
     """
     out = Path(out)
+    config = _with_study(config, study, out)
     split = study.split(config.split)
     fold = split.fold(config.fold)
     allowed_leakage = check_leaks(study, split, config.fold, config.allow_leakage)
     for leak in allowed_leakage:
         warnings.warn(f"allowed: {leak}", stacklevel=2)
     captions = study.captions(config.captions)
-    inputs = _inputs_key(study, fold, captions)
+    keys = input_keys(study, fold, captions)
+    inputs = content_key(keys)
     if _is_finished(out, config, inputs, resume=resume, overwrite=overwrite):
         config.save(out / "config.yaml")  # settings of later steps may have changed
         return Run(out)
     _check_names(config)
-    material = collect(study, fold.train, fold.val, captions, config, progress, text_encoder)
-    run = _open_folder(out, config, inputs, resume=resume)
-    module, best_pass, stopped = fit(material, config, run.checkpoints_dir, progress)
-    _save(run, module, material, config, inputs, study)
+    with _replaced(out, config, inputs, overwrite=overwrite):
+        material = collect(study, fold.train, fold.val, captions, config, progress, text_encoder)
+        run = _open_folder(out, config, inputs, resume=resume)
+        module, best_pass, stopped = fit(material, config, run.checkpoints_dir, progress)
+        _save(run, module, material, config, inputs, study)
     n_distinct = {head: len(set(c.codes.tolist())) for head, c in material.captions.items()}
     run.record(
         "train",
         key=config.key,
         inputs=inputs,
+        keys=keys,
         study=study.name,
         seed=config.seed,
         text_encoder=material.text_encoder,
@@ -127,9 +137,20 @@ def train(
 
 
 # -- the run's folder ------------------------------------------------------------------------------
-def _inputs_key(study: Study, fold: Fold, captions: pd.DataFrame) -> str:
-    """Content key of the data that training reads and of the fold."""
-    return content_key(study.key, fold.train, fold.val, fold.test, captions.to_json())
+def _with_study(config: ExperimentConfig, study: Study, out: Path) -> ExperimentConfig:
+    """The settings with a path of the study that leads there from any working directory.
+
+    A path relative to `out` stays as it is, so that run and study can be moved together.
+    """
+    there = study.path.resolve()
+    if not Path(config.study).is_absolute() and (out / config.study).resolve() == there:
+        return config
+    if Path(config.study).resolve() != there:
+        raise InputError(
+            f"the settings name the study '{config.study}', but the study to train on is {study.path}; "
+            f"set 'study' to the latter, or open the former"
+        )
+    return config.model_copy(update={"study": str(there)})
 
 
 def _is_finished(
@@ -137,19 +158,44 @@ def _is_finished(
 ) -> bool:
     """Whether `out` holds this very training, finished; refuses what it may not replace."""
     if not (out / "config.yaml").exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        # A training that was killed at its very beginning leaves temporary files alone.
+        if out.exists() and (not out.is_dir() or OURS.foreign(out)):
             raise RunError(f"{out} exists and is no run; choose another folder for the run")
         return False
     difference = _difference(Run(out), config, inputs)
     if difference and not overwrite:
         raise RunError(
             f"{out} holds a run with another {difference}; choose another folder, or pass "
-            "--overwrite to delete that run"
+            "--overwrite to replace that run"
         )
-    if difference or overwrite:
-        shutil.rmtree(out)
+    if difference:
+        OURS.check(out)
         return False
     return resume and (out / "encoder" / "config.json").exists()
+
+
+@contextmanager
+def _replaced(
+    out: Path, config: ExperimentConfig, inputs: str, *, overwrite: bool
+) -> Iterator[None]:
+    """Keep the run that is replaced until the new one is trained; an error brings it back.
+
+    After an interruption both are kept: the same command goes on with the new one.
+    """
+    if overwrite and (out / "config.yaml").exists() and _difference(Run(out), config, inputs):
+        OURS.check(out)
+        if is_replaced(out):
+            shutil.rmtree(out)  # begun anew and not finished: the run before it is still kept
+        else:
+            move_aside(out)
+    try:
+        yield
+    except Exception:
+        if is_replaced(out):
+            shutil.rmtree(out, ignore_errors=True)  # what was begun anew
+        settle(out)
+        raise
+    settle(out)
 
 
 def _open_folder(out: Path, config: ExperimentConfig, inputs: str, *, resume: bool) -> Run:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from eegprompt.core.errors import EegpromptError, SplitError
+from eegprompt.core.files import content_key
 
 __all__ = ["Fold", "Split", "trial_ids"]
 
@@ -100,6 +101,11 @@ class Fold:
                     f"{len(both)} trials stand on both the {a} and the {b} set "
                     f"(first: {both[:5].tolist()}); each trial may stand in one set only"
                 )
+
+    @property
+    def key(self) -> str:
+        """Content key of which trials train, validate and test."""
+        return content_key(self.train, self.val, self.test)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 
 from eegprompt.core.errors import CaptionError, InputError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import (
+    Ours,
     atomic_directory,
     content_key,
     provenance,
@@ -54,6 +55,16 @@ TRIAL_COLUMNS = (
     "n_averaged",
 )
 IMAGE_COLUMNS = ("image_id", "path", "category", "sha256", "width", "height")
+OURS = Ours(
+    "a study",
+    ("study.json",),
+    (
+        *("study.json", "eeg.npy", "trials.parquet", "images.parquet", "images", "truth"),
+        *("splits", "captions", "cache", "audit.json", "audit-*.html"),
+    ),
+)
+"""What eegprompt writes into a study's folder; only such a folder is ever replaced."""
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -293,9 +304,31 @@ class Study:
                 )
         return Split(name, folds, stored.get("how", {}))
 
-    def write_split(self, split: Split) -> Path:
-        """Write a split into the study."""
+    def write_split(self, split: Split, *, overwrite: bool = False) -> Path:
+        """Write a split into the study.
+
+        Parameters
+        ----------
+        split : Split
+            Its name becomes the file's.
+        overwrite : bool
+            Replace a split of that name that holds other trials; runs that were trained on that one
+            then refuse to go on, since their test trials may have been trained on.
+
+        Raises
+        ------
+        SplitError
+            If there is another split of that name and `overwrite` is not given.
+        """
         _checked_name("split", split.name)
+        if not overwrite and split.name in self.split_names():
+            there = self.split(split.name)
+            if [fold.key for fold in there.folds] != [fold.key for fold in split.folds]:
+                raise SplitError(
+                    f"the study {self.path} has another split '{split.name}' already; choose another "
+                    "name, or pass --overwrite (overwrite=True): runs trained on it must then be "
+                    "trained again"
+                )
         folds = [
             {side: getattr(fold, side).tolist() for side in ("train", "val", "test")}
             for fold in split.folds
@@ -517,7 +550,7 @@ class StudyWriter:
     @contextlib.contextmanager
     def open(cls, out: str | Path, *, overwrite: bool = False) -> Iterator[StudyWriter]:
         """Open a writer for the study folder `out`; an error inside leaves nothing behind."""
-        with atomic_directory(out, overwrite=overwrite) as folder:
+        with atomic_directory(out, overwrite=overwrite, ours=OURS) as folder:
             writer = cls(folder)
             try:
                 yield writer

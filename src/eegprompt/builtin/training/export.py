@@ -12,6 +12,7 @@ from eegprompt.builtin.training.patch_encoder import write_projection
 from eegprompt.builtin.training.train_autoencoder import build_vae, load_projection
 from eegprompt.builtin.training.train_clip import load_clip
 from eegprompt.builtin.training.train_denoiser import build_scheduler, build_unet, text_model
+from eegprompt.core.files import Ours
 
 __all__ = ["export"]
 
@@ -44,7 +45,10 @@ def export(folder: Path, out: Path | None = None) -> Path:
     from diffusers import StableDiffusionPipeline
 
     out = out or folder / "weights"
-    shutil.rmtree(out, ignore_errors=True)
+    ours = Ours("weights", ("clip/config.json",), ("clip", "pipeline", "features"))
+    if out.exists() and any(out.iterdir()):
+        ours.check(out)
+        shutil.rmtree(out)
 
     clip, tokenizer = load_clip(folder)
     text, _ = text_model(folder)

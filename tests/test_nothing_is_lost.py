@@ -1,0 +1,303 @@
+"""Nothing of the user's is destroyed, and no trial that was trained on is ever scored."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from eegprompt.cli.app import app
+from eegprompt.core.errors import InputError, RunError, SplitError
+from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle
+from eegprompt.run import OURS as RUN
+from eegprompt.run import Run, fold_runs
+from eegprompt.settings import load_config
+from eegprompt.steps.decode import decode
+from eegprompt.steps.evaluate import evaluate
+from eegprompt.steps.experiment import changed_settings
+from eegprompt.steps.explain import explain
+from eegprompt.steps.generate import generate
+from eegprompt.steps.train import train
+from eegprompt.study import Study, StudyWriter
+from eegprompt.study.split import Fold, Split
+
+MINE = Ours("a thing", ("thing.json",), ("thing.json", "data", "part-*.bin"))
+
+
+def cli(*words):
+    return CliRunner().invoke(app, [str(w) for w in words])
+
+
+# -- folders ---------------------------------------------------------------------------------------
+def folder(path: Path, *names: str) -> Path:
+    path.mkdir(parents=True)
+    for name in names:
+        (path / name).write_text("precious")
+    return path
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("thesis.txt",), ("thing.json", "thesis.txt"), ("part-1.bin",), (".git", "thing.json")],
+)
+def test_a_folder_with_anything_foreign_is_never_replaced(tmp_path, names):
+    place = folder(tmp_path / "place", *names)
+    with pytest.raises(InputError), atomic_directory(place, overwrite=True, ours=MINE) as partial:
+        (partial / "thing.json").write_text("new")
+    assert sorted(p.name for p in place.iterdir()) == sorted(names)
+    assert all((place / name).read_text() == "precious" for name in names)
+
+
+def test_what_was_put_there_meanwhile_is_kept(tmp_path):
+    place = folder(tmp_path / "place", "thing.json")
+    with pytest.raises(InputError), atomic_directory(place, overwrite=True, ours=MINE) as partial:
+        (partial / "thing.json").write_text("new")
+        (place / "note.txt").write_text("precious")
+    assert (place / "note.txt").exists() and (place / "thing.json").read_text() == "precious"
+
+
+def test_ours_is_replaced_and_a_file_or_nothing_of_ours_is_not(tmp_path):
+    place = folder(tmp_path / "place", "thing.json", "part-1.bin")
+    with atomic_directory(place, overwrite=True, ours=MINE) as partial:
+        (partial / "thing.json").write_text("new")
+    assert [p.name for p in place.iterdir()] == ["thing.json"]
+    assert list(tmp_path.iterdir()) == [place]
+    with pytest.raises(InputError), atomic_directory(place, overwrite=True):
+        pass
+    file = tmp_path / "file"
+    file.write_text("precious")
+    with pytest.raises(InputError), atomic_directory(file, overwrite=True, ours=MINE):
+        pass
+    assert file.read_text() == "precious"
+
+
+def test_an_error_or_a_kill_while_replacing_keeps_the_old(tmp_path, monkeypatch):
+    place = folder(tmp_path / "place", "thing.json")
+    with pytest.raises(ZeroDivisionError), atomic_directory(place, overwrite=True, ours=MINE):
+        _ = 1 / 0
+    assert (place / "thing.json").read_text() == "precious"
+    real = os.replace
+
+    def killed(a, b):
+        if Path(b) == place and ".partial" in str(a):
+            raise KeyboardInterrupt
+        real(a, b)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        atomic_directory(place, overwrite=True, ours=MINE) as partial,
+    ):
+        (partial / "thing.json").write_text("new")
+    monkeypatch.undo()
+    settle(place)
+    assert (place / "thing.json").read_text() == "precious" and not is_replaced(place)
+
+
+@pytest.mark.parametrize("command", ["simulate", "import"])
+def test_overwrite_never_takes_somebodys_folder(tmp_path, command):
+    place = folder(tmp_path / "thesis", "chapter-1.tex", "data.csv")
+    words = {
+        "simulate": ("simulate", place, "--overwrite"),
+        "import": ("import", "mne", tmp_path / "none-epo.fif", "--out", place, "--overwrite"),
+    }[command]
+    answer = cli(*words)
+    assert answer.exit_code == 2
+    assert sorted(p.name for p in place.iterdir()) == ["chapter-1.tex", "data.csv"]
+
+
+# -- runs ------------------------------------------------------------------------------------------
+@pytest.fixture
+def trained(small_study, tmp_path):
+    study = Study(small_study)
+    names = study.caption_names()
+    config = load_config(
+        {
+            "study": str(small_study),
+            "captions": names[0],
+            "split": study.split_names()[0],
+            "kinds": "ObjectSnap",
+            "encoder": {"name": "ridge"},
+            "training": {"preprocessing": ["standardize"]},
+            "generation": {"generator": "builtin"},
+        }
+    )
+    return study, config, train(study, tmp_path / "run", config)
+
+
+VERBS = {
+    "decode": decode,
+    "generate": generate,
+    "evaluate": evaluate,
+    "explain": explain,
+    "report": lambda run: __import__("eegprompt.reports", fromlist=["x"]).write_report(run),
+}
+
+
+def other_fold(study: Study, split: str) -> Split:
+    fold = study.split(split).fold(0)
+    return Split(split, (Fold(fold.test, fold.val, fold.train),), {"kind": "by-hand"})
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_no_verb_goes_on_with_a_split_that_changed(trained, verb):
+    study, config, run = trained
+    study.write_split(other_fold(study, config.split), overwrite=True)
+    before = (run.path / "config.yaml").read_bytes()
+    with pytest.raises(RunError) as problem:
+        VERBS[verb](Run(run.path))
+    assert config.split in str(problem.value)
+    assert (run.path / "config.yaml").read_bytes() == before
+
+
+def test_a_split_is_replaced_only_when_asked(trained):
+    study, config, run = trained
+    study.write_split(study.split(config.split))  # the same again is no change
+    with pytest.raises(SplitError):
+        study.write_split(other_fold(study, config.split))
+    decode(run)
+
+
+@pytest.mark.parametrize("what", ["study", "captions"])
+def test_changed_trials_or_captions_are_refused(trained, what):
+    study, config, run = trained
+    if what == "captions":
+        table = study.captions(config.captions)
+        table.loc[0, "text"] = "something else"
+        table.to_parquet(study.path / "captions" / f"{config.captions}.parquet", index=False)
+    else:
+        order = np.random.default_rng(1).permutation(study.n_trials)
+        keep = {n: study.path / n for n in ("splits", "captions")}
+        copies = {n: shutil.copytree(p, study.path.parent / n) for n, p in keep.items()}
+        info = {k: v for k, v in study.info.items() if k not in ("provenance", "eeg_sha256")}
+        eeg, trials, images = np.array(study.eeg), study.trials, study.images
+        pictures = shutil.copytree(study.path / "images", study.path.parent / "images")
+        with StudyWriter.open(study.path, overwrite=True) as writer:
+            shutil.copytree(pictures, writer.folder / "images")
+            writer.append(eeg[order])
+            writer.finish(info=info, trials=trials.iloc[order], images=images)
+        for name, copy in copies.items():
+            shutil.copytree(copy, study.path / name)
+    with pytest.raises(RunError):
+        decode(Run(run.path))
+
+
+def test_training_on_one_study_with_the_settings_of_another_is_refused(trained, tmp_path):
+    study, config, _ = trained
+    with pytest.raises(InputError):
+        train(study, tmp_path / "other", config.model_copy(update={"study": str(tmp_path)}))
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_relative_study_is_found_from_anywhere(trained, tmp_path, monkeypatch):
+    study, config, _ = trained
+    monkeypatch.chdir(study.path.parent)
+    relative = config.model_copy(update={"study": study.path.name})
+    run = train(Study(study.path.name), tmp_path / "relative", relative)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert Run(run.path).study().n_trials == study.n_trials
+
+
+def test_overwrite_keeps_what_is_not_the_runs_own(trained):
+    study, config, run = trained
+    (run.path / "study").mkdir()
+    (run.path / "study" / "eeg.npy").write_text("precious")
+    other = config.model_copy(update={"seed": 7})
+    with pytest.raises(InputError) as problem:
+        train(study, run.path, other, overwrite=True)
+    assert "study" in str(problem.value)
+    assert (run.path / "study" / "eeg.npy").read_text() == "precious"
+    assert (run.path / "encoder" / "config.json").exists()
+
+
+def test_a_run_that_is_replaced_comes_back_if_the_new_one_fails(trained):
+    study, config, run = trained
+    decode(run)
+    weights = (run.path / "encoder" / "model.safetensors").read_bytes()
+    bad = config.model_copy(
+        update={
+            "training": config.training.model_copy(update={"preprocessing": ("mvnn",)}),
+            "seed": 8,
+        }
+    )
+    bad = bad.model_copy(update={"text_encoder": "clip:/nowhere"})
+    with pytest.raises(Exception):  # noqa: B017 (whatever it is)
+        train(study, run.path, bad, overwrite=True)
+    assert (run.path / "encoder" / "model.safetensors").read_bytes() == weights
+    assert not is_replaced(run.path)
+    other = config.model_copy(update={"seed": 9})
+    train(study, run.path, other, overwrite=True)
+    assert Run(run.path).config["seed"] == 9 and not is_replaced(run.path)
+
+
+def test_a_training_killed_before_its_settings_were_written_goes_on(trained, tmp_path):
+    study, config, _ = trained
+    place = tmp_path / "killed"
+    place.mkdir()
+    (place / ".config-x.partial.yaml").write_text("half")
+    train(study, place, config)
+    assert (place / "encoder" / "config.json").exists()
+
+
+def test_a_step_that_fails_leaves_the_settings_as_they_were(trained):
+    _, _, run = trained
+    before = (run.path / "config.yaml").read_bytes()
+    with (
+        pytest.raises(ZeroDivisionError),
+        changed_settings(run, ["decoding.top_k=2"], ("decoding",)) as changed,
+    ):
+        assert changed.config["decoding"]["top_k"] == 2
+        _ = 1 / 0
+    assert (run.path / "config.yaml").read_bytes() == before
+    with changed_settings(run, ["decoding.top_k=2"], ("decoding",)):
+        pass
+    assert Run(run.path).config["decoding"]["top_k"] == 2
+
+
+def test_a_backup_beside_the_folds_is_no_fold(tmp_path):
+    for name in ("fold-0", "fold-10", "fold-2", "fold-0-backup", "fold-x"):
+        folder(tmp_path / name, "config.yaml")
+    assert [p.name for p in fold_runs(tmp_path)] == ["fold-0", "fold-2", "fold-10"]
+
+
+def test_a_device_that_is_not_there_is_said(trained, tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    study, config, _ = trained
+    words = ("train", study.path, "--out", tmp_path / "cuda", f"captions={config.captions}")
+    answer = cli(*words, f"split={config.split}", "training.device=cuda", "kinds=ObjectSnap")
+    assert answer.exit_code == 2 and "cpu" in answer.output
+    answer = cli(*words, f"split={config.split}", "training.device=gpu0", "kinds=ObjectSnap")
+    assert answer.exit_code == 2
+
+
+def test_leakage_is_allowed_as_often_as_it_is_said(trained, tmp_path):
+    study, config, _ = trained
+    out = tmp_path / "leaky"
+    answer = cli(
+        "train", study.path, "--out", out, "--allow-leakage", "images", "--allow-leakage",
+        "subjects", f"captions={config.captions}", f"split={config.split}", "kinds=ObjectSnap",
+        "encoder.name=ridge", "training.preprocessing=[standardize]",
+    )  # fmt: skip
+    assert answer.exit_code == 0, answer.output
+    assert yaml.safe_load((out / "config.yaml").read_text())["allow_leakage"] == [
+        "images",
+        "subjects",
+    ]
+
+
+def test_what_a_run_writes_is_known_as_its_own(trained):
+    _, _, run = trained
+    decode(run)
+    generate(run)
+    evaluate(run)
+    VERBS["report"](run)
+    assert RUN.foreign(run.path) == []
