@@ -16,7 +16,7 @@ from PIL import Image
 
 import tiny_recordings as tiny
 from eegprompt.core.errors import EegpromptError, InputError, RecordingError, UnknownNameError
-from eegprompt.readers._recording import open_recording
+from eegprompt.readers._open_recording import open_recording
 from eegprompt.readers.continuous import ContinuousReader, identify
 from eegprompt.study import Study
 

@@ -98,7 +98,6 @@ LONG_FILES_STILL: set[str] = {
     "core/numpy_pickle.py",
     "decoder.py",
     "generators/diffusers.py",
-    "readers/_recording.py",
     "readers/alljoined.py",
     "readers/continuous.py",
     "study/study.py",

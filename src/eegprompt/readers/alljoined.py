@@ -26,7 +26,8 @@ from eegprompt.core.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.core.files import provenance, read_json, read_table, sampled_sha256, write_json
 from eegprompt.core.numpy_pickle import checked_array, load_pickled
 from eegprompt.readers._images import check_stimuli, find_images
-from eegprompt.readers._recording import Recording, open_recording
+from eegprompt.readers._open_recording import open_recording
+from eegprompt.readers._recording import Recording
 from eegprompt.readers._trial_files import (
     DatasetFacts,
     Progress,
@@ -599,7 +600,8 @@ class _RawImport(RecordingsImport):
         """Read the EEG channels of a headset's file, which holds much besides."""
         import mne
 
-        from eegprompt.readers._recording import check_whole, mne_errors
+        from eegprompt.readers._file_checks import check_whole
+        from eegprompt.readers._raw_recording import mne_errors
 
         check_whole(file)
         with mne_errors(file, self.notes, "EDF"):

@@ -16,15 +16,10 @@ from pydantic import Field, model_validator
 from eegprompt.core.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.core.files import read_json
 from eegprompt.readers._events import read_codes, read_events_table
+from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._images import check_stimuli
-from eegprompt.readers._recording import (
-    FORMATS,
-    Recording,
-    check_signal,
-    check_whole,
-    mne_errors,
-    recording_from_raw,
-)
+from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
+from eegprompt.readers._recording import FORMATS, Recording, check_signal
 from eegprompt.readers._trial_files import one_source
 from eegprompt.readers.continuous import ContinuousOptions, Progress, RecordingsImport
 from eegprompt.study import Study, StudyWriter

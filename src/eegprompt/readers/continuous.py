@@ -36,14 +36,8 @@ from eegprompt.readers._images import (
     find_images,
     image_ids_of,
 )
-from eegprompt.readers._recording import (
-    UNITS,
-    Recording,
-    fingerprint,
-    open_recording,
-    pick_channels,
-    recording_files,
-)
+from eegprompt.readers._open_recording import fingerprint, open_recording, recording_files
+from eegprompt.readers._recording import UNITS, Recording, pick_channels
 from eegprompt.readers.base import ReaderOptions
 from eegprompt.signal.steps import (
     Ledger,

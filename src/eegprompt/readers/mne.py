@@ -18,8 +18,10 @@ from pydantic import Field, field_validator, model_validator
 from eegprompt.core.errors import RecordingError, UnknownNameError
 from eegprompt.readers._duplicates import Repeats
 from eegprompt.readers._events import Code, read_codes
+from eegprompt.readers._file_checks import fif_is_whole
 from eegprompt.readers._images import check_stimuli
-from eegprompt.readers._recording import Recording, fif_is_whole, mne_errors
+from eegprompt.readers._raw_recording import mne_errors
+from eegprompt.readers._recording import Recording
 from eegprompt.readers.base import ReaderOptions
 from eegprompt.readers.continuous import _ENTITY, ContinuousOptions, RecordingsImport, identify
 from eegprompt.signal.steps import Ledger
@@ -251,9 +253,8 @@ class _EpochsImport(RecordingsImport):
     def take(self, file: Path, entry: dict[str, Any], who: dict[str, str]) -> None:
         """Append a file's trials."""
         epochs = self._opened(file)
-        types = dict(zip(epochs.ch_names, epochs.get_channel_types()))
         rate, times = float(epochs.info["sfreq"]), epochs.times
-        picked = self.picked(file, types)
+        picked = self.picked(file, dict(zip(epochs.ch_names, epochs.get_channel_types())))
         with mne_errors(file, self.notes, FORMATS[file.suffix.lower()]):
             positions, lost, steps = positions_in(epochs, picked), drop_counts(epochs), []
             if self.first is None and len(epochs.events):

@@ -1,0 +1,174 @@
+"""Find the files that hold recordings, and read one of any format."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from eegprompt.core.errors import RecordingError
+from eegprompt.core.files import content_key, sha256_file
+from eegprompt.readers._csv_recording import read_csv
+from eegprompt.readers._file_checks import brainvision_data_file
+from eegprompt.readers._raw_recording import read_with_mne
+from eegprompt.readers._recording import FORMATS, Recording, check_signal
+
+__all__ = ["fingerprint", "open_recording", "recording_files"]
+
+
+def _natural(path: Path) -> list[Any]:
+    """Sort key by which run2 comes before run10."""
+    parts = re.split(r"(\d+)", path.as_posix().lower())
+    return [(0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts]
+
+
+def recording_files(
+    source: str | Path | Iterable[str | Path], glob: str | None = None
+) -> list[Path]:
+    """Files that hold recordings: a file, those in a folder (searched recursively), or several.
+
+    Parameters
+    ----------
+    source : path-like or iterable of path-like
+        Files and folders.
+    glob : str, optional
+        In folders take only names that match, e.g. ``"*_run-*.edf"``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Without repetition, in natural order (run2 before run10).
+
+    Raises
+    ------
+    RecordingError
+        If a path does not exist, a file's format is unknown, or a folder holds no recording.
+    """
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    known = ", ".join(FORMATS)
+    found: list[Path] = []
+    for item in map(Path, sources):
+        if item.is_dir():
+            inside = [
+                p
+                for p in item.rglob(glob or "*")
+                if p.suffix.lower() in FORMATS
+                and p.is_file()
+                and not any(part.startswith(".") for part in p.relative_to(item).parts)
+            ]
+            if not inside:
+                wanted = f" that matches '{glob}'" if glob else ""
+                raise RecordingError(f"{item} holds no recording{wanted}; formats: {known}")
+            found += inside
+        elif not item.exists():
+            raise RecordingError(f"{item} does not exist; name a recording or a folder of them")
+        elif item.suffix.lower() not in FORMATS:
+            raise RecordingError(f"{item} has an unknown format '{item.suffix}'; formats: {known}")
+        else:
+            found.append(item)
+    if not found:
+        raise RecordingError("no source was given; name a recording or a folder of them")
+    unique = {p.resolve(): p for p in found}
+    return sorted(unique.values(), key=_natural)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a recording's bytes; of the signal file where the header lies apart."""
+    companion = {".vhdr": brainvision_data_file, ".set": lambda p: p.with_suffix(".fdt")}.get(
+        path.suffix.lower()
+    )
+    if companion is not None:
+        try:
+            signal = companion(path)
+        except OSError:
+            signal = None
+        if signal is not None and signal.is_file():
+            # A .set beside its .fdt carries events of its own; a .vhdr names its files.
+            header = sha256_file(path) if path.suffix.lower() == ".set" else ""
+            return content_key(header, sha256_file(signal), length=64)
+    return sha256_file(path)
+
+
+# -- reading -------------------------------------------------------------------------------------
+def open_recording(
+    path: str | Path,
+    *,
+    channels: Sequence[str] | None = None,
+    exclude: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    unit: str | None = None,
+    sfreq: float | None = None,
+    time_column: str | None = None,
+    marker: str | None = None,
+    ignore_columns: Sequence[str] = (),
+    max_gap: float = 0.1,
+) -> Recording:
+    """Read one recording.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    channels : sequence of str, optional
+        Channels to keep, after renaming, in this order; default all EEG channels.
+    exclude : sequence of str
+        Channels to leave out, after renaming.
+    rename : mapping of str to str, optional
+        Names in the file -> names to use.
+    unit : {"uV", "mV", "V", "a.u."}, optional
+        Unit of the values in a CSV file, where it is needed; the other formats say their own.
+    sfreq : float, optional
+        Sampling rate of a CSV file without time stamps, in Hz.
+    time_column : str, optional
+        Column of a CSV file with the time of each row in seconds; default one of `timestamps`,
+        `timestamp`, `time`, `times`, `t`, where there is one.
+    marker : str, optional
+        Column or channel with the markers of stimuli.
+    ignore_columns : sequence of str
+        Columns of a CSV file that are no channels.
+    max_gap : float
+        A step between time stamps that is longer than a sample by more than this many seconds
+        parts the recording; shorter ones are jitter.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    RecordingError
+        If the file cannot be read as what its name says, or holds NaN or a flat channel.
+    UnknownNameError
+        If a channel or column that was named is not in the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise RecordingError(f"{path} does not exist; name a recording or a folder of them")
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise RecordingError(
+            f"{path} has an unknown format '{path.suffix}'; formats: {', '.join(FORMATS)}"
+        )
+    if path.stat().st_size == 0:
+        raise RecordingError(f"{path} is empty; copy it again, or leave it out")
+    names: dict[str, Any] = {
+        "channels": channels,
+        "exclude": exclude,
+        "rename": rename or {},
+        "marker": marker,
+    }
+    if suffix == ".csv":
+        recording = read_csv(
+            path,
+            unit=unit,
+            sfreq=sfreq,
+            time_column=time_column,
+            ignore_columns=ignore_columns,
+            max_gap=max_gap,
+            **names,
+        )
+    else:
+        recording = read_with_mne(path, **names)
+    check_signal(recording)
+    return recording
