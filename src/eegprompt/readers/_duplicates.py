@@ -80,6 +80,11 @@ class Repeats:
         earlier.append((trial, image))
         return False
 
+    @property
+    def n_dropped(self) -> int:
+        """Trials that were left out because they repeat another."""
+        return len(self.found) if self.policy == "drop" else 0
+
     def notes(self) -> list[str]:
         """One sentence on what was found; none where nothing was."""
         if not self.found:

@@ -15,6 +15,7 @@ Told apart by their files:
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -88,6 +89,7 @@ METADATA = (
     "experiment_metadata.parquet",
     "stim_order.parquet",
 )
+PARTITIONS = ("stim_train", "stim_test")
 ROW_COLUMNS = ("EEG", "subject_id", "session", "block", "trial", "73k_id", "coco_id", "curr_time")
 _STIMULUS = re.compile(r"(?:^|,)stim_(train|test),(\d+)(?:,|$)")
 # Subject, session and block in a file's name: ``Subject 19, Session 1, Block 2.edf``.
@@ -257,9 +259,13 @@ def _read_preprocessed(
             raise RecordingError(f"{path} is missing; both parts of a subject are needed")
     sources = repeated_files(paths)
     tables, first = [], None
+    n_found, left_out = 0, Counter[str]()
     configs: Any = None
     for subject, folder in folders.items():
         metadata = _metadata(folder, root, opts.metadata)
+        partition = _of_subject(metadata, subject)["partition"].astype(str)
+        n_found += len(partition)
+        left_out["of another partition"] += int((~partition.isin(PARTITIONS)).sum())
         for file, side in zip(FILES, ("train", "test")):
             path = folder / file
             content = load_pickled(path)
@@ -279,7 +285,8 @@ def _read_preprocessed(
                     f"than {paths[0]}; import parts and subjects that were preprocessed alike"
                 )
             first = facts
-            rows = _rows_of(metadata, subject, side, len(eeg), path)
+            rows, n_dropped = _rows_of(metadata, subject, side, len(eeg), path)
+            left_out["dropped by the source"] += n_dropped
             for block in trial_blocks(
                 eeg[:, None],
                 path,
@@ -307,6 +314,7 @@ def _read_preprocessed(
         "image_identity": "known",
         "steps": _source_steps(configs, whitened),
         "notes": FACTS.notes(),
+        "accounting": writer.accounting(n_found, left_out),
     }
     return info, trials, images, sources
 
@@ -368,21 +376,27 @@ def _metadata(folder: Path, root: Path, given: Path | None) -> pd.DataFrame:
     return table
 
 
-def _rows_of(
-    metadata: pd.DataFrame, subject: str, side: str, n_trials: int, path: Path
-) -> pd.DataFrame:
-    """Rows of the table that are the trials of a part, in their order."""
+def _of_subject(metadata: pd.DataFrame, subject: str) -> pd.DataFrame:
+    """Rows of the table of trials that are of one subject."""
     import pandas as pd
 
-    table = metadata
-    where = table.attrs["path"]
-    if "subject" in table:
-        numbers = pd.to_numeric(table["subject"], errors="coerce")
-        table = table[numbers == int(subject)] if subject.isdigit() else table
-    kept = table["partition"].astype(str) == f"stim_{side}"
+    if "subject" not in metadata or not subject.isdigit():
+        return metadata
+    return metadata[pd.to_numeric(metadata["subject"], errors="coerce") == int(subject)]
+
+
+def _rows_of(
+    metadata: pd.DataFrame, subject: str, side: str, n_trials: int, path: Path
+) -> tuple[pd.DataFrame, int]:
+    """Rows of the table that are the trials of a part, in their order; and how many were dropped."""
+    import pandas as pd
+
+    table = _of_subject(metadata, subject)
+    where = metadata.attrs["path"]
+    table = table[table["partition"].astype(str) == f"stim_{side}"]
+    n_rows = len(table)
     if "dropped" in table:
-        kept &= ~table["dropped"].astype(bool)
-    table = table[kept]
+        table = table[~table["dropped"].astype(bool)]
     if len(table) != n_trials:
         hint = (
             ""
@@ -406,7 +420,7 @@ def _rows_of(
         }
     )
     result["order"] = result.groupby(["session", "run"]).cumcount()
-    return result
+    return result, n_rows - len(table)
 
 
 def _with_images(
@@ -667,6 +681,7 @@ def _read_rows(
         )
     shape: tuple[int, int] | None = None
     rows: list[dict[str, Any]] = []
+    n_found = 0
     for n, path in enumerate(files):
         side = "test" if path.name.startswith("test") else "train"
         if progress is not None:
@@ -677,6 +692,7 @@ def _read_rows(
                 for i, subject in enumerate(batch["subject_id"])
                 if opts.subjects is None or int(subject) in {int(s) for s in opts.subjects}
             ]
+            n_found += len(batch["subject_id"])
             if not keep:
                 continue
             eeg = [_trial(batch["EEG"][i], path) for i in keep]
@@ -694,18 +710,7 @@ def _read_rows(
                     raise RecordingError(
                         f"{opts.categories} has no category for the image {number}; add it"
                     )
-                rows.append(
-                    {
-                        "subject": f"{int(batch['subject_id'][i]):02d}",
-                        "session": str(int(batch["session"][i])),
-                        "onset": float(batch["curr_time"][i]),
-                        "order": int(batch["trial"][i]) - 1,
-                        "image_id": f"nsd-{int(number):05d}",
-                        "category": category,
-                        "partition": side,
-                        "coco_id": int(batch["coco_id"][i]),
-                    }
-                )
+                rows.append({**_row(batch, i), "category": category, "partition": side})
     if shape is None:
         raise RecordingError(f"{root} holds no trial of the subjects asked for; check 'subjects'")
     trials = pd.DataFrame(rows)
@@ -731,8 +736,21 @@ def _read_rows(
             },
         ],
         "notes": FACTS_1.notes(),
+        "accounting": writer.accounting(n_found, {"of another subject": n_found - len(rows)}),
     }
     return info, trials, images, sources
+
+
+def _row(batch: dict[str, list[Any]], i: int) -> dict[str, Any]:
+    """What a row says of its trial."""
+    return {
+        "subject": f"{int(batch['subject_id'][i]):02d}",
+        "session": str(int(batch["session"][i])),
+        "onset": float(batch["curr_time"][i]),
+        "order": int(batch["trial"][i]) - 1,
+        "image_id": f"nsd-{int(batch['73k_id'][i]):05d}",
+        "coco_id": int(batch["coco_id"][i]),
+    }
 
 
 def _batches(path: Path) -> Iterator[dict[str, list[Any]]]:

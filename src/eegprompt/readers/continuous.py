@@ -47,7 +47,7 @@ from eegprompt.signal.steps import (
     notch,
     resample,
 )
-from eegprompt.study import Study, StudyWriter
+from eegprompt.study import Accounting, Study, StudyWriter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -436,7 +436,12 @@ class RecordingsImport:
         digest = fingerprint(file)
         entry: dict[str, Any] = {"file": file.name, "sha256": digest, **who}
         if digest in self.seen:
-            self._skip(entry, f"{file.name} repeats {self.seen[digest].name} byte for byte")
+            twin = next(e for e in self.recordings if e["sha256"] == digest)
+            self._skip(
+                {**entry, "n_events": twin["n_events"]},
+                f"{file.name} repeats {self.seen[digest].name} byte for byte",
+                {"recording repeated": twin["n_events"]},
+            )
             return
         self.seen[digest] = file
         self.take(file, entry, who)
@@ -451,7 +456,11 @@ class RecordingsImport:
         self.notes += recording.notes
         if len(events) < opts.min_events:
             some = f"only {len(events)} events, fewer than {opts.min_events}"
-            self._skip(entry, f"{file.name} has {some if len(events) else 'no events'}")
+            self._skip(
+                entry,
+                f"{file.name} has {some if len(events) else 'no events'}",
+                {"recording too short": len(events)},
+            )
             return
         trials, kept, dropped = self._trials(recording, events)
         self.writer.append(trials)
@@ -488,10 +497,11 @@ class RecordingsImport:
             max_gap=opts.max_gap,
         )
 
-    def _skip(self, entry: dict[str, Any], why: str) -> None:
+    def _skip(self, entry: dict[str, Any], why: str, dropped: Mapping[str, int]) -> None:
+        """Leave a recording out; `dropped` says where its events went."""
         self.skipped.append(why)
         self.notes.append(f"{why}; it was left out")
-        self.recordings.append({**entry, "n_trials": 0, "left_out": why})
+        self.recordings.append({**entry, "dropped": dict(dropped), "n_trials": 0, "left_out": why})
 
     def _like_the_first(self, recording: Recording) -> Recording:
         """Refuse what does not go with the recordings before; bring channels into their order."""
@@ -718,6 +728,7 @@ class RecordingsImport:
             "design": design,
             "image_identity": "known" if known.any() else "category",
             "steps": self.steps(len(trials)),
+            "accounting": self.accounting().to_json(),
             "recordings": self.recordings,
             "notes": list(dict.fromkeys(self.notes)),
             "provenance": provenance(
@@ -878,14 +889,21 @@ class RecordingsImport:
             )
         return {c: list(where) for c in first.ch_names if (where := found[c]) is not None}
 
+    def accounting(self) -> Accounting:
+        """What became of the events of all recordings; each recording's must add up."""
+        return Accounting.total(
+            Accounting(e["n_events"], e["n_trials"], e["dropped"]) for e in self.recordings
+        )
+
     def steps(self, n_trials: int) -> list[dict[str, Any]]:
         """What was done to the signal, for the record."""
         opts = self.opts
         lost: Counter[str] = Counter()
         n_events = 0
         for entry in self.recordings:
-            lost.update(entry.get("dropped", {}))
-            n_events += entry["n_events"] if "dropped" in entry else 0
+            if "left_out" not in entry:
+                lost.update(entry["dropped"])
+                n_events += entry["n_events"]
         ledger = Ledger()
         on = "continuous recording"
         if opts.notch:

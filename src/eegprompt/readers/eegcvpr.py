@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["EegcvprOptions", "EegcvprReader"]
 
-
 FACTS = DatasetFacts(
     title="EEGCVPR",
     citation=CITATION,
@@ -191,7 +190,7 @@ class EegcvprReader:
         order = _image_order(order_file, content) if opts.image_order or order_file.exists() else {}
         check_stimuli(opts.stimuli)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            kept = _copy(content, opts, writer, notes, progress)
+            kept, left_out = _copy(content, opts, writer, notes, progress)
             trials = _trials(content, kept, order)
             if progress is not None:
                 progress(len(kept), len(kept), "images")
@@ -208,6 +207,7 @@ class EegcvprReader:
                     "showing would (the reader's option 'image_order')"
                 )
             info = _info(content, opts, variant, kept, notes)
+            info["accounting"] = writer.accounting(len(content), left_out)
             writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
             study = Study(writer.folder)
             for split in numbered:
@@ -314,11 +314,9 @@ class _Content:
                 f"{self.file.name} holds {len(self)} trials; the release has {N_TRIALS[0]} or "
                 f"{N_TRIALS[1]}"
             )
-        subjects = len(set(self.subject.tolist()))
-        if subjects != N_SUBJECTS:
-            notes.append(
-                f"{self.file.name} holds {subjects} subjects; the release has {N_SUBJECTS}"
-            )
+        n = len(set(self.subject.tolist()))
+        if n != N_SUBJECTS:
+            notes.append(f"{self.file.name} holds {n} subjects; the release has {N_SUBJECTS}")
         return notes
 
 
@@ -386,8 +384,8 @@ def _copy(
     writer: StudyWriter,
     notes: list[str],
     progress: Progress | None,
-) -> np.ndarray:
-    """Write the signals; give the places in the file's list of those that were written."""
+) -> tuple[np.ndarray, dict[str, int]]:
+    """Write the signals; give the places in the list of those written, and why others were not."""
     first, stop = opts.samples
     length = np.array([t.shape[1] for t in content.eeg])
     wanted = np.ones(len(content), bool)
@@ -437,7 +435,8 @@ def _copy(
     if filled:
         writer.append(block[:filled])
     notes += repeats.notes()
-    return np.array(kept)
+    left_out = {"of another subject": int((~wanted).sum()), "too short or too long": lost}
+    return np.array(kept), {**left_out, "repeated": repeats.n_dropped}
 
 
 # -- the tables ------------------------------------------------------------------------------------

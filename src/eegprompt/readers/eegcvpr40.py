@@ -224,6 +224,7 @@ class _Import:
         self.synset_of: dict[int, tuple[str, Path]] = {}
         self.block = np.empty((BATCH, N_CHANS, N_TIMES), np.float32)
         self.filled = 0
+        self.n_of_others = 0
         self.n_sizes: dict[str, int] = {}
         self.repeats = Repeats(
             opts.duplicates, lambda f: _read(f).eeg, lambda f: str(f.relative_to(folder))
@@ -232,6 +233,7 @@ class _Import:
     def add(self, side: str, file: Path) -> None:
         trial = _read(file)
         if self.opts.subjects is not None and trial.subject not in self.opts.subjects:
+            self.n_of_others += 1
             return
         synset = trial.image.split("_")[0]
         known, first = self.synset_of.setdefault(trial.label, (synset, file))
@@ -303,6 +305,10 @@ class _Import:
             "unit": "a.u.",
             "steps": [{"name": "epoch", "tmin": self.opts.tmin, "by": "the source"}],
             "notes": [*notes, *FACTS.notes()],
+            "accounting": self.writer.accounting(
+                n_files,
+                {"of another subject": self.n_of_others, "repeated": self.repeats.n_dropped},
+            ),
             "provenance": provenance(
                 reader="eegcvpr40",
                 options=self.opts.model_dump(mode="json"),

@@ -267,7 +267,7 @@ class _Import:
         self.rows: list[dict[str, Any]] = []
         self.images: dict[str, dict[str, Any]] = {}
         self.n_times = 0
-        self.n_rows = 0
+        self.n_rows = self.n_of_others = 0
         self.repeats = Repeats(opts.duplicates, None, lambda t: f"{t[0]} row {t[1]}")
 
     def add(self, side: str, file: Path, first: int, rows: pyarrow.RecordBatch) -> None:
@@ -303,6 +303,7 @@ class _Import:
                     f"{where}: 'label_folder' should be a synset like n02389026, got {synset!r:.60}"
                 )
             if self.opts.subjects is not None and subject not in self.opts.subjects:
+                self.n_of_others += 1
                 continue
             image = self._image(row["image"], synset, where)
             if self.repeats.is_one((file.name, first + i), image, eeg[i]):
@@ -413,6 +414,10 @@ class _Import:
             "unit": "a.u.",
             "steps": steps,
             "notes": [*notes, *FACTS.notes()],
+            "accounting": self.writer.accounting(
+                self.n_rows,
+                {"of another subject": self.n_of_others, "repeated": self.repeats.n_dropped},
+            ),
             "provenance": provenance(
                 reader="eegcvpr-hf",
                 options=opts.model_dump(mode="json"),

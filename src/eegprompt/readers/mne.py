@@ -271,7 +271,7 @@ class _EpochsImport(RecordingsImport):
         entry |= {"sfreq": rate, "facts": dict(recording.facts)}
         entry |= {"n_events": len(epochs.events) + sum(lost.values())}
         if not len(epochs.events):
-            self._skip({**entry, "dropped": lost}, f"{file.name} holds no trial")
+            self._skip(entry, f"{file.name} holds no trial", lost)
             return
         edges = (round(times[0] * rate), round(times[-1] * rate))
         if self.first is None:
@@ -308,7 +308,7 @@ class _EpochsImport(RecordingsImport):
                 if repeated
                 else f"{file.name} has no trial that is named in 'events'"
             )
-            self._skip(entry, why)
+            self._skip(entry, why, dropped)
             return
         onset = self._onsets(epochs, file)
         for row, (person, what) in enumerate(zip(people, shown)):

@@ -207,13 +207,15 @@ class ThingsEeg2Reader:
             for p in PARTS
             if len(shown[p].ids) != N_IMAGES[p]
         ]
-        tables = []
+        tables, n_found, n_averaged = [], 0, 0
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             for subject, folder in folders.items():
                 for p in PARTS:
                     part = _open(folder, layout, p)
                     _check_same(part, first[p], first["train"])
                     averaged = opts.average == "all" or opts.average == p
+                    n_found += part.eeg.shape[0] * part.eeg.shape[1]
+                    n_averaged += part.eeg.shape[0] * (part.eeg.shape[1] - 1) * averaged
                     for block in trial_blocks(
                         part.eeg,
                         part.path,
@@ -248,6 +250,7 @@ class ThingsEeg2Reader:
                 "image_identity": "known",
                 "steps": _steps(first["train"], layout, whitened, opts),
                 "notes": [*notes, *FACTS.notes()],
+                "accounting": writer.accounting(n_found, {"averaged with others": n_averaged}),
                 "provenance": provenance(
                     reader=self.name, options=opts.model_dump(mode="json"), sources=sources
                 ),

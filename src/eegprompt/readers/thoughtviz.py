@@ -169,6 +169,7 @@ class ThoughtVizReader:
                     {"name": "windows", "length": 32 / SFREQ, "on": "by the source"},
                 ],
                 "notes": [*notes, *FACTS.notes()],
+                "accounting": writer.accounting(sum(len(y) for _, y in parts.values())),
                 "provenance": provenance(
                     reader=self.name,
                     options=opts.model_dump(mode="json"),

@@ -84,10 +84,19 @@ def write_audit_page(study: Study, audit: dict[str, Any], out: str | Path | None
         "leaks": _leaks(audit),
         "steps": _steps(audit),
         "many": len(study.categories) > 1,
+        "accounting": _accounting(study),
     }  # fmt: skip
     name = audit["split"] or "no-split"
     path = Path(out) if out is not None else study.path / f"audit-{name}.html"
     return write_text(path, environment.get_template("audit.html.jinja").render(context))
+
+
+def _accounting(study: Study) -> list[tuple[str, int]]:
+    """Lines on what became of the source's events; none for a study that was made of no source."""
+    if study.accounting is None:
+        return []
+    labels = {"found": "events found", "trials": "trials of the study"}
+    return [(labels.get(what, what), count) for what, count in study.accounting.words().items()]
 
 
 def _low(p: float | None, audit: dict[str, Any]) -> bool:

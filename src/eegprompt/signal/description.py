@@ -13,9 +13,11 @@ def filters(steps: list[dict[str, Any]]) -> str:
     for step in steps:
         if step.get("name") == "band-pass":
             low, high = step.get("low"), step.get("high")
-            edges = [f"from {low:g} Hz"] * (low is not None) + [f"to {high:g} Hz"] * (
-                high is not None
-            )
+            edges = [
+                f"{word} {edge:g} Hz"
+                for word, edge in (("from", low), ("to", high))
+                if edge is not None
+            ]
             words.append(" ".join(edges) or "of unknown edges")
         elif step.get("name") in ("highpass", "lowpass") and step.get("hz") is not None:
             words.append(f"{'from' if step['name'] == 'highpass' else 'to'} {step['hz']:g} Hz")

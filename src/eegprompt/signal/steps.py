@@ -404,6 +404,9 @@ def preprocess(
             "notes": notes,
             "provenance": provenance(source=study.key, steps=list(steps)),
         }
+        if study.accounting is not None:
+            fewer = study.n_trials - n_out
+            info["accounting"] = study.accounting.less("averaged with others", fewer).to_json()
         writer.finish(info=info, trials=trials, images=images)
         for split in splits:
             Study(writer.folder).write_split(split)

@@ -26,9 +26,10 @@ def study_info(study: Study) -> dict[str, Any]:
     Returns
     -------
     dict
-        Name, counts (subjects, sessions, runs, trials, images, classes), channels, sampling,
-        design, what is known of images (without an image file, with a file that is gone, never
-        shown, of equal bytes), steps applied, splits, caption sets and notes.
+        Name, counts (subjects, sessions, runs, trials, images, classes), what became of the
+        source's events, channels, sampling, design, what is known of images (without an image
+        file, with a file that is gone, never shown, of equal bytes), steps applied, splits,
+        caption sets and notes.
 
     Raises
     ------
@@ -55,6 +56,7 @@ def study_info(study: Study) -> dict[str, Any]:
         "sessions": int(trials.groupby(["subject", "session"]).ngroups),
         "runs": int(trials.groupby(["subject", "session", "run"]).ngroups),
         "trials": study.n_trials,
+        "accounting": None if study.accounting is None else study.accounting.words(),
         "images": len(study.images),
         "images_without_image": int((paths == "").sum()),
         "image_files_gone": sum(not (study.path / path).is_file() for path in paths if path),

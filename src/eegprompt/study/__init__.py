@@ -1,5 +1,6 @@
 """One study on disk, whatever recording it came from."""
 
+from eegprompt.study.accounting import Accounting
 from eegprompt.study.study import (
     DESIGNS,
     IMAGE_IDENTITIES,
@@ -8,4 +9,4 @@ from eegprompt.study.study import (
     StudyWriter,
 )
 
-__all__ = ["DESIGNS", "IMAGE_IDENTITIES", "TRIAL_COLUMNS", "Study", "StudyWriter"]
+__all__ = ["DESIGNS", "IMAGE_IDENTITIES", "TRIAL_COLUMNS", "Accounting", "Study", "StudyWriter"]

@@ -335,6 +335,7 @@ def study_from_epochs(
                 "image_identity": "known" if image_column else "category",
                 "steps": steps_in(epochs),
                 "notes": notes,
+                "accounting": writer.accounting(n + sum(lost.values()), lost),
                 "provenance": provenance(source="MNE Epochs", file=str(epochs.filename or "")),
             },
             trials=trials[[*dict.fromkeys([*(c for c in _PER_TRIAL if c in trials), *trials])]],

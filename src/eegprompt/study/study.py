@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -29,6 +29,7 @@ from eegprompt.core.files import (
     write_table,
 )
 from eegprompt.core.image_files import to_rgb
+from eegprompt.study.accounting import Accounting
 from eegprompt.study.split import Fold, Split
 
 if TYPE_CHECKING:
@@ -190,6 +191,12 @@ class Study:
         return np.array(
             [stored.get(name) or [np.nan] * 3 for name in self.ch_names], dtype=np.float32
         )
+
+    @property
+    def accounting(self) -> Accounting | None:
+        """What became of the source's events; None where a study was made of no source."""
+        stored = self.info.get("accounting")
+        return None if stored is None else Accounting.from_json(stored)
 
     @property
     def categories(self) -> list[str]:
@@ -561,6 +568,16 @@ class StudyWriter:
             if not writer._finished:
                 raise StudyError("the study was not finished: no tables were written")
 
+    def accounting(self, found: int, left_out: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """What became of the `found` events of a source, for ``info``, once all trials are written.
+
+        Raises
+        ------
+        StudyError
+            If the trials written and those left out are not the events found.
+        """
+        return Accounting(found, self._n_trials, left_out or {}).to_json()
+
     def append(self, eeg: np.ndarray) -> None:
         """Append trials (n_trials, n_chans, n_times); kept as float32.
 
@@ -603,11 +620,23 @@ class StudyWriter:
         self._n_trials += len(eeg)
 
     def finish(self, *, info: dict[str, Any], trials: pd.DataFrame, images: pd.DataFrame) -> None:
-        """Write the tables and ``study.json``; see the design page for the columns."""
+        """Write the tables and ``study.json``; see the design page for the columns.
+
+        Raises
+        ------
+        StudyError
+            If there is no trial, or ``info["accounting"]`` counts others than were written.
+        """
         if self._stream is None or not self._n_trials:
             raise StudyError(
                 "no trials are left to write; check the events and the rejection limits"
             )
+        if "accounting" in info:
+            counted = Accounting.from_json(info["accounting"]).trials
+            if counted != self._n_trials:
+                raise StudyError(
+                    f"{self._n_trials} trials were written, but the accounting counts {counted}"
+                )
         self._stream.seek(0)
         self._stream.write(self._header(self._n_trials))
         self._stream.close()
