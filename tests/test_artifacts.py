@@ -61,7 +61,10 @@ def test_an_existing_folder_is_refused_unless_overwritten(tmp_path):
     with pytest.raises(InputError, match="--overwrite"), artifacts.atomic_directory(out):
         pass
     assert (out / "keep").exists()
-    with artifacts.atomic_directory(out, overwrite=True) as folder:
+    with pytest.raises(InputError), artifacts.atomic_directory(out, overwrite=True):
+        pass
+    ours = artifacts.Ours("a thing", ("keep",), ("keep",))
+    with artifacts.atomic_directory(out, overwrite=True, ours=ours) as folder:
         (folder / "new").write_text("1")
     assert sorted(p.name for p in out.iterdir()) == ["new"]
 

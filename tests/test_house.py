@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -264,3 +266,34 @@ def test_no_function_has_a_body_of_more_than_80_lines():
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and body_lines(node) > 80
     }
     assert long == LONG_FUNCTIONS_STILL
+
+
+def imported_at_start(tree: ast.AST) -> Iterator[str]:
+    """Top-level packages of others that importing a module imports."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield (node.module or "").partition(".")[0]
+        yield from imported_at_start(node)
+
+
+@pytest.mark.parametrize("package_name", ["core", "study", "run", "types"])
+def test_the_ground_needs_only_numpy_and_the_standard_library(package_name):
+    allowed = {*sys.stdlib_module_names, "numpy", "eegprompt"}
+    for module, tree in modules().items():
+        if package(module) == package_name:
+            assert set(imported_at_start(tree)) <= allowed, module
+
+
+def test_what_the_command_line_loads_at_start_is_light():
+    code = (
+        "import sys, eegprompt.cli.app; heavy = {'torch', 'mne', 'pandas', 'scipy', 'sklearn', 'PIL', "
+        "'transformers', 'matplotlib'}; print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, RunError, SplitError
-from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle
+from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle, write_page
 from eegprompt.run import OURS as RUN
 from eegprompt.run import Run, fold_runs
 from eegprompt.settings import load_config
@@ -99,6 +99,27 @@ def test_an_error_or_a_kill_while_replacing_keeps_the_old(tmp_path, monkeypatch)
     assert (place / "thing.json").read_text() == "precious" and not is_replaced(place)
 
 
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path):
+    place = tmp_path / "place"
+    child = os.fork()
+    if not child:
+        with atomic_directory(place) as partial:
+            (partial / "half").write_text("half")
+            os._exit(0)
+    os.waitpid(child, 0)
+    assert len(list(tmp_path.iterdir())) == 1
+    foreign = folder(tmp_path / ".place-thesis.partial", "text")
+    with (
+        pytest.raises(InputError),
+        atomic_directory(place) as partial,
+        atomic_directory(place) as another,
+    ):
+        (partial / "one").write_text("1")
+        (another / "two").write_text("2")
+    assert [p.name for p in place.iterdir()] == ["two"]
+    assert sorted(tmp_path.iterdir()) == [foreign, place]
+
+
 @pytest.mark.parametrize("command", ["simulate", "import"])
 def test_overwrite_never_takes_somebodys_folder(tmp_path, command):
     place = folder(tmp_path / "thesis", "chapter-1.tex", "data.csv")
@@ -109,6 +130,18 @@ def test_overwrite_never_takes_somebodys_folder(tmp_path, command):
     answer = cli(*words)
     assert answer.exit_code == 2
     assert sorted(p.name for p in place.iterdir()) == ["chapter-1.tex", "data.csv"]
+
+
+def test_a_page_replaces_pages_of_ours_alone(tmp_path):
+    page = tmp_path / "report.html"
+    head = '<meta name="generator" content="eegprompt">'
+    write_page(page, head)
+    write_page(page, head + "again")
+    assert page.read_text() == head + "again"
+    page.write_text("<html>precious</html>")
+    with pytest.raises(InputError):
+        write_page(page, head)
+    assert page.read_text() == "<html>precious</html>"
 
 
 # -- runs ------------------------------------------------------------------------------------------

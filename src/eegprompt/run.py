@@ -32,7 +32,7 @@ __all__ = ["OURS", "Run", "drawn", "fold_runs", "input_keys"]
 
 OURS = Ours(
     "a run",
-    ("config.yaml", "provenance.json"),
+    ("config.yaml&checkpoints/inputs.json", "config.yaml&encoder/config.json"),
     (
         *("config.yaml", "provenance.json", "checkpoints", "encoder", "training.parquet"),
         *("embeddings.safetensors", "decodings.parquet", "prompts.parquet", "generation.json"),

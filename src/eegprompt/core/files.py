@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -42,6 +43,7 @@ __all__ = [
     "sha256_file",
     "write_bytes",
     "write_json",
+    "write_page",
     "write_table",
     "write_text",
 ]
@@ -134,7 +136,7 @@ class Ours:
     what : str
         What such a folder is, for messages, e.g. ``"a study"``.
     marker : tuple of str
-        Files, one of which every such folder holds.
+        Files, one of which every such folder holds; ``"a&b"`` asks for both.
     entries : tuple of str
         Patterns of all names that eegprompt writes into it, the markers among them.
     """
@@ -165,7 +167,9 @@ class Ours:
             raise InputError(f"{folder} is a file, not {self.what}; choose another place")
         foreign = self.foreign(folder)
         some = ", ".join(foreign[:5]) + (", …" if len(foreign) > 5 else "")
-        if not any((folder / name).is_file() for name in self.marker):
+        if not any(
+            all((folder / name).is_file() for name in names.split("&")) for names in self.marker
+        ):
             inside = f" (it holds {some})" if foreign else ""
             raise InputError(
                 f"{folder} is not {self.what} that eegprompt wrote{inside}, so it is not replaced; "
@@ -204,6 +208,26 @@ def settle(path: Path) -> None:
         shutil.rmtree(old)
     else:
         os.replace(old, path)
+
+
+def _host() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove temporary folders for `path` of processes on this machine that were killed."""
+    if os.name != "posix":
+        return  # elsewhere signal 0 is no mere question
+    for partial in path.parent.glob(f".{glob.escape(path.name)}-{_host()}-*-*.partial"):
+        number = partial.name.removeprefix(f".{path.name}-{_host()}-").partition("-")[0]
+        if not number.isdigit() or not partial.is_dir():
+            continue
+        try:
+            os.kill(int(number), 0)
+        except ProcessLookupError:
+            shutil.rmtree(partial, ignore_errors=True)
+        except OSError:
+            continue  # somebody else's process, or none that can be asked about
 
 
 @contextmanager
@@ -249,17 +273,19 @@ def atomic_directory(
         ours.check(path)
     with _disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(
-            tempfile.mkdtemp(prefix=f".{path.name}-", suffix=".partial", dir=path.parent)
-        )
+        _remove_abandoned(path)
+        owner = f".{path.name}-{_host()}-{os.getpid()}-"
+        partial = Path(tempfile.mkdtemp(prefix=owner, suffix=".partial", dir=path.parent))
         try:
             yield partial
             umask = os.umask(0)
             os.umask(umask)
             partial.chmod(0o777 & ~umask)
             if path.exists():
-                if ours is not None and any(path.iterdir()):
-                    ours.check(path)  # something may have been put there meanwhile
+                if not path.is_dir() or any(path.iterdir()):  # somebody may have put it there
+                    if ours is None or not overwrite:
+                        raise InputError(f"{path} was made by somebody else meanwhile; it is kept")
+                    ours.check(path)
                 move_aside(path)
             try:
                 os.replace(partial, path)
@@ -279,6 +305,30 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """Write UTF-8 text atomically; see :func:`atomic_path`."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+_GENERATOR = b'<meta name="generator" content="eegprompt">'
+
+
+def write_page(path: str | Path, html: str) -> Path:
+    """Write an HTML page atomically; only a page of eegprompt's is replaced.
+
+    Raises
+    ------
+    InputError
+        If there is a file that eegprompt did not write.
+    """
+    path = Path(path)
+    if path.exists():
+        ours = False
+        if path.is_file():
+            with open(path, "rb") as stream:
+                ours = _GENERATOR in stream.read(1 << 14)
+        if not ours:
+            raise InputError(
+                f"{path} exists and is no page that eegprompt wrote; choose another file for it"
+            )
+    return write_text(path, html)
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from eegprompt.core.files import write_text
+from eegprompt.core.files import write_page
 from eegprompt.core.fold_sentences import merge_sentences
 from eegprompt.reports import charts
 from eegprompt.reports import wording as words
@@ -88,7 +88,7 @@ def write_audit_page(study: Study, audit: dict[str, Any], out: str | Path | None
     }  # fmt: skip
     name = audit["split"] or "no-split"
     path = Path(out) if out is not None else study.path / f"audit-{name}.html"
-    return write_text(path, environment.get_template("audit.html.jinja").render(context))
+    return write_page(path, environment.get_template("audit.html.jinja").render(context))
 
 
 def _accounting(study: Study) -> list[tuple[str, int]]:

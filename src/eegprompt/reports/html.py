@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from eegprompt.core.files import write_text
+from eegprompt.core.files import write_page
 from eegprompt.reports import charts
 from eegprompt.reports import wording as words
 from eegprompt.reports.contents import Material, bring_up_to_date
@@ -46,7 +46,7 @@ def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
     bring_up_to_date(run)
     material = Material.gather(run)
     path = Path(out) if out is not None else material.path / "report.html"
-    return write_text(path, render(material))
+    return write_page(path, render(material))
 
 
 def render(material: Material) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from eegprompt.core.errors import InputError
-from eegprompt.core.files import write_text
+from eegprompt.core.files import write_page
 from eegprompt.core.kinds import KINDS
 from eegprompt.reports.contents import RunMaterial, json_list
 from eegprompt.reports.data_uris import data_uri, figure_uri
@@ -104,7 +104,7 @@ def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | Non
         simulated=bool(material.study is not None and "simulation" in material.study.info),
     )
     path = Path(out) if out is not None else run.path / "explain" / f"trial-{trial_id:06d}.html"
-    return write_text(path, page)
+    return write_page(path, page)
 
 
 def _prompt(material: RunMaterial, trial_id: int) -> dict[str, Any]:

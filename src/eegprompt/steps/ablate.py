@@ -146,6 +146,12 @@ def ablate(
 
 def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
     path = out / "base.json"
+    if (
+        out.is_dir()
+        and not path.exists()
+        and any(not p.name.startswith(".") for p in out.iterdir())
+    ):
+        raise RunError(f"{out} exists and holds no ablation; choose another folder")
     base: dict[str, Any] = {
         "settings": config.model_dump(mode="json", exclude={"study", "seed", "generation"}),
         "study": study.key,

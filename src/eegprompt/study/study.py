@@ -58,7 +58,7 @@ TRIAL_COLUMNS = (
 IMAGE_COLUMNS = ("image_id", "path", "category", "sha256", "width", "height")
 OURS = Ours(
     "a study",
-    ("study.json",),
+    ("study.json&eeg.npy&trials.parquet",),
     (
         *("study.json", "eeg.npy", "trials.parquet", "images.parquet", "images", "truth"),
         *("splits", "captions", "cache", "audit.json", "audit-*.html"),
