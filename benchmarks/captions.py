@@ -150,7 +150,7 @@ def megabytes() -> float:
 
 def throughput(n_images: int) -> None:
     """Print requests a second and memory while captioning."""
-    from eegprompt.steps.caption import write_captions
+    from eegprompt.steps.caption import caption as write_captions
 
     with tempfile.TemporaryDirectory() as folder, Server() as server:
         study = make_study(Path(folder) / "study", n_images)
@@ -172,7 +172,7 @@ def throughput(n_images: int) -> None:
 
 _WRITER = """
 import sys
-from eegprompt.steps.caption import write_captions
+from eegprompt.steps.caption import caption as write_captions
 from eegprompt.study import Study
 write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2])
 """

@@ -13,7 +13,7 @@ import tiny_eegcvpr
 import tiny_recordings as tiny
 from eegprompt.core.errors import StudyError
 from eegprompt.core.registry import names, resolve
-from eegprompt.steps.info import study_info
+from eegprompt.steps.info import info as study_info
 from eegprompt.study import Accounting, StudyWriter
 
 

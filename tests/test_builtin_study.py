@@ -12,7 +12,7 @@ from eegprompt.core.errors import InputError, StorageError, StudyError, UnknownN
 from eegprompt.core.kinds import KINDS
 from eegprompt.signal.montage import EEGCVPR_CHANNELS
 from eegprompt.signal.steps import STEPS, preprocess
-from eegprompt.steps.info import study_info
+from eegprompt.steps.info import info as study_info
 from eegprompt.steps.simulate import VAL_FRACTION, simulate
 from eegprompt.study import Study
 

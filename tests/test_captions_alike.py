@@ -22,7 +22,8 @@ from eegprompt.captions.store import facts_of
 from eegprompt.captions.validity import check_table
 from eegprompt.cli.app import app
 from eegprompt.core.kinds import KINDS
-from eegprompt.steps.caption import check_captions, review_captions, write_captions
+from eegprompt.steps.caption import caption as write_captions
+from eegprompt.steps.caption import check_captions, review_captions
 from eegprompt.study import Study
 
 TEN = list(KINDS)

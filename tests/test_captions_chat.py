@@ -28,8 +28,9 @@ from eegprompt.captions.store import facts_of
 from eegprompt.cli.app import app
 from eegprompt.core.errors import CaptionError, InputError
 from eegprompt.core.kinds import KINDS
-from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
-from eegprompt.steps.info import study_info
+from eegprompt.steps.caption import caption as write_captions
+from eegprompt.steps.caption import estimate_captions, failed_captions
+from eegprompt.steps.info import info as study_info
 from eegprompt.study import Study
 
 KEY = "sk-a-secret-of-the-user-1234567890"
@@ -494,9 +495,9 @@ def test_answers_in_other_forms_are_read() -> None:
 
 _WRITER = """
 import sys
-from eegprompt.steps.caption import write_captions
+from eegprompt.steps.caption import caption as write_captions
 from eegprompt.study import Study
-from eegprompt.steps.info import study_info
+from eegprompt.steps.info import info as study_info
 write_captions(Study(sys.argv[1]), "chat:m", base_url=sys.argv[2], concurrency=2, name="chat")
 """
 

@@ -15,7 +15,8 @@ from eegprompt.captions.file import FileCaptioner
 from eegprompt.captions.store import CaptionStore, Origin
 from eegprompt.core.errors import CaptionError, EegpromptError, InputError, UnknownNameError
 from eegprompt.core.kinds import KINDS
-from eegprompt.steps.caption import check_captions, load_captioner, write_captions
+from eegprompt.steps.caption import caption as write_captions
+from eegprompt.steps.caption import check_captions, load_captioner
 from eegprompt.study import Study
 
 

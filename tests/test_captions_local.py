@@ -22,7 +22,8 @@ from chat_server import good
 from eegprompt.captions import local
 from eegprompt.core.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
 from eegprompt.core.kinds import KINDS
-from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
+from eegprompt.steps.caption import caption as write_captions
+from eegprompt.steps.caption import estimate_captions, failed_captions
 from eegprompt.study import Study
 
 FAMILIES = {

@@ -27,7 +27,8 @@ from eegprompt.captions.text_quality import (
 )
 from eegprompt.core.errors import CaptionError, InputError, UnknownNameError
 from eegprompt.core.kinds import KINDS
-from eegprompt.steps.caption import failed_captions, review_captions, write_captions
+from eegprompt.steps.caption import caption as write_captions
+from eegprompt.steps.caption import failed_captions, review_captions
 from eegprompt.study import Study
 
 

@@ -485,7 +485,7 @@ def scoring(fakes):
     fakes.put("eegprompt.steps.evaluate", "evaluate", lambda run, progress=None: score(run.path))
     fakes.put("eegprompt.steps.evaluate", "evaluate_folds", lambda path, progress=None: score(path))
     fakes.put("eegprompt.reports", "summary_table", lambda path: TABLE)
-    fakes.put("eegprompt.reports", "write_report", lambda path, out=None: path / "report.html")
+    fakes.put("eegprompt.steps.report", "report", lambda path, out=None: path / "report.html")
     return fakes
 
 
@@ -547,7 +547,7 @@ def journey(fakes, small_study):
     fakes.put("eegprompt.steps.evaluate", "evaluate_folds", lambda path, progress=None: score(path))
     fakes.put("eegprompt.steps.explain", "explain")
     fakes.put("eegprompt.reports", "summary_table", lambda path: TABLE)
-    fakes.put("eegprompt.reports", "write_report", lambda path, out=None: path / "report.html")
+    fakes.put("eegprompt.steps.report", "report", lambda path, out=None: path / "report.html")
     return fakes
 
 

@@ -14,7 +14,7 @@ import tiny_recordings
 from eegprompt.core.registry import resolve
 from eegprompt.settings import load_config
 from eegprompt.splits.base import make_split
-from eegprompt.steps.caption import write_captions
+from eegprompt.steps.caption import caption as write_captions
 from eegprompt.steps.decode import decode
 from eegprompt.steps.evaluate import evaluate
 from eegprompt.steps.experiment import complete_settings

@@ -86,14 +86,7 @@ RUN_STILL: set[str] = {
     "scores.scoring",
     "sources",
 }
-STEPS_STILL: set[str] = {
-    "ablate",
-    "caption",
-    "dry_run",
-    "experiment",
-    "info",
-    "settings_table",
-}
+STEPS_STILL: set[str] = set()
 LONG_FILES_STILL: set[str] = {
     "analyses/geometry.py",
     "captions/chat.py",

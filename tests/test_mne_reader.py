@@ -19,7 +19,7 @@ from eegprompt.readers.bids import BidsReader
 from eegprompt.readers.continuous import ContinuousReader
 from eegprompt.readers.mne import MneEpochsReader
 from eegprompt.signal.montage import template
-from eegprompt.steps.info import study_info
+from eegprompt.steps.info import info as study_info
 from eegprompt.study import Study
 
 NAMES = ["Fz", "Cz", "Pz", "Oz"]

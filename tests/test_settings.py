@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
+from eegprompt.reports.settings_page import list_settings
 from eegprompt.settings import apply_overrides, load_config
-from eegprompt.steps.settings_table import list_settings
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 def test_the_page_is_that_of_the_code():
     # In a process of its own: other tests register names of theirs.
     code = (
-        "from eegprompt.steps.settings_table import settings_page; print(settings_page(), end='')"
+        "from eegprompt.reports.settings_page import settings_page; print(settings_page(), end='')"
     )
     page = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, check=True, encoding="utf-8"
@@ -63,7 +63,7 @@ def test_the_command_lists_them():
     answer = run(app, ["settings", "generation.", "--json"])
     assert {row["key"].partition(".")[0] for row in json.loads(answer.stdout)} == {"generation"}
     assert "training.epochs" in run(app, ["settings", "epochs"]).stdout
-    from eegprompt.steps.settings_table import settings_page
+    from eegprompt.reports.settings_page import settings_page
 
     assert run(app, ["settings", "--markdown"]).stdout == settings_page()
     answer = run(app, ["settings", "decodin.order"])

@@ -14,7 +14,7 @@ from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, StudyError
 from eegprompt.figures.sensors import cap_coordinates, draw_study, evoked
 from eegprompt.signal.montage import positions_of
-from eegprompt.steps.info import study_info
+from eegprompt.steps.info import info as study_info
 from eegprompt.study import Study
 
 

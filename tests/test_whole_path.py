@@ -102,7 +102,7 @@ def test_where_no_signal_is_planted_nothing_is_found(tmp_path):
 
 def test_captions_of_another_captioner_are_learned_and_decoded(tmp_path):
     from eegprompt.settings import load_config
-    from eegprompt.steps.caption import write_captions
+    from eegprompt.steps.caption import caption as write_captions
     from eegprompt.steps.decode import decode
     from eegprompt.steps.simulate import simulate
     from eegprompt.steps.train import train

@@ -11,18 +11,26 @@ __version__ = "0.1.0"
 # `import eegprompt` stays quick and quiet.
 _PUBLIC = {
     "Decoder": "eegprompt.decoder",
+    "Fold": "eegprompt.study.split",
     "Run": "eegprompt.run",
+    "Split": "eegprompt.study.split",
     "Study": "eegprompt.study",
+    "ablate": "eegprompt.steps.ablate",
     "audit": "eegprompt.steps.audit",
+    "caption": "eegprompt.steps.caption",
     "decode": "eegprompt.steps.decode",
     "generate": "eegprompt.steps.generate",
     "evaluate": "eegprompt.steps.evaluate",
     "explain": "eegprompt.steps.explain",
     "load_config": "eegprompt.settings",
-    "run_experiment": "eegprompt.steps.experiment",
+    "dry_run": "eegprompt.steps.dry_run",
+    "experiment": "eegprompt.steps.experiment",
+    "import_": "eegprompt.steps.import_",
+    "info": "eegprompt.steps.info",
+    "report": "eegprompt.steps.report",
     "simulate": "eegprompt.steps.simulate",
+    "split": "eegprompt.steps.split",
     "train": "eegprompt.steps.train",
-    "write_report": "eegprompt.reports",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]

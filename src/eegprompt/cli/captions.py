@@ -63,7 +63,8 @@ def write(
     file:recipes/n170-captions.csv[/bold]
     """
     from eegprompt.captions.store import facts_of
-    from eegprompt.steps.caption import estimate_captions, failed_captions, write_captions
+    from eegprompt.steps.caption import caption as write_captions
+    from eegprompt.steps.caption import estimate_captions, failed_captions
     from eegprompt.study import Study
 
     opened = Study(study)

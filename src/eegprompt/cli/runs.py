@@ -266,7 +266,7 @@ def report(
 
     Example: [bold]eegprompt report runs/a[/bold]
     """
-    from eegprompt.reports import write_report
+    from eegprompt.steps.report import report as write_report
 
     with console.step("report"):
         path = write_report(run, out)

@@ -164,10 +164,10 @@ def import_(
     --event 1=house --event 2=face --unit uV --bandpass 1,30 --tmin -0.1 --tmax 0.8
     --baseline -0.1,0 --reject 75 --stimuli images[/bold]
     """
-    from eegprompt.core.registry import resolve
+    from eegprompt.steps.import_ import import_ as read
+    from eegprompt.steps.import_ import load_reader
 
-    target, argument = resolve("reader", kind)
-    reader = target(argument) if argument else target()
+    reader = load_reader(kind)
     if options:
         _list_options(reader)
         return
@@ -202,7 +202,7 @@ def import_(
     given |= others
     with console.step("import") as progress:
         try:
-            study = reader.read(sources, out, progress=progress, **given)
+            study = read(kind, sources, out, progress=progress, **given)
         except EegpromptError as problem:
             problem.args = (_as_typed(str(problem), reader),)
             raise
@@ -224,7 +224,7 @@ def info(
     Example: [bold]eegprompt info studies/scenes --figure cap.svg[/bold]
     """
     from eegprompt.figures.sensors import draw_study
-    from eegprompt.steps.info import study_info
+    from eegprompt.steps.info import info as study_info
     from eegprompt.study import Study
 
     opened = Study(study)
@@ -294,12 +294,12 @@ def split(
             "split needs a study and a kind: eegprompt split studies/NAME by-run; the kinds are "
             f"{', '.join(names('split'))}"
         )
-    from eegprompt.splits.base import make_split
+    from eegprompt.steps.split import split as divide
     from eegprompt.study import Study
 
     opened = Study(study)
     options = _given(folds=folds, seed=seed) | pairs(option)
-    made = make_split(opened, kind, name, overwrite=overwrite, **options)
+    made = divide(opened, kind, name, overwrite=overwrite, **options)
     path = opened.path / "splits" / f"{made.name}.json"
     sizes = [{side: len(getattr(f, side)) for side in ("train", "val", "test")} for f in made.folds]
     if json:

@@ -115,7 +115,7 @@ def settings(
     """
     from dataclasses import asdict
 
-    from eegprompt.steps.settings_table import list_settings, settings_page
+    from eegprompt.reports.settings_page import list_settings, settings_page
 
     if markdown:
         console.out().print(settings_page(), markup=False, soft_wrap=True, end="", highlight=False)
@@ -138,8 +138,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _carry_out(recipe: Any, out: Path, json: bool) -> None:
-    from eegprompt.reports import write_report
     from eegprompt.steps.experiment import ablate_recipe, run_recipe
+    from eegprompt.steps.report import report as write_report
 
     # Ablations may take many times as long as the run, so its report is written before them too.
     folder = run_recipe(recipe.model_copy(update={"ablations": None}), out, step=console.step)

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from eegprompt.captions.base import Captioner
 
 __all__ = [
+    "caption",
     "check_captions",
     "estimate_captions",
     "export_captions",
     "failed_captions",
     "load_captioner",
     "review_captions",
-    "write_captions",
 ]
 
 
@@ -54,7 +54,7 @@ def load_captioner(spec: str, **options: Any) -> Captioner:
     return captioner
 
 
-def write_captions(
+def caption(
     study: Study,
     captioner: Captioner | str,
     name: str | None = None,
@@ -195,7 +195,7 @@ def estimate_captions(
     retry_failed: bool = False,
     **options: Any,
 ) -> dict[str, Any]:
-    """What :func:`write_captions` with these arguments would take; asks and writes nothing.
+    """What :func:`caption` with these arguments would take; asks and writes nothing.
 
     Returns
     -------

@@ -46,8 +46,8 @@ __all__ = [
     "ablate_recipe",
     "change_settings",
     "complete_settings",
+    "experiment",
     "make_study",
-    "run_experiment",
     "run_recipe",
 ]
 
@@ -95,7 +95,7 @@ def make_study(
         _make_trials(make, out, progress)
     study = Study(out)
     if make.captions is not None:
-        from eegprompt.steps.caption import write_captions
+        from eegprompt.steps.caption import caption as write_captions
 
         write_captions(
             study,
@@ -113,7 +113,7 @@ def make_study(
     return study
 
 
-def run_experiment(
+def experiment(
     config: ExperimentConfig,
     out: str | Path,
     progress: Progress | None = None,
@@ -161,7 +161,7 @@ def run_recipe(
     out : path-like
         The run's folder, or the parent of one run a fold; a study that is made lies in `out`/study.
     step, progress : callable, optional
-        As in :func:`run_experiment`.
+        As in :func:`experiment`.
 
     Returns
     -------
@@ -202,7 +202,7 @@ def run_recipe(
 
     _audit_once(study, config_of(None).split, step)
     if recipe.folds == "one":
-        run = run_experiment(config_of(None), out, step=step)
+        run = experiment(config_of(None), out, step=step)
         if recipe.explain:
             _explain(run, recipe, step)
         _write_paper(recipe, out)
@@ -239,7 +239,7 @@ def ablate_recipe(
     out : path-like
         The run's folder, or the parent of one run a fold, of which the first is compared with.
     step, progress : callable, optional
-        As in :func:`run_experiment`.
+        As in :func:`experiment`.
 
     Returns
     -------

@@ -11,12 +11,12 @@ from eegprompt.core.errors import SplitError
 from eegprompt.signal.description import filters, step_in_words
 from eegprompt.study import Study
 
-__all__ = ["study_info"]
+__all__ = ["info"]
 
 _MOST_NAMED = 5
 
 
-def study_info(study: Study) -> dict[str, Any]:
+def info(study: Study) -> dict[str, Any]:
     """Facts of a study, ready to be printed or written as JSON.
 
     Parameters
