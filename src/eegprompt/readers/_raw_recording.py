@@ -17,6 +17,7 @@ from eegprompt.core.errors import (
     RecordingError,
     UnknownNameError,
 )
+from eegprompt.readers._annotations import annotations_of
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._recording import FORMATS, Recording, codes_at, pick_channels
 
@@ -156,10 +157,7 @@ def recording_from_raw(
         if marker is not None and marker not in raw.ch_names:
             raise UnknownNameError(f"marker channel in {path.name}", marker, stim or raw.ch_names)
         rate = float(raw.info["sfreq"])
-        annotations = tuple(
-            (float(a["onset"]) - _first_time(raw), float(a["duration"]), str(a["description"]))
-            for a in raw.annotations
-        )
+        annotations = annotations_of(path, raw)
         data = np.asarray(raw.get_data(picks=chosen), dtype=np.float64)
         values = None
         if marker is not None:
@@ -203,11 +201,6 @@ def _marker_unit(raw: Any, marker: str) -> float:
         return 1.0
     stored = str((getattr(raw, "_orig_units", None) or {}).get(marker, ""))
     return {"µV": 1e-6, "uV": 1e-6, "μV": 1e-6, "mV": 1e-3, "nV": 1e-9}.get(stored, 1.0)
-
-
-def _first_time(raw: Any) -> float:
-    """What annotation onsets count from, less the first sample: FIF files may begin late."""
-    return float(raw.first_time)
 
 
 def _digitized(raw: Any, chosen: Sequence[str]) -> dict[str, list[float]]:

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 
 from eegprompt.core.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.core.files import read_json
-from eegprompt.readers._events import read_codes, read_events_table
+from eegprompt.readers._event_names import read_codes
+from eegprompt.readers._events import FoundEvents
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._images import check_stimuli
 from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
@@ -25,7 +26,7 @@ from eegprompt.readers.continuous import ContinuousOptions, Progress, Recordings
 from eegprompt.study import Study, StudyWriter
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = ["BidsOptions", "BidsReader"]
 
@@ -219,10 +220,8 @@ class _BidsImport(RecordingsImport):
         check_signal(recording)
         return recording
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
         """Events from the recording's ``events.tsv``."""
-        import numpy as np
-
         table = self.bids_path.find_matching_sidecar(
             suffix="events", extension=".tsv", on_error="ignore"
         )
@@ -231,13 +230,4 @@ class _BidsImport(RecordingsImport):
                 f"{file} has no events.tsv beside it, so that nothing says what was shown; add it, or "
                 "leave the recording out with 'subjects', 'sessions' or 'tasks'"
             )
-        events = read_events_table(
-            recording,
-            Path(table),
-            category_column=self.opts.category_column,
-            image_column=self.opts.image_column,
-            codes=self.codes,
-            notes=self.notes,
-        )
-        events["order"] = np.arange(len(events))
-        return events
+        return self.listed_events(recording, Path(table))
