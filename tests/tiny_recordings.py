@@ -153,6 +153,62 @@ def write_edf(path: Path, tiny: Tiny) -> Path:
     return path
 
 
+def write_edf_plus(
+    path: Path,
+    tiny: Tiny,
+    *,
+    starts: list[float] | None = None,
+    annotations: list[tuple[float, str]] = (),
+    units: dict[str, str] | None = None,
+    factors: dict[str, float] | None = None,
+    continuous: bool = False,
+) -> Path:
+    """EDF+ with one-second records that begin at `starts`, and annotations in seconds.
+
+    `units` are written into the header in place of uV; the stored values are microvolts times
+    `factors`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    per_record, n = round(tiny.sfreq), len(tiny.ch_names)
+    n_records = tiny.data.shape[1] // per_record
+    starts = list(range(n_records)) if starts is None else starts
+    wide = 60  # 16-bit samples of the annotation signal
+    units, factors = units or {}, factors or {}
+
+    def fields(values: list[object], width: int) -> bytes:
+        return b"".join(str(v).encode("latin-1").ljust(width)[:width] for v in values)
+
+    def number(value: float) -> str:
+        return next(s for d in range(7, 0, -1) if len(s := f"{value:.{d}g}".lstrip("0")) <= 8)
+
+    top = [3276.8 * factors.get(name, 1.0) for name in tiny.ch_names]
+    head = fields(["0"], 8) + fields(["X X X X", "Startdate 01-JAN-2020 X X X"], 80)
+    head += fields(["01.01.20", "00.00.00", 256 * (n + 2)], 8)
+    head += fields(["EDF+C" if continuous else "EDF+D"], 44) + fields([n_records, 1], 8)
+    head += fields([n + 1], 4) + fields([*tiny.ch_names, "EDF Annotations"], 16)
+    head += fields([""] * (n + 1), 80)
+    head += fields([*(units.get(name, "uV") for name in tiny.ch_names), ""], 8)
+    head += fields([*(number(-t) for t in top), -1], 8)
+    head += fields([*(number(t * 32767 / 32768) for t in top), 1], 8)
+    head += fields([-32768] * (n + 1), 8) + fields([32767] * (n + 1), 8)
+    head += fields([""] * (n + 1), 80) + fields([per_record] * n + [wide], 8)
+    head += fields([""] * (n + 1), 32)
+    numbers = (tiny.data * 10).round().astype("<i2")
+    waiting = sorted(annotations)
+    body = b""
+    for record, start in enumerate(starts):
+        body += numbers[:, record * per_record : (record + 1) * per_record].tobytes()
+        text = f"+{start:g}\x14\x14\0"
+        last = record + 1 == len(starts)
+        while waiting and (last or waiting[0][0] < start + 1):
+            onset, name = waiting.pop(0)
+            text += f"+{onset:.6f}\x14{name}\x14\0"
+        assert len(text.encode()) <= 2 * wide
+        body += text.encode().ljust(2 * wide, b"\0")
+    path.write_bytes(head + body)
+    return path
+
+
 def write_bdf(path: Path, tiny: Tiny) -> Path:
     """BDF with one-second records and a Status channel, as BioSemi writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegprompt.core.errors import RecordingError, UnknownNameError
-from eegprompt.readers._recording import UNITS, Recording, codes_at, pick_channels
+from eegprompt.readers._channels import (
+    default_channels,
+    note_left_out,
+    pick_channels,
+    standard_channels,
+)
+from eegprompt.readers._clock import read_clock
+from eegprompt.readers._recording import UNITS, Recording, codes_at
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +40,9 @@ def read_csv(
     time_column: str | None,
     ignore_columns: Sequence[str],
     max_gap: float,
+    montage: str | None,
 ) -> Recording:
+    """Read a CSV file; see ``open_recording`` for the options."""
     if unit is None:
         raise RecordingError(
             f"{path}: a CSV file does not say the unit of its values; give one with 'unit' "
@@ -42,7 +50,7 @@ def read_csv(
         )
     if unit not in UNITS:
         raise UnknownNameError("unit", unit, UNITS)
-    table = _read_csv_table(path, marker)
+    table = _read_csv_table(path)
     columns = [str(c) for c in table.columns]
     if time_column is not None and time_column not in columns:
         raise UnknownNameError(f"time column in {path.name}", time_column, columns)
@@ -57,18 +65,24 @@ def read_csv(
     if len(original) != len(available):
         raise RecordingError(f"{path}: renaming gives two columns one name; choose other names")
     # What may be text is named first, so that a text column is never taken for a channel unseen.
-    chosen = pick_channels(path, available, available, channels, exclude)
+    notes: list[str] = []
+    standard = standard_channels(available, montage, notes)
+    available = [standard.get(name, name) for name in available]
+    original = {standard.get(name, name): column for name, column in original.items()}
+    default = default_channels(available, montage)
+    chosen = pick_channels(path, available, default, channels, exclude, standard)
+    if channels is None:
+        note_left_out([n for n in available if n not in default and n not in exclude], notes)
     signals = [_numbers(path, table[original[name]]) for name in chosen]
     data = np.stack(signals) * UNITS[unit]
-    notes: list[str] = []
     if time_column is not None:
         times = _numbers(path, table[time_column])
-        rate, stretches, facts = _clock(path, times, sfreq, max_gap, notes)
+        rate, stretches, jumps, facts = read_clock(path, times, sfreq, max_gap, notes)
     elif sfreq is not None:
         rate, facts = float(sfreq), {"sfreq_from": "option"}
         if not (np.isfinite(rate) and rate > 0):
             raise RecordingError(f"'sfreq' must be a positive number of Hz, got {sfreq}")
-        stretches = ((0, data.shape[1], 0.0),)
+        stretches, jumps = ((0, data.shape[1], 0.0),), 0
     else:
         raise RecordingError(
             f"{path} has no time stamps (columns: {', '.join(columns)}); name their column with "
@@ -86,10 +100,11 @@ def read_csv(
         marker=values,
         facts={**facts, "unit": unit},
         notes=tuple(notes),
+        jumps=jumps,
     )
 
 
-def _read_csv_table(path: Path, marker: str | None) -> pd.DataFrame:
+def _read_csv_table(path: Path) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -122,7 +137,6 @@ def _read_csv_table(path: Path, marker: str | None) -> pd.DataFrame:
             names=names,
             index_col=False,
             low_memory=False,
-            dtype=None if marker is None else {marker: str},  # names are text: 01 is not 1
             skip_blank_lines=False,
         )
     except Exception as problem:  # pandas raises many kinds; each means the file is no table
@@ -172,65 +186,3 @@ def _numbers(path: Path, column: pd.Series) -> np.ndarray:
             "which is no number; mend the line, or leave the column out with 'exclude'"
         )
     return values
-
-
-def _clock(
-    path: Path, times: np.ndarray, sfreq: float | None, max_gap: float, notes: list[str]
-) -> tuple[float, tuple[tuple[int, int, float], ...], dict[str, Any]]:
-    """Sampling rate, stretches without gaps, and what the time stamps show."""
-    if not np.isfinite(times).all():
-        row = int(np.flatnonzero(~np.isfinite(times))[0])
-        raise RecordingError(f"{path}, line {row + 2} has no time stamp; mend or delete that line")
-    steps = np.diff(times)
-    typical = float(np.median(steps))
-    if typical <= 0:
-        raise RecordingError(
-            f"{path}: the time stamps do not rise (median step {typical:g} s); name the right "
-            "column with 'time_column', or give 'sfreq' and leave the column out"
-        )
-    gaps = np.flatnonzero(steps - typical > max_gap)
-    bounds = [0, *(int(g) + 1 for g in gaps), len(times)]
-    # The rate is measured over the longest stretch: time stamps of single samples jitter, because
-    # they are often those of the packets in which samples arrive.
-    longest = int(np.argmax(np.diff(bounds)))
-    a, b = bounds[longest], bounds[longest + 1]
-    span = float(times[b - 1] - times[a])
-    measured = (b - a - 1) / span if span > 0 and b - a > 1 else np.nan
-    if not (np.isfinite(measured) and 1 <= measured <= 100_000):
-        raise RecordingError(
-            f"{path}: the time stamps give a sampling rate of {measured:.4g} Hz, which no EEG has; "
-            "time stamps must be in seconds: name their column with 'time_column', or give 'sfreq'"
-        )
-    if sfreq is not None and abs(measured - sfreq) > 0.01 * sfreq:
-        raise RecordingError(
-            f"{path}: the time stamps give {measured:.4g} Hz but 'sfreq' says {sfreq:g} Hz; leave "
-            "'sfreq' out, or correct it"
-        )
-    if sfreq is not None:
-        rate = float(sfreq)
-    else:
-        whole = float(round(measured))
-        rate = whole if abs(measured - whole) <= 0.005 * measured else measured
-    within = np.concatenate(
-        [
-            times[i:j] - np.polyval(np.polyfit(np.arange(j - i), times[i:j], 1), np.arange(j - i))
-            if j - i > 2
-            else np.zeros(j - i)
-            for i, j in pairwise(bounds)
-        ]
-    )
-    facts: dict[str, Any] = {
-        "sfreq_from": "time stamps",
-        "sfreq_measured": round(measured, 6),
-        "jitter_ms": round(float(within.std() * 1e3), 3),
-        "backward_steps": int((steps <= 0).sum()),
-        "gaps": len(gaps),
-    }
-    if len(gaps):
-        lost = float((steps[gaps] - 1 / rate).sum())
-        notes.append(
-            f"{path.name}: {len(gaps)} gaps ({lost:.2f} s in all) part the recording; no trial "
-            "spans one"
-        )
-    stretches = tuple((i, j, float(times[i] - times[0])) for i, j in pairwise(bounds))
-    return rate, stretches, facts

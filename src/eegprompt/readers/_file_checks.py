@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import struct
+import warnings
 from pathlib import Path
 
 from eegprompt.core.errors import RecordingError
+from eegprompt.readers._edf_file import read_edf_header
 
-__all__ = ["brainvision_data_file", "brainvision_marker_file", "check_whole", "fif_is_whole"]
+__all__ = ["brainvision_data_file", "check_whole", "fif_is_whole"]
 
 
 def check_whole(path: Path) -> None:
@@ -20,73 +23,67 @@ def check_whole(path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix in (".edf", ".bdf"):
-        _check_edf_size(path, 3 if suffix == ".bdf" else 2)
+        read_edf_header(path)
     if suffix == ".vhdr":
         _check_brainvision_size(path)
     if suffix == ".fif":
         fif_is_whole(path)
 
 
-def _check_edf_size(path: Path, sample_bytes: int) -> None:
-    """Compare what the header promises with what the file holds."""
-    size = path.stat().st_size
-    try:
-        with open(path, "rb") as stream:
-            head = stream.read(256)
-            n_signals = int(head[252:256])
-            n_records = int(head[236:244])
-            header_bytes = int(head[184:192])
-            signals = stream.read(n_signals * 256)
-        at = n_signals * 216
-        counts = [int(signals[at + 8 * i : at + 8 * i + 8]) for i in range(n_signals)]
-        if n_signals < 1 or header_bytes != 256 * (n_signals + 1) or min(counts) < 1:
-            raise ValueError("impossible counts")
-    except ValueError:
-        raise RecordingError(
-            f"{path} has no valid EDF/BDF header; it may be damaged or of another format: copy it "
-            "again, or leave it out"
-        ) from None
-    if n_records < 0:  # the standard's sign of a recording that was never closed; MNE counts
-        return
-    promised = header_bytes + n_records * sum(counts) * sample_bytes
-    if size < promised:
-        raise RecordingError(
-            f"{path} is cut off: its header promises {promised} bytes, the file holds {size}; copy "
-            "it again, or leave it out"
-        )
-
-
 def fif_is_whole(path: Path) -> None:
-    """Walk the chain of tags to the one that closes the file: MNE reads a cut-off file silently.
+    """Refuse a FIF file that was cut off, which MNE reads silently.
+
+    A file is whole where its chain of tags reaches the one that closes it, or else where its
+    directory, as MNE reads it, names no tag that lies beyond the end.
 
     Raises
     ------
     RecordingError
-        If the chain breaks off.
+        If it is not.
     """
     size = path.stat().st_size
-    place = 0
+    broken = _end_of_chain(path, size)
+    if broken is not None and not _directory_is_whole(path, size):
+        raise RecordingError(
+            f"{path} is cut off or damaged: its chain of tags breaks off at byte {broken} of {size}; "
+            "copy it again, or leave it out"
+        )
+
+
+def _end_of_chain(path: Path, size: int) -> int | None:
+    """Where the chain of tags breaks off; None where it is closed."""
+    place, seen = 0, set()
     with open(path, "rb") as stream:
-        while True:
+        while place not in seen:
+            seen.add(place)
             stream.seek(place)
             head = stream.read(16)
             if len(head) < 16:
                 break
-            _, _, length, following = (
-                int.from_bytes(head[i : i + 4], "big", signed=True) for i in (0, 4, 8, 12)
-            )
+            _, _, length, following = struct.unpack(">iIii", head)
             end = place + 16 + length
-            if length < 0 or end > size:
+            if length < 0 or end > size or following < -1:
                 break
             if following == -1:
-                return
-            if following < 0 or 0 < following <= place:
-                break  # a chain that runs in a circle
+                return None
             place = following or end
-    raise RecordingError(
-        f"{path} is cut off or damaged: its chain of tags breaks off at byte {place} of {size}; copy "
-        "it again, or leave it out"
-    )
+    return place
+
+
+def _directory_is_whole(path: Path, size: int) -> bool:
+    """Whether MNE finds a directory of tags, and all of them lie in the file."""
+    from mne._fiff.constants import FIFF
+    from mne._fiff.tag import read_tag
+
+    try:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("error")
+            pointer = read_tag(stream, read_tag(stream, 0).next_pos)
+            at = int(pointer.data.item()) if pointer.kind == FIFF.FIFF_DIR_POINTER else -1
+            entries = read_tag(stream, at).data if at > 0 else []
+            return bool(entries) and all(e.pos + 16 + e.size <= size for e in entries)
+    except Exception:  # damaged bytes can break a parser in any way: then there is none
+        return False
 
 
 def _brainvision_fields(path: Path) -> dict[str, str]:
@@ -97,11 +94,6 @@ def _brainvision_fields(path: Path) -> dict[str, str]:
 
 def brainvision_data_file(path: Path) -> Path | None:
     named = _brainvision_fields(path).get("datafile")
-    return path.parent / named.replace("$b", path.stem) if named else None
-
-
-def brainvision_marker_file(path: Path) -> Path | None:
-    named = _brainvision_fields(path).get("markerfile")
     return path.parent / named.replace("$b", path.stem) if named else None
 
 

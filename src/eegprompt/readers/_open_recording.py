@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from eegprompt.core.errors import RecordingError
+from eegprompt.core.errors import RecordingError, UnknownNameError
 from eegprompt.core.files import content_key, sha256_file
 from eegprompt.readers._csv_recording import read_csv
 from eegprompt.readers._file_checks import brainvision_data_file
 from eegprompt.readers._raw_recording import read_with_mne
-from eegprompt.readers._recording import FORMATS, Recording, check_signal
+from eegprompt.readers._recording import FORMATS, UNITS, Recording, checked_signal
+from eegprompt.readers._units import check_scales
 
 __all__ = ["fingerprint", "open_recording", "recording_files"]
 
@@ -103,6 +104,7 @@ def open_recording(
     marker: str | None = None,
     ignore_columns: Sequence[str] = (),
     max_gap: float = 0.1,
+    montage: str | None = None,
 ) -> Recording:
     """Read one recording.
 
@@ -117,9 +119,10 @@ def open_recording(
     rename : mapping of str to str, optional
         Names in the file -> names to use.
     unit : {"uV", "mV", "V", "a.u."}, optional
-        Unit of the values in a CSV file, where it is needed; the other formats say their own.
+        Unit of the values. A CSV file needs it; of the other formats, which say their own, it
+        overrules what they say.
     sfreq : float, optional
-        Sampling rate of a CSV file without time stamps, in Hz.
+        Sampling rate in Hz. A CSV file without time stamps needs it; other files must agree.
     time_column : str, optional
         Column of a CSV file with the time of each row in seconds; default one of `timestamps`,
         `timestamp`, `time`, `times`, `t`, where there is one.
@@ -129,7 +132,9 @@ def open_recording(
         Columns of a CSV file that are no channels.
     max_gap : float
         A step between time stamps that is longer than a sample by more than this many seconds
-        parts the recording; shorter ones are jitter.
+        parts the recording, and so does one back by more than this; shorter ones are jitter.
+    montage : str, optional
+        The template whose spelling of channel names is used.
 
     Returns
     -------
@@ -138,7 +143,8 @@ def open_recording(
     Raises
     ------
     RecordingError
-        If the file cannot be read as what its name says, or holds NaN or a flat channel.
+        If the file cannot be read as what its name says, holds values that are no number or only
+        flat channels, or a channel is in another unit than the others.
     UnknownNameError
         If a channel or column that was named is not in the file.
     """
@@ -157,11 +163,14 @@ def open_recording(
         "exclude": exclude,
         "rename": rename or {},
         "marker": marker,
+        "unit": unit,
+        "montage": montage,
     }
+    if unit is not None and unit not in UNITS:
+        raise UnknownNameError("unit", unit, UNITS)
     if suffix == ".csv":
         recording = read_csv(
             path,
-            unit=unit,
             sfreq=sfreq,
             time_column=time_column,
             ignore_columns=ignore_columns,
@@ -169,6 +178,18 @@ def open_recording(
             **names,
         )
     else:
+        if time_column is not None or ignore_columns:
+            raise RecordingError(
+                f"{path} is no CSV file and has no columns; leave 'time_column' and 'ignore_columns' "
+                "out"
+            )
         recording = read_with_mne(path, **names)
-    check_signal(recording)
+        if sfreq is not None and abs(recording.sfreq - sfreq) > 0.01 * sfreq:
+            raise RecordingError(
+                f"{path} says that it is sampled at {recording.sfreq:g} Hz, but 'sfreq' says "
+                f"{sfreq:g} Hz; leave 'sfreq' out"
+            )
+    recording = checked_signal(recording)
+    if unit != "a.u.":
+        check_scales(recording)
     return recording

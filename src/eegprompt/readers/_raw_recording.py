@@ -17,9 +17,16 @@ from eegprompt.core.errors import (
     RecordingError,
     UnknownNameError,
 )
-from eegprompt.readers._annotations import annotations_of
+from eegprompt.readers._channels import (
+    default_channels,
+    note_left_out,
+    pick_channels,
+    standard_channels,
+)
+from eegprompt.readers._edf_file import Records, read_edf_header, read_records
 from eegprompt.readers._file_checks import check_whole
-from eegprompt.readers._recording import FORMATS, Recording, codes_at, pick_channels
+from eegprompt.readers._recording import FORMATS, Recording, codes_at
+from eegprompt.readers._units import scales, stored_units
 
 __all__ = ["mne_errors", "read_with_mne", "recording_from_raw"]
 
@@ -95,7 +102,10 @@ def read_with_mne(
     exclude: Sequence[str],
     rename: Mapping[str, str],
     marker: str | None,
+    unit: str | None,
+    montage: str | None,
 ) -> Recording:
+    """Read a recording of any format but CSV; see ``open_recording`` for the options."""
     import mne
 
     readers: dict[str, Callable[..., Any]] = {
@@ -114,7 +124,15 @@ def read_with_mne(
             options["allow_maxshield"] = False
         raw = readers[suffix](path, **options)
     return recording_from_raw(
-        raw, path, notes, channels=channels, exclude=exclude, rename=rename, marker=marker
+        raw,
+        path,
+        notes,
+        channels=channels,
+        exclude=exclude,
+        rename=rename,
+        marker=marker,
+        unit=unit,
+        montage=montage,
     )
 
 
@@ -127,6 +145,9 @@ def recording_from_raw(
     exclude: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
     marker: str | None = None,
+    unit: str | None = None,
+    montage: str | None = None,
+    annotated_elsewhere: bool = False,
 ) -> Recording:
     """A recording from what MNE opened.
 
@@ -137,28 +158,43 @@ def recording_from_raw(
         Its file, for messages.
     notes : list of str
         What was said while it was opened; more is added.
-    channels, exclude, rename, marker
+    channels, exclude, rename, marker, unit, montage
         As in :func:`open_recording`.
+    annotated_elsewhere : bool
+        Other files than the recording's own gave `raw` its annotations.
 
     Returns
     -------
     Recording
     """
     what = FORMATS.get(path.suffix.lower(), "a recording")
-    rename = rename or {}
     with mne_errors(path, notes, what):
-        if rename:
-            raw.rename_channels({old: new for old, new in rename.items() if old in raw.ch_names})
+        stored = stored_units(raw, path)
+        renamed = {old: new for old, new in (rename or {}).items() if old in raw.ch_names}
+        raw.rename_channels(renamed)
+        standard = standard_channels([n for n in raw.ch_names if n != marker], montage, notes)
+        raw.rename_channels(standard)
+        stored = {standard.get(n := renamed.get(old, old), n): u for old, u in stored.items()}
         types = dict(zip(raw.ch_names, raw.get_channel_types()))
         stim = [name for name, kind in types.items() if kind == "stim"]
         usable = [name for name in raw.ch_names if name not in stim and name != marker]
-        eeg = [name for name in usable if types[name] == "eeg"]
-        chosen = pick_channels(path, usable, eeg, channels, exclude)
+        eeg = default_channels(
+            [n for n in usable if types[n] == "eeg" and stored[n].may_be_eeg], montage
+        )
+        chosen = pick_channels(path, usable, eeg, channels, exclude, standard)
+        if channels is None:
+            unread = [n for n in [*usable, *stim] if n not in (*eeg, *exclude, marker)]
+            note_left_out(unread, notes)
         if marker is not None and marker not in raw.ch_names:
             raise UnknownNameError(f"marker channel in {path.name}", marker, stim or raw.ch_names)
         rate = float(raw.info["sfreq"])
-        annotations = annotations_of(path, raw)
         data = np.asarray(raw.get_data(picks=chosen), dtype=np.float64)
+        data *= scales([stored[name] for name in chosen], chosen, unit, path, notes)[:, None]
+        records = _records(path, data.shape[1], rate, notes)
+        # MNE drops annotations of a discontinuous file that lie behind where it would end unbroken.
+        annotations = () if records is None else records.annotations
+        if records is None or annotated_elsewhere:
+            annotations = (*annotations, *_annotations(raw))
         values = None
         if marker is not None:
             numbers = raw.get_data(picks=[marker])[0] / _marker_unit(raw, marker)
@@ -176,23 +212,82 @@ def recording_from_raw(
             f"{path.name} marks {', '.join(bads)} as bad; kept: leave such channels out with "
             "'exclude'"
         )
-    stretches = _stretches(data.shape[1], rate, annotations)
-    if len(stretches) > 1:
+    whole = ((0, data.shape[1], 0.0),)
+    segments = whole if records is None else _between_gaps(records, data.shape[1], rate)
+    if len(segments) > 1:
+        lost = segments[-1][2] + (segments[-1][1] - segments[-1][0]) / rate - data.shape[1] / rate
         notes.append(
-            f"{path.name} was interrupted {len(stretches) - 1} times; no trial spans an interruption"
+            f"{path.name} is discontinuous: {len(segments) - 1} gaps ({lost:.2f} s in all); no trial "
+            "spans one"
+        )
+    n_gaps = len(segments) - 1
+    segments = _cut_at_interruptions(segments, rate, annotations)
+    if len(segments) - 1 > n_gaps:
+        notes.append(
+            f"{path.name} was interrupted {len(segments) - 1 - n_gaps} times; no trial spans an "
+            "interruption"
         )
     return Recording(
         path=path,
         ch_names=tuple(chosen),
         sfreq=rate,
         data=data,
-        stretches=stretches,
+        stretches=segments,
         marker=values,
         annotations=annotations,
         positions=positions,
         facts=facts,
         notes=tuple(notes),
+        parts=tuple(Path(str(part)) for part in raw.filenames[1:] if part is not None),
     )
+
+
+def _annotations(raw: Any) -> tuple[tuple[float, float, str], ...]:
+    # Onsets count from where the clock began; FIF files may begin late.
+    begin = float(raw.first_time)
+    return tuple(
+        (float(a["onset"]) - begin, float(a["duration"]), str(a["description"]))
+        for a in raw.annotations
+    )
+
+
+def _records(path: Path, n_samples: int, sfreq: float, notes: list[str]) -> Records | None:
+    """Times and annotations of an EDF+ or BDF+ file's data records; None for all else."""
+    if path.suffix.lower() not in (".edf", ".bdf"):
+        return None
+    header = read_edf_header(path)
+    most = max(
+        n for n, text in zip(header.counts, header.is_text) if not text or len(header.counts) == 1
+    )
+    slow = [
+        label
+        for label, n, text in zip(header.labels, header.counts, header.is_text)
+        if n != most and not text
+    ]
+    if slow:
+        notes.append(
+            f"{path.name}: MNE interpolated the channels that are sampled at a lower rate: "
+            f"{', '.join(slow[:8])}"
+        )
+    records = read_records(path, header)
+    if records is not None and len(records.starts) * most != n_samples:
+        raise RecordingError(
+            f"{path} holds {len(records.starts)} data records of {most} samples, but MNE reads "
+            f"{n_samples} samples; export it again"
+        )
+    return records
+
+
+def _between_gaps(
+    records: Records, n_samples: int, sfreq: float
+) -> tuple[tuple[int, int, float], ...]:
+    """Segments of a discontinuous file, with the time of each."""
+    starts = records.starts
+    per_record = n_samples // len(starts)
+    steps = np.diff(starts) - per_record / sfreq
+    first = [0, *(int(i) + 1 for i in np.flatnonzero(steps > max(0.5 / sfreq, 1e-3)))]
+    stop = [*first[1:], len(starts)]
+    return tuple((a * per_record, b * per_record, float(starts[a])) for a, b in zip(first, stop))
 
 
 def _marker_unit(raw: Any, marker: str) -> float:
@@ -217,22 +312,26 @@ def _digitized(raw: Any, chosen: Sequence[str]) -> dict[str, list[float]]:
     }
 
 
-def _stretches(
-    n_samples: int, sfreq: float, annotations: Sequence[tuple[float, float, str]]
+def _cut_at_interruptions(
+    segments: Sequence[tuple[int, int, float]],
+    sfreq: float,
+    annotations: Sequence[tuple[float, float, str]],
 ) -> tuple[tuple[int, int, float], ...]:
-    """Part a recording where its annotations say that it was interrupted."""
-    cuts: list[tuple[int, int]] = []
-    for onset, duration, description in annotations:
-        at = round(onset * sfreq)
-        if description.upper().startswith(_NO_DATA):
-            cuts.append((at, round((onset + duration) * sfreq)))
-        elif _INTERRUPTIONS.fullmatch(description.strip()) and at > 0:
-            cuts.append((at, at))
-    stretches, first = [], 0
-    for start, stop in sorted(cuts):
-        if start > first:
-            stretches.append((first, min(start, n_samples), first / sfreq))
-        first = max(first, min(stop, n_samples))
-    if first < n_samples:
-        stretches.append((first, n_samples, first / sfreq))
-    return tuple(s for s in stretches if s[1] > s[0])
+    """Part segments where annotations say that the recording was interrupted."""
+    parts: list[tuple[int, int, float]] = []
+    for begin, end, start in segments:
+        cuts: list[tuple[int, int]] = []
+        for onset, duration, description in annotations:
+            at = begin + round((onset - start) * sfreq)
+            if description.upper().startswith(_NO_DATA):
+                cuts.append((at, begin + round((onset + duration - start) * sfreq)))
+            elif _INTERRUPTIONS.fullmatch(description.strip()) and at > 0:
+                cuts.append((at, at))
+        first = begin
+        for cut, resume in sorted(c for c in cuts if c[0] < end):
+            if cut > first:
+                parts.append((first, cut, start + (first - begin) / sfreq))
+            first = max(first, min(resume, end))
+        if first < end:
+            parts.append((first, end, start + (first - begin) / sfreq))
+    return tuple(parts)

@@ -6,17 +6,16 @@ Whatever the format, the signal is in volts, in segments without gaps, with the 
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
+from eegprompt.core.errors import InputError, RecordingError
 
-__all__ = ["FORMATS", "UNITS", "Recording", "check_signal", "codes_at", "pick_channels"]
+__all__ = ["FORMATS", "UNITS", "Recording", "checked_signal", "code_of", "codes_at"]
 
 # Suffix -> name of the format.
 FORMATS = {
@@ -27,7 +26,6 @@ FORMATS = {
     ".fif": "FIF",
     ".csv": "CSV",
 }
-_WRITTEN_AS_FLOAT = re.compile(r"-?[1-9]\d*\.0")  # whole numbers of a column of floats
 UNITS = {"uV": 1e-6, "µV": 1e-6, "mV": 1e-3, "V": 1.0, "a.u.": 1.0}
 
 
@@ -58,6 +56,13 @@ class Recording:
         What was measured while reading, for the record.
     notes : tuple of str
         What a person should know, one sentence each.
+    flat : tuple of str
+        Channels that were left out because they hold one value all the time.
+    jumps : int
+        How often the clock of the time stamps jumped back. Then a time since the first sample names
+        no sample, and `start` counts on without the jumps.
+    parts : tuple of pathlib.Path
+        Further files that were read as the recording's continuation.
     """
 
     path: Path
@@ -70,9 +75,23 @@ class Recording:
     positions: Mapping[str, list[float]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    flat: tuple[str, ...] = ()
+    jumps: int = 0
+    parts: tuple[Path, ...] = ()
 
     def sample_at(self, seconds: float) -> int | None:
-        """Sample nearest to a time since the first sample; None where nothing was recorded."""
+        """Sample nearest to a time since the first sample; None where nothing was recorded.
+
+        Raises
+        ------
+        RecordingError
+            If the clock jumped back, so that a time may be that of several samples.
+        """
+        if self.jumps:
+            raise RecordingError(
+                f"{self.path}: the clock of its time stamps jumps back {self.jumps} times, so that "
+                f"{seconds:g} s names no sample; give events by 'sample', or in a marker column"
+            )
         for first, stop, start in self.stretches:
             index = first + round((seconds - start) * self.sfreq)
             if first <= index < stop:
@@ -87,59 +106,13 @@ class Recording:
         raise InputError(f"sample {sample} lies in no stretch of {self.path}")
 
 
-def pick_channels(
-    path: Path,
-    available: Sequence[str],
-    default: Sequence[str],
-    channels: Sequence[str] | None,
-    exclude: Sequence[str],
-) -> list[str]:
-    """Names of the channels to read, after renaming.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    available : sequence of str
-        All channels that can be named.
-    default : sequence of str
-        Those to read when none are named.
-    channels : sequence of str, optional
-        Those named.
-    exclude : sequence of str
-        Those to leave out.
-
-    Raises
-    ------
-    UnknownNameError
-        If a channel that was named is not in the file.
-    RecordingError
-        If none is left, or one would be read twice.
-    """
-    for what, wanted in (("channel", channels or ()), ("channel to exclude", exclude)):
-        for name in wanted:
-            if name not in available:
-                raise UnknownNameError(f"{what} in {path.name}", name, available)
-    chosen = list(channels) if channels is not None else list(default)
-    chosen = [name for name in chosen if name not in set(exclude)]
-    if len(set(chosen)) != len(chosen):
-        twice = [name for name, count in Counter(chosen).items() if count > 1]
-        raise RecordingError(f"{path} has or is asked for channel '{twice[0]}' twice; rename one")
-    if not chosen:
-        raise RecordingError(
-            f"{path} has no channel left to read; it holds {', '.join(available) or 'none'}: name "
-            "some with 'channels'"
-        )
-    return chosen
-
-
-def check_signal(recording: Recording) -> None:
-    """Refuse NaN and flat channels, with the place and the remedy.
+def checked_signal(recording: Recording) -> Recording:
+    """A recording without its flat channels, of which a note says so.
 
     Raises
     ------
     RecordingError
-        If there are some.
+        If it holds a value that is no number, or all channels are flat.
     """
     for first, stop, start in recording.stretches:
         finite = np.isfinite(recording.data[:, first:stop])
@@ -152,43 +125,53 @@ def check_signal(recording: Recording) -> None:
                 "file, or leave the channel out with 'exclude'"
             )
     flat = np.ptp(recording.data, axis=1) == 0
-    if flat.any():
-        names = [name for name, is_flat in zip(recording.ch_names, flat) if is_flat]
+    if not flat.any():
+        return recording
+    names = tuple(name for name, is_flat in zip(recording.ch_names, flat) if is_flat)
+    if flat.all():
         raise RecordingError(
-            f"{recording.path}: channel{'s' * (len(names) > 1)} {', '.join(names)} "
-            f"{'are' if len(names) > 1 else 'is'} flat (one value all the time); leave "
-            f"{'them' if len(names) > 1 else 'it'} out with 'exclude'"
+            f"{recording.path}: all channels ({', '.join(names[:8])}) are flat (one value all the "
+            "time); the recording holds no signal: leave it out"
         )
+    return replace(
+        recording,
+        ch_names=tuple(name for name in recording.ch_names if name not in names),
+        data=recording.data[~flat],
+        flat=names,
+        notes=(
+            *recording.notes,
+            f"{recording.path.name}: flat channels (one value all the time) were left out: "
+            f"{', '.join(names)}",
+        ),
+    )
 
 
-def codes_at(values: np.ndarray) -> np.ndarray:
-    """Markers as text at every sample: zero and nothing are "", a whole number has no point.
-
-    Text stays as it stands, so that 01 and 1 are two markers; a column of floats is whole numbers.
+def code_of(value: Any) -> str:
+    """A marker's value as text: 1.0 is '1'; zero, nothing and NaN are ''.
 
     Examples
     --------
-    >>> codes_at(np.array([0.0, 1.0, 2.5, np.nan])).tolist()
-    ['', '1', '2.5', '']
-    >>> codes_at(np.array(["0", "01", " S  1 ", "0.0", None], dtype=object)).tolist()
-    ['', '01', 'S  1', '', '']
-    >>> codes_at(np.array(["0.0", "1.0", "14.0"], dtype=object)).tolist()
-    ['', '1', '14']
+    >>> code_of(1.0), code_of("  S  1 "), code_of(float("nan")), code_of(0)
+    ('1', 'S 1', '', '')
     """
+    if value is None:
+        return ""
+    if isinstance(value, (int, float, np.integer, np.floating)):
+        number = float(value)
+        if not np.isfinite(number) or number == 0:
+            return ""
+        return str(int(number)) if number.is_integer() else repr(number)
+    text = re.sub(r"\s+", " ", str(value)).strip()
+    try:
+        return code_of(float(text))
+    except ValueError:
+        return text
+
+
+def codes_at(values: np.ndarray) -> np.ndarray:
+    """:func:`code_of` at every sample; a marker has few values, so each is converted once."""
     import pandas as pd
 
-    place, distinct = pd.factorize(values)  # a marker has few values: each is converted once
-    names = [_code(v) for v in distinct]
-    if all(_WRITTEN_AS_FLOAT.fullmatch(name) for name in names if name):
-        names = [name.removesuffix(".0") for name in names]
-    return np.array([*names, ""], dtype=object)[place]  # what is missing has place -1, the last
-
-
-def _code(value: Any) -> str:
-    if isinstance(value, str):
-        text = value.strip()
-        return "" if re.fullmatch(r"[+-]?0(\.0*)?", text) else text
-    number = float(value)
-    if not np.isfinite(number) or number == 0:
-        return ""
-    return str(int(number)) if number.is_integer() else repr(number)
+    place, distinct = pd.factorize(values)
+    texts = np.array([*(code_of(v) for v in distinct), ""], dtype=object)
+    return texts[place]  # what is missing has place -1, the last text

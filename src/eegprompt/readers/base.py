@@ -22,8 +22,7 @@ __all__ = ["Reader", "ReaderOptions"]
 class ReaderOptions(BaseModel):
     """Base of every reader's settings: unknown names are refused, values cannot change.
 
-    What may be several can be given as one, or as a text with commas, as a command line has it;
-    what gives names to names, as a text like ``T3=T7,T5=P7``.
+    What may be several can be given as one, or as a text with commas, as a command line has it.
 
     Examples
     --------
@@ -34,8 +33,6 @@ class ReaderOptions(BaseModel):
     Options(subjects=('7',), rename={'3': 'T7'})
     >>> Options.parse({"subjects": "01, 02"}).subjects
     ('01', '02')
-    >>> Options.parse({"rename": "T3=T7, T5=P7"}).rename
-    {'T3': 'T7', 'T5': 'P7'}
     """
 
     model_config = ConfigDict(
@@ -61,8 +58,6 @@ class ReaderOptions(BaseModel):
                     result[name] = (value,)
             elif isinstance(value, Mapping):
                 result[name] = {str(key): entry for key, entry in value.items()}
-            elif isinstance(value, str) and any(get_origin(k) is dict for k in kinds):
-                result[name] = _pairs_in(value, Path in kinds)
         return result
 
     @classmethod
@@ -89,16 +84,6 @@ class ReaderOptions(BaseModel):
                         f"option '{where}': {error['msg']}, got {error.get('input')!r}"
                     )
             raise InputError("; ".join(dict.fromkeys(sentences))) from None
-
-
-def _pairs_in(text: str, or_path: bool) -> Any:
-    """A mapping from a text of pairs; the text itself where it is none, or may be a path and is."""
-    pairs = [part.partition("=") for part in text.split(",")]
-    if not all(key.strip() and equals for key, equals, _ in pairs):
-        return text
-    if or_path and Path(text).exists():
-        return text
-    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _alternatives(annotation: Any) -> list[Any]:

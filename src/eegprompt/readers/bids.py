@@ -15,18 +15,18 @@ from pydantic import Field, model_validator
 
 from eegprompt.core.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.core.files import read_json
-from eegprompt.readers._event_names import read_codes
-from eegprompt.readers._events import FoundEvents
+from eegprompt.readers._events import read_codes, read_events_table
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._images import check_stimuli
 from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
-from eegprompt.readers._recording import FORMATS, Recording, check_signal
+from eegprompt.readers._recording import FORMATS, Recording, checked_signal
 from eegprompt.readers._trial_files import one_source
+from eegprompt.readers._units import check_scales
 from eegprompt.readers.continuous import ContinuousOptions, Progress, RecordingsImport
 from eegprompt.study import Study, StudyWriter
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
 __all__ = ["BidsOptions", "BidsReader"]
 
@@ -215,13 +215,23 @@ class _BidsImport(RecordingsImport):
         with mne_errors(file, notes, "BIDS"):
             raw = read_raw_bids(self.bids_path, verbose="ERROR")
         recording = recording_from_raw(
-            raw, file, notes, channels=opts.channels, exclude=opts.exclude, rename=opts.rename
+            raw,
+            file,
+            notes,
+            channels=opts.channels,
+            exclude=opts.exclude,
+            rename=opts.rename,
+            montage=opts.montage,
+            annotated_elsewhere=True,
         )
-        check_signal(recording)
+        recording = checked_signal(recording)
+        check_scales(recording)
         return recording
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
         """Events from the recording's ``events.tsv``."""
+        import numpy as np
+
         table = self.bids_path.find_matching_sidecar(
             suffix="events", extension=".tsv", on_error="ignore"
         )
@@ -230,4 +240,13 @@ class _BidsImport(RecordingsImport):
                 f"{file} has no events.tsv beside it, so that nothing says what was shown; add it, or "
                 "leave the recording out with 'subjects', 'sessions' or 'tasks'"
             )
-        return self.listed_events(recording, Path(table))
+        events = read_events_table(
+            recording,
+            Path(table),
+            category_column=self.opts.category_column,
+            image_column=self.opts.image_column,
+            codes=self.codes,
+            notes=self.notes,
+        )
+        events["order"] = np.arange(len(events))
+        return events

@@ -20,9 +20,15 @@ from pydantic import Field, field_validator, model_validator
 from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.core.files import provenance
 from eegprompt.core.progress import Progress
-from eegprompt.readers._event_names import Code, read_codes
-from eegprompt.readers._events import FoundEvents, events_of, window_events
-from eegprompt.readers._events_table import TableColumns, read_events_table, table_for
+from eegprompt.readers._channels import pick_channels, place_channels
+from eegprompt.readers._events import (
+    Code,
+    events_of,
+    read_codes,
+    read_events_table,
+    table_for,
+    window_events,
+)
 from eegprompt.readers._images import (
     add_image,
     category_folders,
@@ -32,7 +38,7 @@ from eegprompt.readers._images import (
     image_ids_of,
 )
 from eegprompt.readers._open_recording import fingerprint, open_recording, recording_files
-from eegprompt.readers._recording import UNITS, Recording, pick_channels
+from eegprompt.readers._recording import UNITS, Recording
 from eegprompt.readers.base import ReaderOptions
 from eegprompt.signal.steps import (
     Ledger,
@@ -77,8 +83,10 @@ class ContinuousOptions(ReaderOptions):
     montage: str | None = Field(
         "standard_1005", description="template of electrode positions, 'file', or none"
     )
-    unit: str | None = Field(None, description="unit of CSV values: uV, mV, V or a.u.")
-    sfreq: float | None = Field(None, gt=0, description="sampling rate in Hz of CSV files")
+    unit: str | None = Field(
+        None, description="unit of the values: uV, mV, V or a.u.; CSV needs it"
+    )
+    sfreq: float | None = Field(None, gt=0, description="sampling rate in Hz; CSV may need it")
     time_column: str | None = Field(None, description="column of CSV files with seconds")
     max_gap: float = Field(0.1, gt=0, description="a longer step between time stamps is a gap [s]")
 
@@ -92,12 +100,6 @@ class ContinuousOptions(ReaderOptions):
     )
     category_column: str | None = Field(None, description="column of the events table")
     image_column: str | None = Field(None, description="column of the events table")
-    event_time: Literal["onset", "sample"] | None = Field(
-        None, description="column of the events table that says when, where two disagree"
-    )
-    repeated: Literal["error", "first", "last"] = Field(
-        "error", description="which of several wanted events at one sample to take"
-    )
     windows: tuple[float, float] | None = Field(
         None, description="length and step in seconds, for recordings without events"
     )
@@ -172,7 +174,7 @@ class ContinuousOptions(ReaderOptions):
                 )
         if self.unit == "a.u." and self.reject is not None:
             raise ValueError("'reject' is in microvolts, but the unit is a.u.; leave it out")
-        for column in ("category_column", "image_column", "event_time"):
+        for column in ("category_column", "image_column"):
             if getattr(self, column) is not None and self.events_table is None:
                 raise ValueError(f"'{column}' is a column of an events table; give 'events_table'")
         return self
@@ -418,7 +420,6 @@ class RecordingsImport:
         self.notes: list[str] = []
         self.skipped: list[str] = []
         self.seen: dict[str, Path] = {}
-        self.meant: dict[str, str] = {}  # name in 'events' -> the marker it stood for
         self.order: Counter[tuple[str, str]] = Counter()
         self.first: Recording | None = None
         self.sfreq = 0.0  # after resampling
@@ -452,36 +453,34 @@ class RecordingsImport:
         """Append a recording's trials, and its `entry` to the record."""
         opts = self.opts
         recording = self._like_the_first(self.open(file))
-        found = self.events_in(recording, file, who)
-        events = found.table
+        events = self.events_in(recording, file, who)
         entry |= {"sfreq": recording.sfreq, "seconds": round(_seconds(recording), 3)}
-        entry |= {"facts": dict(recording.facts), "n_events": found.found}
+        entry |= {"facts": dict(recording.facts), "n_events": len(events)}
         self.notes += recording.notes
         if len(events) < opts.min_events:
             some = f"only {len(events)} events, fewer than {opts.min_events}"
             self._skip(
                 entry,
                 f"{file.name} has {some if len(events) else 'no events'}",
-                {**found.left_out, "too few in the recording": len(events)},
+                {"recording too short": len(events)},
             )
             return
         trials, kept, dropped = self._trials(recording, events)
         self.writer.append(trials)
         key = (who["subject"], who["session"])
-        for order, row in zip(np.flatnonzero(kept), events.loc[kept].to_dict("records")):
+        for row, sample in zip(events.loc[kept].to_dict("records"), events.loc[kept, "sample"]):
             self.rows.append(
                 {
                     "subject": who["subject"],
                     "session": who["session"],
                     "run": who["run"],
-                    "order": self.order[key] + int(order),
-                    "onset": recording.time_of(int(row["sample"])),
+                    "order": self.order[key] + int(row["order"]),
+                    "onset": recording.time_of(int(sample)),
                     "category": row["category"],
                     "image": row["image"],
                 }
             )
         self.order[key] += len(events)
-        dropped = {**found.left_out, **dropped}
         self.recordings.append({**entry, "dropped": dropped, "n_trials": int(kept.sum())})
         if not kept.any():
             self.notes.append(f"{file.name}: none of its {len(events)} events left a trial")
@@ -499,6 +498,7 @@ class RecordingsImport:
             time_column=opts.time_column,
             marker=opts.marker,
             max_gap=opts.max_gap,
+            montage=opts.montage,
         )
 
     def _skip(self, entry: dict[str, Any], why: str, dropped: Mapping[str, int]) -> None:
@@ -514,6 +514,7 @@ class RecordingsImport:
             self.first = replace(recording, data=recording.data[:, :0].copy(), marker=None)
             self._plausible(recording)
             return recording
+        recording = self._without_flat_of_first(recording)
         self.same_channels(recording)
         self.same_positions(recording)
         first = self.first
@@ -531,12 +532,31 @@ class RecordingsImport:
         self._plausible(recording)
         return recording
 
+    def _without_flat_of_first(self, recording: Recording) -> Recording:
+        """Leave out channels that are flat in the first recording, which the study has not."""
+        assert self.first is not None
+        flat = [c for c in recording.ch_names if c in self.first.flat]
+        if not flat:
+            return recording
+        self.notes.append(
+            f"{recording.path.name}: {', '.join(flat)} left out, because flat in {self.first.path.name}"
+        )
+        kept = [i for i, c in enumerate(recording.ch_names) if c not in flat]
+        names = tuple(recording.ch_names[i] for i in kept)
+        return replace(recording, ch_names=names, data=recording.data[kept])
+
     def same_channels(self, recording: Recording) -> None:
         """Refuse a recording that has other channels than the first."""
         first = self.first
         assert first is not None
         missing = [c for c in first.ch_names if c not in recording.ch_names]
         extra = [c for c in recording.ch_names if c not in first.ch_names]
+        flat = [c for c in missing if c in recording.flat]
+        if flat:
+            raise RecordingError(
+                f"{recording.path}: {', '.join(flat)} flat (one value all the time), but not in "
+                f"{first.path}; leave such channels out of all with 'exclude', or the recording"
+            )
         if missing or extra:
             difference = "; ".join(
                 f"{word} {', '.join(names)}"
@@ -575,38 +595,35 @@ class RecordingsImport:
         low, high = _PLAUSIBLE_VOLTS
         if not low <= typical <= high:
             remedy = (
-                "correct 'unit'" if recording.path.suffix.lower() == ".csv" else "mend its header"
+                "correct 'unit'" if self.opts.unit else "say the unit of its values with 'unit'"
             )
             raise RecordingError(
                 f"{recording.path}: its channels vary by {typical * 1e6:.3g} µV (median standard "
                 f"deviation), which no scalp EEG does ({low * 1e6:g} to {high * 1e6:g} µV); {remedy}"
             )
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
-        """Events of a recording, and how many were left out for which reason."""
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+        """Events of a recording: columns `sample`, `code`, `category`, `image` and `order`."""
         opts, notes = self.opts, self.notes
         if opts.windows is not None:
             category = who.get("category") or (
                 file.parent.name if opts.category_from == "folder" else file.stem
             )
-            return window_events(recording, *opts.windows, category)
-        if opts.events_table is not None:
-            many = self.several and "{stem}" not in opts.events_table
-            return self.listed_events(recording, table_for(file, opts.events_table), many)
-        return events_of(recording, self.codes, notes, repeated=opts.repeated, meant=self.meant)
-
-    def listed_events(self, recording: Recording, table: Path, many: bool = False) -> FoundEvents:
-        """Events of a recording from a table."""
-        opts = self.opts
-        return read_events_table(
-            recording,
-            table,
-            columns=TableColumns(opts.category_column, opts.image_column, opts.event_time),
-            codes=self.codes,
-            notes=self.notes,
-            repeated=opts.repeated,
-            many=many,
-        )
+            table = window_events(recording, *opts.windows, category)
+        elif opts.events_table is not None:
+            table = read_events_table(
+                recording,
+                table_for(file, opts.events_table),
+                category_column=opts.category_column,
+                image_column=opts.image_column,
+                codes=self.codes,
+                notes=notes,
+                many=self.several and "{stem}" not in opts.events_table,
+            )
+        else:
+            table = events_of(recording, self.codes, notes)
+        table["order"] = np.arange(len(table))
+        return table
 
     def _trials(
         self, recording: Recording, events: pd.DataFrame
@@ -863,38 +880,16 @@ class RecordingsImport:
         assert first is not None
         if opts.montage is None:
             return {}
-        measured = {c: list(first.positions[c]) for c in first.ch_names if c in first.positions}
-        # Positions that a source holds come before a template's that nobody asked for.
-        if "montage" not in opts.model_fields_set and len(measured) == len(first.ch_names):
-            self.notes.append(
-                "the electrode positions are those of the file; pass 'montage' for a template's"
-            )
-            return measured
-        if opts.montage == "file":
-            missing = [c for c in first.ch_names if c not in first.positions]
-            if missing:
-                raise RecordingError(
-                    f"{first.path} gives no positions for {', '.join(missing[:8])}; name a template "
-                    "with 'montage' (e.g. standard_1005), or 'none'"
-                )
-            return {c: list(first.positions[c]) for c in first.ch_names}
-        from eegprompt.signal.montage import positions_of
-
-        found = positions_of(first.ch_names, opts.montage)
-        if measured and "montage" not in opts.model_fields_set:
-            found = {**found, **measured}
-            self.notes.append(
-                f"{first.path.name} holds the positions of {len(measured)} of "
-                f"{len(first.ch_names)} channels; the others' are those of {opts.montage}"
-            )
-        unknown = [c for c in first.ch_names if found.get(c) is None]
-        if unknown:
-            raise RecordingError(
-                f"{first.path}: the montage {opts.montage} has no channel {', '.join(unknown[:8])}"
-                f"{' …' if len(unknown) > 8 else ''}; correct the names with 'rename', leave such "
-                "channels out with 'exclude', or pass 'montage=none' to go without positions"
-            )
-        return {c: list(where) for c in first.ch_names if (where := found[c]) is not None}
+        return place_channels(
+            first.ch_names,
+            first.positions,
+            opts.montage,
+            asked="montage" in opts.model_fields_set,
+            typed=first.path.suffix.lower() != ".csv"
+            or set(first.ch_names) <= set(opts.channels or ()),
+            path=first.path,
+            notes=self.notes,
+        )
 
     def accounting(self) -> Accounting:
         """What became of the events of all recordings; each recording's must add up."""
@@ -906,10 +901,11 @@ class RecordingsImport:
         """What was done to the signal, for the record."""
         opts = self.opts
         lost: Counter[str] = Counter()
+        n_events = 0
         for entry in self.recordings:
             if "left_out" not in entry:
                 lost.update(entry["dropped"])
-        n_events = n_trials + sum(lost[why] for why in ("cut off", "marked bad", "amplitude"))
+                n_events += entry["n_events"]
         ledger = Ledger()
         on = "continuous recording"
         if opts.notch:

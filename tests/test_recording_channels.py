@@ -1,0 +1,209 @@
+"""Channels of recordings: their names, positions and units, and which are no EEG."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tiny_recordings as tiny
+from eegprompt.core.errors import RecordingError
+from eegprompt.readers._open_recording import open_recording
+from eegprompt.readers.continuous import ContinuousReader
+from eegprompt.signal.channel_names import names_no_eeg, standard_names
+from eegprompt.signal.montage import positions_of, template
+from eegprompt.study import Study
+
+CODES = {"code 1": "house", "code 2": "face"}
+
+
+def read(source: Any, out: Path, **options: Any) -> Study:
+    return ContinuousReader().read(source, out, **options)
+
+
+def edf(path: Path, names: tuple[str, ...], **how: Any) -> Path:
+    """EDF+ with the planted events and channels of these names."""
+    made = tiny.make()
+    made = replace(
+        made, ch_names=names, data=np.resize(made.data, (len(names), made.data.shape[1]))
+    )
+    made.data = made.data + np.random.default_rng(1).normal(0, 0.5, made.data.shape)
+    events = [(s / made.sfreq, f"code {c}") for s, c in zip(made.samples, made.codes)]
+    return tiny.write_edf_plus(path, made, annotations=events, continuous=True, **how)
+
+
+# -- names ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("FP1", "Fp1"), ("CZ", "Cz"), ("fcz", "FCz"), ("Fc5.", "FC5"), ("C3..", "C3"),
+        ("EEG Fp1-REF", "Fp1"), ("EEG Fp1-LE", "Fp1"), ("EEG FP2-Ref", "Fp2"), ("Cz-M1", "Cz"),
+        ("Pz-A1A2", "Pz"), ("POL O1", "O1"), ("EEG T3-REF", "T3"),
+    ],
+)  # fmt: skip
+def test_names_of_one_electrode_are_one(written: str, name: str) -> None:
+    assert standard_names([written], template().ch_names) == {written: name}
+
+
+def test_names_that_a_template_has_stay_and_no_two_become_one() -> None:
+    known = template().ch_names
+    assert standard_names(["T3", "T4", "Fz", "A1"], known) == {}
+    assert standard_names(["Fp1-A1", "Fp1-A2", "Cz"], known) == {}
+    assert standard_names(["Fp1", "EEG Fp1-REF"], known) == {}
+    assert standard_names(["Fp1-F3", "F3-C3", "EXG1"], known) == {}  # bipolar: at no electrode
+    assert standard_names(["T3", "T6"], ["T7", "P8"]) == {"T3": "T7", "T6": "P8"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["EOG", "HEOG", "EOG left", "VEOGU", "ECG", "EKG1", "EMG-chin", "GSR", "Status", "TRIGGER",
+     "Ref", "reference", "EXG3", "Right AUX", "Marker0", "Resp", "SpO2", "EEG EOG1-REF"],
+)  # fmt: skip
+def test_names_that_are_no_eeg(name: str) -> None:
+    assert names_no_eeg(name)
+
+
+@pytest.mark.parametrize("name", ["Fz", "E12", "EEG X1-REF", "Ear left", "Fp1-F3", "EEG 001", "Iz"])
+def test_names_that_may_be_eeg(name: str) -> None:
+    assert not names_no_eeg(name)
+
+
+def test_channels_are_renamed_kept_or_left_out_and_the_import_goes_on(tmp_path: Path) -> None:
+    names = ("EEG FP1-REF", "CZ", "Oz..", "Ear left", "HEOG", "Status")
+    study = read(edf(tmp_path / "rec.edf", names), tmp_path / "s", events=CODES)
+    assert study.ch_names == ["Fp1", "Cz", "Oz", "Ear left"]
+    assert np.isfinite(study.positions).all(axis=1).tolist() == [True, True, True, False]
+    assert study.positions[1] == pytest.approx(positions_of(["Cz"])["Cz"])
+    notes = " ".join(study.info["notes"])
+    assert all(n in notes for n in ("EEG FP1-REF", "Ear left", "HEOG", "Status"))
+
+
+def test_channels_can_be_named_as_in_the_file_or_as_in_the_template(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", ("EEG FP1-REF", "CZ", "Oz..", "HEOG"))
+    options: dict[str, Any] = {"montage": "standard_1005"}
+    assert open_recording(path, channels=["CZ", "Fp1", "HEOG"], **options).ch_names == (
+        "Cz",
+        "Fp1",
+        "HEOG",
+    )
+    assert open_recording(path, exclude=["Oz.."], **options).ch_names == ("Fp1", "Cz")
+    assert open_recording(path).ch_names == ("EEG FP1-REF", "CZ", "Oz..")  # no template, no change
+
+
+def test_files_that_spell_names_differently_go_together(tmp_path: Path) -> None:
+    a = edf(tmp_path / "sub-1.edf", ("FP1", "CZ", "OZ"))
+    b = edf(tmp_path / "sub-2.edf", ("EEG Oz-REF", "EEG Cz-REF", "EEG Fp1-REF"))
+    study = read([a, b], tmp_path / "s", events=CODES)
+    assert study.ch_names == ["Fp1", "Cz", "Oz"] and study.subjects == ["1", "2"]
+
+
+def test_numbers_of_a_biosemi_cap_are_not_ears(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", ("A1", "A2", "A3", "A4", "B5", "B6"))
+    study = read(path, tmp_path / "s", events=CODES)
+    assert not np.isfinite(study.positions).any()
+    assert any("biosemi" in note for note in study.info["notes"])
+    placed = read(path, tmp_path / "t", events=CODES, montage="biosemi128")
+    assert np.isfinite(placed.positions).all()
+
+
+def test_columns_of_a_csv_have_no_type_so_an_unknown_one_is_asked_for(tmp_path: Path) -> None:
+    made = tiny.make()
+    made.ch_names = ("TP9", "AF7", "AF8", "counted")
+    path = tiny.write_csv(tmp_path / "rec.csv", made)
+    options: dict[str, Any] = {"unit": "uV", "marker": "Marker0", "events": tiny.CODES}
+    with pytest.raises(RecordingError) as caught:
+        read(path, tmp_path / "s", **options)
+    assert "counted" in str(caught.value) and "'channels'" in str(caught.value)
+    study = read(path, tmp_path / "s", **options, channels=made.ch_names)
+    assert study.ch_names[-1] == "counted" and not np.isfinite(study.positions[-1]).any()
+
+
+# -- flat channels -------------------------------------------------------------------------------
+def test_flat_channels_are_left_out_with_a_note(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"unit": "uV", "marker": "Marker0", "events": tiny.CODES}
+    paths = [tiny.write_csv(tmp_path / f"{i}.csv", tiny.make(seed=i)) for i in range(2)]
+    table = pd.read_csv(paths[0]).assign(AF8=3.25)
+    table.to_csv(paths[0], index=False)
+    study = read(paths, tmp_path / "s", **options)
+    assert study.ch_names == ["TP9", "AF7", "TP10"] and study.n_trials == 80
+    assert any("0.csv" in n and "AF8" in n for n in study.info["notes"])
+    # The other way round the study has the channel already: refused, by its name.
+    table.to_csv(tmp_path / "2.csv", index=False)
+    with pytest.raises(RecordingError) as caught:
+        read([paths[1], tmp_path / "2.csv"], tmp_path / "t", **options)
+    assert "AF8" in str(caught.value)
+
+
+# -- units ---------------------------------------------------------------------------------------
+NAMES = ("TP9", "AF7", "AF8", "TP10")
+
+
+def test_a_channel_without_a_unit_beside_others_is_refused(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", NAMES, units={"AF7": ""})
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path)
+    assert "AF7" in str(caught.value) and "'unit'" in str(caught.value)
+    whole = open_recording(edf(tmp_path / "all.edf", NAMES))
+    assert np.array_equal(open_recording(path, unit="uV").data, whole.data)
+    assert open_recording(path, exclude=["AF7"]).ch_names == ("TP9", "AF8", "TP10")
+
+
+@pytest.mark.parametrize("unit", ["mV", "V", "nV"])
+def test_a_channel_in_another_unit_that_is_said_is_scaled(unit: str, tmp_path: Path) -> None:
+    factor = 1e-6 / {"mV": 1e-3, "V": 1.0, "nV": 1e-9}[unit]
+    whole = open_recording(edf(tmp_path / "all.edf", NAMES)).data
+    path = edf(tmp_path / "rec.edf", NAMES, units={"AF7": unit}, factors={"AF7": factor})
+    assert open_recording(path).data == pytest.approx(whole, abs=2e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-6, 1e-3, 1e3])
+def test_a_channel_in_another_unit_than_is_said_is_refused(factor: float, tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", NAMES, factors={"AF7": factor})
+    with pytest.raises(RecordingError) as caught:
+        open_recording(path)
+    assert "AF7" in str(caught.value) and "AF8" not in str(caught.value)
+
+
+def test_a_channel_in_degrees_is_no_eeg(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", NAMES, units={"AF8": "degC"})
+    recording = open_recording(path)
+    assert recording.ch_names == ("TP9", "AF7", "TP10")
+    assert any("AF8" in note for note in recording.notes)
+
+
+@pytest.mark.parametrize("suffix", [".edf", ".bdf", ".vhdr", ".set", ".fif"])
+def test_unit_holds_for_every_format(suffix: str, tmp_path: Path) -> None:
+    made = tiny.make()
+    write = {
+        ".edf": lambda p, m: tiny.write_edf_plus(p, m, continuous=True), ".bdf": tiny.write_bdf,
+        ".vhdr": tiny.write_brainvision, ".set": tiny.write_eeglab, ".fif": tiny.write_fif,
+    }[suffix]  # fmt: skip
+    path = write(tmp_path / f"rec_raw{suffix}", made)
+    as_said = open_recording(path, montage="standard_1005")
+    asked = open_recording(path, unit="mV", montage="standard_1005")
+    factor = 1e-3 if suffix == ".fif" else 1e3  # FIF says volts, the others microvolts
+    assert asked.data == pytest.approx(as_said.data * factor, rel=1e-9)
+    assert open_recording(path, unit="a.u.").data == pytest.approx(
+        as_said.data * factor * 1e3, rel=1e-9
+    )
+
+
+def test_a_wrong_unit_has_a_remedy_in_every_format(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", NAMES, units=dict.fromkeys(NAMES, ""))
+    with pytest.raises(RecordingError) as caught:
+        read(path, tmp_path / "s", events=CODES)
+    assert "'unit'" in str(caught.value)
+    study = read(path, tmp_path / "s", events=CODES, unit="uV")
+    assert study.eeg.std() < 1e-5
+
+
+def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
+    path = edf(tmp_path / "rec.edf", NAMES)
+    for options in ({"time_column": "t"}, {"sfreq": 250.0}):
+        with pytest.raises(RecordingError):
+            open_recording(path, **options)  # type: ignore[arg-type]
+    assert open_recording(path, sfreq=256.0).sfreq == 256
