@@ -60,14 +60,19 @@ def continuous(folder):
     made.data[1, made.samples[[3, 8]] + 20] += 500
     tiny.write_csv(folder / "a.csv", made)
     (folder / "b.csv").write_bytes((folder / "a.csv").read_bytes())
-    lost = {"recording repeated": 40, "amplitude": 2}
-    return folder, {"marker": "Marker0", "events": {"2": "face", "1": "house"}, "unit": "uV", "min_events": 1,
+    faces = int((made.codes == 2).sum())
+    lost = {"recording repeated": 40, "not named": 40 - faces}
+    lost["amplitude"] = int((made.codes[[3, 8]] == 2).sum())
+    return folder, {"marker": "Marker0", "events": {"2": "face"}, "unit": "uV", "min_events": 1,
                     "exclude": "Right AUX", "reject": 200, "subject": "1"}, 80, lost  # fmt: skip
 
 
 def bids(folder):
     root = tiny_datasets.write_bids(folder / "ds", ("01",), n_runs=1)
-    return root, {"min_events": 1}, 32, {}
+    table = root / "sub-01" / "eeg" / "sub-01_task-view_run-1_events.tsv"
+    with open(table, "a") as stream:
+        stream.write("1.0\t0\tn/a\tn/a\nn/a\t0\tface\tfaces/faces_1.png\n")
+    return root, {"min_events": 1}, 34, {"nothing shown": 1, "no onset": 1}
 
 
 def epochs(folder):

@@ -202,7 +202,7 @@ def test_events_table_with_images(tmp_path: Path) -> None:
     assert set(study.images["image_id"]) == shown
     assert study.categories == ["faces", "houses"]
     assert study.load_images(list(study.images["image_id"])).shape == (6, 10, 20, 3)
-    assert any("1 of 40 rows" in note for note in study.info["notes"])
+    assert study.info["recordings"][0]["dropped"]["nothing shown"] == 1
     assert events.exists()
     # Without all_images, on request only.
     (all_images / "faces" / "faces_0.png").unlink()

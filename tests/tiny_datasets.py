@@ -233,13 +233,13 @@ def write_alljoined_raw(folder: Path) -> Path:
 def write_edf_plus(
     path: Path, data: np.ndarray, names: list[str], sfreq: int, events: list[tuple[float, str]]
 ) -> Path:
-    """EDF+ with one-second records; every annotation lies in the record that it begins in."""
+    """EDF+ with one-second records; an annotation lies in that it begins in, or in the last."""
     n_records, per_record = data.shape[1] // sfreq, sfreq
     lists = []
     for record in range(n_records):
         text = f"+{record}\x14\x14\x00".encode()
         for onset, words in events:
-            if record <= onset < record + 1:
+            if min(int(onset), n_records - 1) == record:
                 text += f"+{onset:.6f}\x14{words}\x14\x00".encode()
         lists.append(text)
     width = max(map(len, lists)) // 2 + 1  # in samples of two bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -112,6 +112,10 @@ def import_(
             metavar="LENGTH,STEP", help="Cut windows (seconds) where there are no events."
         ),
     ] = None,
+    repeated: Annotated[
+        str | None,
+        typer.Option(help="Which of several events at one sample to take: error, first, last."),
+    ] = None,
     category_from: Annotated[
         str | None, typer.Option(help="Where windows take their category from: file or folder.")
     ] = None,
@@ -184,6 +188,7 @@ def import_(
         events=_events(event) if event else _table_or_events(events),
         events_table=events_table,
         windows=numbers(windows, "--windows", 2) if windows else None,
+        repeated=repeated,
         category_from=category_from,
         unit=unit,
         exclude=tuple(exclude) if exclude else None,
@@ -397,11 +402,11 @@ def _list_options(reader: Any) -> None:
         ("option", "default", "what it is"),
         [
             (
-                _typed(name),
+                _typed(name, "A=B,..." if get_origin(field.annotation) is dict else "..."),
                 _default(field.default),
                 field.description or "",
             )
-            for name, field in model.model_fields.items()
+            for name, field in model.offered().items()
         ],
     )
 
@@ -418,7 +423,7 @@ _LABELS = {
 _FLAGS = (
     *("name", "marker", "events", "events_table", "windows", "category_from", "unit", "exclude"),
     *("bandpass", "tmin", "tmax", "baseline", "reject", "stimuli", "design", "overwrite"),
-    "allow_missing_images",
+    *("repeated", "allow_missing_images"),
 )
 
 
@@ -445,11 +450,10 @@ def _check_known(reader: Any, flags: dict[str, Any], others: dict[str, Any]) -> 
     model = getattr(reader, "options", None)
     if model is None:
         return
-    fields: list[str] = list(model.model_fields)
     for name in (*flags, *others):
-        if name not in fields:
+        if name not in model.model_fields:  # what is known and not offered, the reader refuses
             word = f"--{name.replace('_', '-')}" if name in flags else f"-o {name}"
-            unknown = UnknownNameError("option", word, map(_typed, fields))
+            unknown = UnknownNameError("option", word, map(_typed, model.offered()))
             raise InputError(f"reader '{reader.name}': {unknown}")
 
 

@@ -50,7 +50,7 @@ def read_csv(
         )
     if unit not in UNITS:
         raise UnknownNameError("unit", unit, UNITS)
-    table = _read_csv_table(path)
+    table = _read_csv_table(path, marker)
     columns = [str(c) for c in table.columns]
     if time_column is not None and time_column not in columns:
         raise UnknownNameError(f"time column in {path.name}", time_column, columns)
@@ -104,7 +104,7 @@ def read_csv(
     )
 
 
-def _read_csv_table(path: Path) -> pd.DataFrame:
+def _read_csv_table(path: Path, marker: str | None) -> pd.DataFrame:
     import pandas as pd
 
     try:
@@ -137,6 +137,7 @@ def _read_csv_table(path: Path) -> pd.DataFrame:
             names=names,
             index_col=False,
             low_memory=False,
+            dtype=None if marker is None else {marker: str},  # names are text: 01 is not 1
             skip_blank_lines=False,
         )
     except Exception as problem:  # pandas raises many kinds; each means the file is no table

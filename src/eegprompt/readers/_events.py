@@ -1,110 +1,68 @@
-"""When was what shown: events of a recording, from markers, annotations, a table, or windows."""
+"""When was what shown: events of a recording, from markers, annotations or windows; all counted."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegprompt.core.errors import RecordingError, UnknownNameError
-from eegprompt.readers._recording import Recording, code_of
+from eegprompt.core.errors import RecordingError
+from eegprompt.readers._annotations import ON_RECORDING
+from eegprompt.readers._event_names import Code, counted, match_names
+from eegprompt.readers._recording import Recording
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Code", "events_of", "read_codes", "read_events_table", "table_for", "window_events"]
+__all__ = ["Event", "FoundEvents", "events_of", "place_at", "sorted_events", "window_events"]
 
-CATEGORY_COLUMNS = ("category", "trial_type")  # the second is BIDS's
-IMAGE_COLUMNS = ("image", "stim_file")
-_NOTHING = {"", "n/a", "nan", "none"}
+OUTSIDE, IN_GAP, NOT_NAMED = "outside the data", "in a gap", "not named"
+REPEATED = "repeated at one sample"
+
+Event = tuple[int, str, str | None, str | None]  # sample, name, category, image
 
 
 @dataclass(frozen=True)
-class Code:
-    """What a marker's value stands for: a category, an image file, or both."""
-
-    category: str | None = None
-    image: str | None = None
-
-
-def read_codes(
-    codes: Mapping[str, str] | str | Path | None, *, exact: bool = False
-) -> dict[str, Code] | None:
-    """Meaning of marker values, from a mapping to categories or from a table.
+class FoundEvents:
+    """The events of one recording: those that are wanted, and how many were left out and why.
 
     Parameters
     ----------
-    codes : mapping, path-like or None
-        ``{"1": "house", "2": "face"}``, or a CSV/TSV file with a column `event` and `category`,
-        `image` or both.
-    exact : bool
-        Take names as they are spelled: 01 and 1 are two.
-
-    Raises
-    ------
-    RecordingError
-        If the table lacks a column or lists a value twice.
+    table : pandas.DataFrame
+        Columns `sample` (int), `code`, `category`, `image` (text or None), in order of time.
+    found : int
+        Events that the source holds.
+    left_out : mapping of str to int
+        Reason -> number of events.
     """
-    if codes is None:
-        return None
-    spelled = (lambda value: str(value).strip()) if exact else code_of
-    if isinstance(codes, Mapping):
-        return {spelled(code): Code(category=str(category)) for code, category in codes.items()}
-    table = _read_text_table(Path(codes), "table of events' meanings")
-    if "event" not in table or not {"category", "image"} & set(table):
-        raise RecordingError(
-            f"{codes} needs a column 'event' and a column 'category' or 'image', it has "
-            f"{', '.join(map(str, table.columns))}"
-        )
-    result: dict[str, Code] = {}
-    for row in table.to_dict("records"):
-        code = spelled(row["event"])
-        if code in result:
-            raise RecordingError(f"{codes} lists event '{code}' twice; keep one line for it")
-        result[code] = Code(_text(row.get("category")), _text(row.get("image")))
-        if result[code] == Code():
-            raise RecordingError(f"{codes} gives event '{code}' neither category nor image")
-    return result
+
+    table: pd.DataFrame
+    found: int
+    left_out: Mapping[str, int]
 
 
-def _text(value: object) -> str | None:
-    text = "" if value is None else str(value).strip()
-    return None if text.lower() in _NOTHING else text
-
-
-def _read_text_table(path: Path, what: str) -> pd.DataFrame:
-    import pandas as pd
-
-    if not path.is_file():
-        raise RecordingError(f"the {what} {path} does not exist")
-    try:
-        table = pd.read_csv(
-            path,
-            sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",",
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
-    except Exception as problem:  # pandas raises many kinds; each means the file is no table
-        reason = " ".join(str(problem).split())[:150] or type(problem).__name__
-        raise RecordingError(
-            f"{path} cannot be read as a table ({reason}); write it as CSV or TSV with a header line"
-        ) from None
-    table.columns = [str(c).strip() for c in table.columns]
-    if not len(table):
-        raise RecordingError(f"the {what} {path} has no rows")
-    return table
+def place_at(recording: Recording, seconds: float) -> int | str:
+    """Sample of an event, or why it has none."""
+    sample = recording.sample_at(seconds)
+    if sample is not None:
+        return sample
+    first, stop, start = recording.stretches[-1]
+    begin, end = recording.stretches[0][2], start + (stop - first) / recording.sfreq
+    return IN_GAP if begin <= seconds < end else OUTSIDE
 
 
 def events_of(
-    recording: Recording, codes: Mapping[str, Code] | None, notes: list[str]
-) -> pd.DataFrame:
+    recording: Recording,
+    codes: Mapping[str, Code] | None,
+    notes: list[str],
+    *,
+    repeated: str = "error",
+    meant: dict[str, str] | None = None,
+) -> FoundEvents:
     """Events from the marker channel that was read, or else from annotations.
 
     Parameters
@@ -114,239 +72,157 @@ def events_of(
     codes : mapping of str to Code, or None
         Meaning of the markers. Where it is missing, the error lists the markers found.
     notes : list of str
-        Receives a sentence on markers that `codes` leaves out.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns `sample` (int), `code`, `category`, `image` (text or None), in order of time.
+        Receives a sentence on what was left out.
+    repeated : {"error", "first", "last"}
+        Which of several wanted events at one sample to take.
+    meant : dict of str to str, optional
+        Marker that each name stood for in the recordings before; is added to.
 
     Raises
     ------
     RecordingError
-        If there is nothing to take events from, or none of the codes occurs.
+        If there is nothing to take events from, none of the codes occurs, or a name is not clear.
     """
-    if recording.marker is not None:
-        found = _onsets(recording.marker)
-        where = "marker"
-    elif recording.annotations:
-        found = []
-        for onset, _, description in recording.annotations:
-            sample = recording.sample_at(onset)
-            if sample is not None:
-                found.append((sample, _short(description)))
-        where = "annotation"
-    else:
-        stim = list(recording.facts.get("stim_channels", []))
-        channels = f" (stimulus channels: {', '.join(stim)})" if stim else ""
-        raise RecordingError(
-            f"{recording.path} has no annotations; say where the events are: the column or channel "
-            f"with 'marker'{channels}, a file with 'events_table', or cut 'windows' without events"
-        )
-    counts = Counter(code for _, code in found)
-    listing = ", ".join(f"'{c}' ({n}×)" for c, n in sorted(counts.items())[:20]) or "none"
+    events, where = _in_source(recording)
+    counts = Counter(name for _, name in events)
+    ordered = dict(sorted(counts.items()))
     if codes is None:
+        listed = {n: c for n, c in ordered.items() if not ON_RECORDING.fullmatch(n)}
         raise RecordingError(
             f"{recording.path}: say what each {where} means with 'events', e.g. "
-            f"1=house,2=face; it holds {listing}"
+            f"1=house,2=face; it holds {counted(listed, 20)}"
         )
-    known = {_short(code): meaning for code, meaning in codes.items()}
-    kept = [(sample, code) for sample, code in found if code in known]
-    ignored = {c: n for c, n in counts.items() if c not in known}
-    if found and not kept:
+    named = match_names(codes, counts, str(recording.path))
+    events = [
+        (at, name) for at, name in events if name in named or not ON_RECORDING.fullmatch(name)
+    ]
+    if events and not named:
         raise RecordingError(
-            f"{recording.path} holds none of the events {', '.join(known)}; its {where}s are "
-            f"{listing}: correct 'events'"
+            f"{recording.path} holds none of the events {', '.join(codes)}; its {where}s are "
+            f"{counted({n: counts[n] for n in ordered if not ON_RECORDING.fullmatch(n)}, 20)}: correct "
+            "'events'"
         )
+    _check_meant(recording, named, meant)
+    left_out: Counter[str] = Counter()
+    rows: list[Event] = []
+    for at, name in events:
+        if name not in named:
+            left_out[NOT_NAMED] += 1
+        elif isinstance(at, str):
+            left_out[at] += 1
+        else:
+            code = codes[named[name]]
+            rows.append((at, name, code.category, code.image))
+    table = sorted_events(recording.path, rows, repeated, left_out)
+    ignored = {n: c for n, c in ordered.items() if n not in named and not ON_RECORDING.fullmatch(n)}
     if ignored:
-        some = ", ".join(f"'{c}' ({n}×)" for c, n in sorted(ignored.items())[:8])
-        notes.append(f"{recording.path.name}: {where}s not named in 'events' were left out: {some}")
-    return _table(
-        recording.path,
-        [(sample, code, known[code].category, known[code].image) for sample, code in kept],
+        notes.append(
+            f"{recording.path.name}: {where}s not named in 'events' were left out: "
+            f"{counted(ignored)}"
+        )
+    note_left_out(recording.path, left_out, len(events), notes)
+    return FoundEvents(table, len(events), left_out)
+
+
+def _in_source(recording: Recording) -> tuple[list[tuple[int | str, str]], str]:
+    """All events with their sample (or why they have none) and their name, and what they are."""
+    if recording.marker is not None:
+        onsets = _onsets(recording.marker)
+        inside = np.zeros(len(recording.marker), bool)
+        for first, stop, _ in recording.stretches:
+            inside[first:stop] = True
+        return [(at if inside[at] else IN_GAP, name) for at, name in onsets], "marker"
+    if recording.annotations:
+        return [
+            (place_at(recording, onset), text) for onset, _, text in recording.annotations
+        ], "annotation"
+    stim = list(recording.facts.get("stim_channels", []))
+    channels = f" (stimulus channels: {', '.join(stim)})" if stim else ""
+    raise RecordingError(
+        f"{recording.path} has no annotations; say where the events are: the column or channel "
+        f"with 'marker'{channels}, a file with 'events_table', or cut 'windows' without events"
     )
-
-
-def _short(description: str) -> str:
-    """BrainVision writes 'Stimulus/S  1' for what a person calls S1 or 'S 1'."""
-    text = re.sub(r"^(Stimulus|Response|Event|Trigger)/", "", code_of(description))
-    return re.sub(r"^([A-Z]) (\d+)$", r"\1\2", text)
 
 
 def _onsets(marker: np.ndarray) -> list[tuple[int, str]]:
     """Samples where a marker begins: a value held over several samples is one event."""
     before = np.concatenate([[""], marker[:-1]])
     starts = np.flatnonzero((marker != "") & (marker != before))
-    return [(int(i), _short(marker[i])) for i in starts]
+    return [(int(i), str(marker[i])) for i in starts]
 
 
-def _table(path: Path, rows: list[tuple[int, str, str | None, str | None]]) -> pd.DataFrame:
-    import pandas as pd
-
-    table = pd.DataFrame(rows, columns=["sample", "code", "category", "image"], dtype=object)
-    table["sample"] = table["sample"].astype(np.int64)
-    table = table.sort_values("sample", kind="stable").reset_index(drop=True)
-    twice = table["sample"].duplicated()
-    if twice.any():
-        sample = int(table.loc[twice, "sample"].iloc[0])
-        raise RecordingError(
-            f"{path} has two events at sample {sample}; keep one of them (a response or a second "
-            "code there can be left out of 'events')"
-        )
-    return table
-
-
-def table_for(recording: Path, pattern: str | Path) -> Path:
-    """The events table of a recording: ``{stem}`` stands for its file name without suffix.
-
-    Examples
-    --------
-    >>> table_for(Path("sub-1/sub-1_task-x_eeg.edf"), "{stem}_events.tsv").as_posix()
-    'sub-1/sub-1_task-x_events.tsv'
-    """
-    text = str(pattern)
-    if "{stem}" not in text:
-        return Path(pattern)
-    stem = recording.stem
-    first = recording.parent / text.replace("{stem}", stem)
-    # BIDS: sub-1_eeg.edf goes with sub-1_events.tsv.
-    return (
-        first
-        if first.exists()
-        else recording.parent / text.replace("{stem}", stem.removesuffix("_eeg"))
-    )
+def _check_meant(
+    recording: Recording, named: Mapping[str, str], meant: dict[str, str] | None
+) -> None:
+    """Refuse a name that stands for one marker here and for another in a recording before."""
+    if meant is None:
+        return
+    for marker, name in named.items():
+        before = meant.setdefault(name, marker)
+        if before != marker and "".join(before.split()) != "".join(marker.split()):
+            raise RecordingError(
+                f"{recording.path}: the event '{name}' is the marker '{marker}' here, but was "
+                f"'{before}' in a recording before; name the one you mean in full, or both"
+            )
 
 
-def read_events_table(
-    recording: Recording,
-    path: Path,
-    *,
-    category_column: str | None,
-    image_column: str | None,
-    codes: Mapping[str, Code] | None,
-    notes: list[str],
-    many: bool = False,
+def sorted_events(
+    path: Path, events: Sequence[Event], repeated: str, left_out: Counter[str]
 ) -> pd.DataFrame:
-    """Events from a table with a column `onset` (seconds) or `sample`.
+    """Wanted events as a table in order of time, one a sample.
 
     Parameters
     ----------
-    recording : Recording
-        What the events belong to.
     path : pathlib.Path
-        CSV or TSV. A column `file` restricts rows to the recording of that name.
-    category_column, image_column : str or None
-        Columns to use; default `category` or `trial_type`, and `image` or `stim_file`, where there.
-    codes : mapping, optional
-        Meaning of the values of the category column; rows of other values are left out.
-    notes : list of str
-        Receives a sentence on rows left out.
-    many : bool
-        The table serves several recordings, so that it must have the column `file`.
+        Their file, for messages.
+    events : sequence of Event
+    repeated : {"error", "first", "last"}
+        Which of several events at one sample to take, in the order of the file.
+    left_out : Counter
+        Is added to.
 
-    Returns
-    -------
-    pandas.DataFrame
-        As :func:`events_of`.
+    Raises
+    ------
+    RecordingError
+        If there are several at one sample and `repeated` is "error".
     """
-    table = _read_text_table(path, "events table")
-    columns = list(table.columns)
-    for what, name in (("category column", category_column), ("image column", image_column)):
-        if name is not None and name not in columns:
-            raise UnknownNameError(f"{what} in {path.name}", name, columns)
-    category_column = category_column or next((c for c in CATEGORY_COLUMNS if c in columns), None)
-    image_column = image_column or next((c for c in IMAGE_COLUMNS if c in columns), None)
-    if category_column is None and image_column is None:
+    import pandas as pd
+
+    table = pd.DataFrame(events, columns=["sample", "code", "category", "image"], dtype=object)
+    table["sample"] = table["sample"].astype(np.int64)
+    table = table.sort_values("sample", kind="stable").reset_index(drop=True)
+    twice = table["sample"].duplicated(keep="last" if repeated == "last" else "first")
+    if twice.any() and repeated == "error":
+        sample = int(table.loc[twice, "sample"].iloc[0])
+        names = table.loc[table["sample"] == sample, "code"].tolist()
         raise RecordingError(
-            f"{path} has the columns {', '.join(columns)}; say which holds the category "
-            "('category_column') or the image ('image_column')"
+            f"{path} has two events at sample {sample} ({' and '.join(map(repr, names))}), and "
+            f"{int(twice.sum())} such events in all; say which to take with 'repeated' (first or "
+            "last), or leave one of the names out of 'events'"
         )
-    if "file" in columns:
-        table = table[[Path(str(f)).name == recording.path.name for f in table["file"]]]
-        if not len(table):
-            raise RecordingError(f"{path} has no rows for {recording.path.name} in column 'file'")
-    elif many:
-        raise RecordingError(
-            f"{path} is to serve several recordings; add a column 'file' with each one's name, or "
-            "give one table a recording with '{stem}', e.g. {stem}_events.tsv"
-        )
-    if "sample" in columns:
-        samples = _column(path, table, "sample")
-    elif "onset" in columns:
-        samples = [
-            np.nan if np.isnan(t) else _sample(recording, path, t)
-            for t in _column(path, table, "onset")
-        ]
-    else:
-        raise RecordingError(
-            f"{path} needs a column 'onset' (seconds from the recording's first sample) or 'sample' "
-            f"(counted from 0), it has {', '.join(columns)}"
-        )
-    rows, left_out = [], 0
-    for sample, row in zip(samples, table.to_dict("records")):
-        category = _text(row[category_column]) if category_column else None
-        image = _text(row[image_column]) if image_column else None
-        code = code_of(category if category is not None else image)
-        if codes is not None:
-            meaning = codes.get(code)
-            category = meaning.category if meaning else None
-            image = (meaning.image if meaning else None) or (image if meaning else None)
-        if np.isnan(sample) or (image is None if image_column else category is None):
-            left_out += 1
-            continue
-        if not (float(sample).is_integer() and 0 <= sample < recording.data.shape[1]):
-            raise RecordingError(
-                f"{path} names sample {sample:g}, but {recording.path.name} has samples 0 to "
-                f"{recording.data.shape[1] - 1}"
-            )
-        rows.append((int(sample), code, category, image))
-    if left_out:
-        notes.append(
-            f"{path.name}: {left_out} of {len(table)} rows name no "
-            f"{'image' if image_column else 'category'} (or none in 'events') and were left out"
-        )
-    return _table(path, rows)
+    if twice.any():
+        left_out[REPEATED] += int(twice.sum())
+        table = table[~twice].reset_index(drop=True)
+    return table
 
 
-def _column(path: Path, table: pd.DataFrame, name: str) -> list[float]:
-    result = []
-    for row, text in zip(table.index, table[name]):
-        if _text(text) is None:
-            result.append(np.nan)
-            continue
-        try:
-            result.append(float(text))
-        except ValueError:
-            raise RecordingError(
-                f"{path}, line {row + 2}: column '{name}' holds {str(text)[:30]!r}, which is no "
-                "number"
-            ) from None
-    return result
+def note_left_out(path: Path, left_out: Mapping[str, int], found: int, notes: list[str]) -> None:
+    """A sentence on events that were left out for another reason than their name."""
+    others = {why: n for why, n in left_out.items() if n and why != NOT_NAMED}
+    if others:
+        reasons = ", ".join(f"{n} {why}" for why, n in others.items())
+        notes.append(f"{path.name}: of {found} events were left out: {reasons}")
 
 
-def _sample(recording: Recording, path: Path, seconds: float) -> float:
-    sample = recording.sample_at(seconds)
-    if sample is not None:
-        return sample
-    first, stop, start = recording.stretches[-1]
-    end = start + (stop - first) / recording.sfreq
-    if 0 <= seconds < end:
-        return np.nan  # in a gap: nothing was recorded
-    raise RecordingError(
-        f"{path} names an event at {seconds:g} s, but {recording.path.name} runs from 0 to "
-        f"{end:.3f} s; onsets are seconds from the recording's first sample"
-    )
-
-
-def window_events(recording: Recording, length: float, step: float, category: str) -> pd.DataFrame:
-    """Begin of each window of `length` seconds, every `step` seconds, within unbroken stretches."""
+def window_events(recording: Recording, length: float, step: float, category: str) -> FoundEvents:
+    """Begin of each window of `length` seconds, every `step` seconds, within unbroken segments."""
     n_times, n_step = round(length * recording.sfreq), round(step * recording.sfreq)
     if n_times < 2 or n_step < 1:
         raise RecordingError(
             f"windows of {length:g} s every {step:g} s are shorter than the samples of "
             f"{recording.path.name} ({1 / recording.sfreq:g} s)"
         )
-    rows: list[tuple[int, str, str | None, str | None]] = []
+    rows: list[Event] = []
     for first, stop, _ in recording.stretches:
         rows += [(i, category, category, None) for i in range(first, stop - n_times + 1, n_step)]
-    return _table(recording.path, rows)
+    return FoundEvents(sorted_events(recording.path, rows, "error", Counter()), len(rows), {})

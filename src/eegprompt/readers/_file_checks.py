@@ -10,7 +10,7 @@ from pathlib import Path
 from eegprompt.core.errors import RecordingError
 from eegprompt.readers._edf_file import read_edf_header
 
-__all__ = ["brainvision_data_file", "check_whole", "fif_is_whole"]
+__all__ = ["brainvision_data_file", "brainvision_marker_file", "check_whole", "fif_is_whole"]
 
 
 def check_whole(path: Path) -> None:
@@ -94,6 +94,11 @@ def _brainvision_fields(path: Path) -> dict[str, str]:
 
 def brainvision_data_file(path: Path) -> Path | None:
     named = _brainvision_fields(path).get("datafile")
+    return path.parent / named.replace("$b", path.stem) if named else None
+
+
+def brainvision_marker_file(path: Path) -> Path | None:
+    named = _brainvision_fields(path).get("markerfile")
     return path.parent / named.replace("$b", path.stem) if named else None
 
 

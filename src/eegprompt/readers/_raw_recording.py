@@ -17,6 +17,7 @@ from eegprompt.core.errors import (
     RecordingError,
     UnknownNameError,
 )
+from eegprompt.readers._annotations import annotations_of
 from eegprompt.readers._channels import (
     default_channels,
     note_left_out,
@@ -147,7 +148,6 @@ def recording_from_raw(
     marker: str | None = None,
     unit: str | None = None,
     montage: str | None = None,
-    annotated_elsewhere: bool = False,
 ) -> Recording:
     """A recording from what MNE opened.
 
@@ -160,8 +160,6 @@ def recording_from_raw(
         What was said while it was opened; more is added.
     channels, exclude, rename, marker, unit, montage
         As in :func:`open_recording`.
-    annotated_elsewhere : bool
-        Other files than the recording's own gave `raw` its annotations.
 
     Returns
     -------
@@ -191,10 +189,7 @@ def recording_from_raw(
         data = np.asarray(raw.get_data(picks=chosen), dtype=np.float64)
         data *= scales([stored[name] for name in chosen], chosen, unit, path, notes)[:, None]
         records = _records(path, data.shape[1], rate, notes)
-        # MNE drops annotations of a discontinuous file that lie behind where it would end unbroken.
-        annotations = () if records is None else records.annotations
-        if records is None or annotated_elsewhere:
-            annotations = (*annotations, *_annotations(raw))
+        annotations = annotations_of(path, raw, None if records is None else records.annotations)
         values = None
         if marker is not None:
             numbers = raw.get_data(picks=[marker])[0] / _marker_unit(raw, marker)
@@ -239,15 +234,6 @@ def recording_from_raw(
         facts=facts,
         notes=tuple(notes),
         parts=tuple(Path(str(part)) for part in raw.filenames[1:] if part is not None),
-    )
-
-
-def _annotations(raw: Any) -> tuple[tuple[float, float, str], ...]:
-    # Onsets count from where the clock began; FIF files may begin late.
-    begin = float(raw.first_time)
-    return tuple(
-        (float(a["onset"]) - begin, float(a["duration"]), str(a["description"]))
-        for a in raw.annotations
     )
 
 

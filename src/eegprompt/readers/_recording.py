@@ -15,7 +15,7 @@ import numpy as np
 
 from eegprompt.core.errors import InputError, RecordingError
 
-__all__ = ["FORMATS", "UNITS", "Recording", "checked_signal", "code_of", "codes_at"]
+__all__ = ["FORMATS", "UNITS", "Recording", "checked_signal", "codes_at"]
 
 # Suffix -> name of the format.
 FORMATS = {
@@ -26,6 +26,7 @@ FORMATS = {
     ".fif": "FIF",
     ".csv": "CSV",
 }
+_WRITTEN_AS_FLOAT = re.compile(r"-?[1-9]\d*\.0")  # whole numbers of a column of floats
 UNITS = {"uV": 1e-6, "µV": 1e-6, "mV": 1e-3, "V": 1.0, "a.u.": 1.0}
 
 
@@ -146,32 +147,34 @@ def checked_signal(recording: Recording) -> Recording:
     )
 
 
-def code_of(value: Any) -> str:
-    """A marker's value as text: 1.0 is '1'; zero, nothing and NaN are ''.
+def codes_at(values: np.ndarray) -> np.ndarray:
+    """Markers as text at every sample: zero and nothing are "", a whole number has no point.
+
+    Text stays as it stands, so that 01 and 1 are two markers; a column of floats is whole numbers.
 
     Examples
     --------
-    >>> code_of(1.0), code_of("  S  1 "), code_of(float("nan")), code_of(0)
-    ('1', 'S 1', '', '')
+    >>> codes_at(np.array([0.0, 1.0, 2.5, np.nan])).tolist()
+    ['', '1', '2.5', '']
+    >>> codes_at(np.array(["0", "01", " S  1 ", "0.0", None], dtype=object)).tolist()
+    ['', '01', 'S  1', '', '']
+    >>> codes_at(np.array(["0.0", "1.0", "14.0"], dtype=object)).tolist()
+    ['', '1', '14']
     """
-    if value is None:
-        return ""
-    if isinstance(value, (int, float, np.integer, np.floating)):
-        number = float(value)
-        if not np.isfinite(number) or number == 0:
-            return ""
-        return str(int(number)) if number.is_integer() else repr(number)
-    text = re.sub(r"\s+", " ", str(value)).strip()
-    try:
-        return code_of(float(text))
-    except ValueError:
-        return text
-
-
-def codes_at(values: np.ndarray) -> np.ndarray:
-    """:func:`code_of` at every sample; a marker has few values, so each is converted once."""
     import pandas as pd
 
-    place, distinct = pd.factorize(values)
-    texts = np.array([*(code_of(v) for v in distinct), ""], dtype=object)
-    return texts[place]  # what is missing has place -1, the last text
+    place, distinct = pd.factorize(values)  # a marker has few values: each is converted once
+    names = [_code(v) for v in distinct]
+    if all(_WRITTEN_AS_FLOAT.fullmatch(name) for name in names if name):
+        names = [name.removesuffix(".0") for name in names]
+    return np.array([*names, ""], dtype=object)[place]  # what is missing has place -1, the last
+
+
+def _code(value: Any) -> str:
+    if isinstance(value, str):
+        text = value.strip()
+        return "" if re.fullmatch(r"[+-]?0(\.0*)?", text) else text
+    number = float(value)
+    if not np.isfinite(number) or number == 0:
+        return ""
+    return str(int(number)) if number.is_integer() else repr(number)

@@ -26,6 +26,7 @@ from pydantic import Field
 from eegprompt.core.errors import EegpromptError, RecordingError, SplitError
 from eegprompt.core.files import provenance, read_json, read_table, sampled_sha256, write_json
 from eegprompt.core.numpy_pickle import checked_array, load_pickled
+from eegprompt.readers._events import Event, FoundEvents, place_at, sorted_events
 from eegprompt.readers._images import check_stimuli, find_images
 from eegprompt.readers._open_recording import open_recording
 from eegprompt.readers._recording import Recording
@@ -134,6 +135,9 @@ class AlljoinedOptions(TrialFileOptions):
         None, description="raw: stretch whose mean is subtracted [s]"
     )
     reject: float | None = Field(None, gt=0, description="raw: limit in microvolts")
+    repeated: Literal["error", "first", "last"] = Field(
+        "error", description="raw: which of several images at one sample to take"
+    )
     identity: Literal["folder", "name"] | None = Field(
         None,
         description="raw: what says subject, session and block where a file's name and its folder "
@@ -481,7 +485,10 @@ def _read_raw(
             )
         found = [(file, who) for file, who in found if who["subject"] in asked]
     settings = opts.model_dump(
-        include={"notch", "bandpass", "reference", "resample", "baseline", "reject", "tmax"}
+        include={
+            *("notch", "bandpass", "reference", "resample", "baseline", "reject", "tmax"),
+            "repeated",
+        }
     )
     tmin = -0.2 if opts.tmin is None else opts.tmin
     job = _RawImport(
@@ -630,15 +637,15 @@ class _RawImport(RecordingsImport):
             )
         return open_recording(file, channels=eeg, rename=self.opts.rename)
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
         """Events from annotations like ``stim_train,05008,-1,1``."""
-        import pandas as pd
-
-        rows = []
+        rows: list[Event] = []
+        left_out: Counter[str] = Counter()
         for onset, _, text in recording.annotations:
             match = _STIMULUS.search(text)
-            sample = recording.sample_at(onset)
-            if match is None or sample is None:
+            sample = place_at(recording, onset)
+            if match is None or isinstance(sample, str):
+                left_out["not a stimulus" if match is None else str(sample)] += 1
                 continue
             side, number = match.group(1), str(int(match.group(2)))
             image = f"{int(number):05d}"
@@ -653,10 +660,8 @@ class _RawImport(RecordingsImport):
                     "it with 'metadata' or 'categories'"
                 )
             rows.append((sample, f"stim_{side}", self.category_of[number], image))
-        events = pd.DataFrame(rows, columns=["sample", "code", "category", "image"])
-        events = events.sort_values("sample", kind="stable").reset_index(drop=True)
-        events["order"] = np.arange(len(events))
-        return events
+        found = len(recording.annotations)
+        return FoundEvents(sorted_events(file, rows, self.opts.repeated, left_out), found, left_out)
 
 
 # -- Alljoined1 ----------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 from collections.abc import Mapping
 from types import UnionType
-from typing import Self, Union, get_args, get_origin
+from typing import ClassVar, Self, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from eegprompt.core.errors import InputError, UnknownNameError
 
@@ -22,7 +23,8 @@ __all__ = ["Reader", "ReaderOptions"]
 class ReaderOptions(BaseModel):
     """Base of every reader's settings: unknown names are refused, values cannot change.
 
-    What may be several can be given as one, or as a text with commas, as a command line has it.
+    What may be several can be given as one, or as a text with commas, as a command line has it;
+    what gives names to names, as a text like ``T3=T7,T5=P7``.
 
     Examples
     --------
@@ -33,6 +35,8 @@ class ReaderOptions(BaseModel):
     Options(subjects=('7',), rename={'3': 'T7'})
     >>> Options.parse({"subjects": "01, 02"}).subjects
     ('01', '02')
+    >>> Options.parse({"rename": "T3=T7, T5=P7"}).rename
+    {'T3': 'T7', 'T5': 'P7'}
     """
 
     model_config = ConfigDict(
@@ -58,7 +62,16 @@ class ReaderOptions(BaseModel):
                     result[name] = (value,)
             elif isinstance(value, Mapping):
                 result[name] = {str(key): entry for key, entry in value.items()}
+            elif isinstance(value, str) and any(get_origin(k) is dict for k in kinds):
+                result[name] = _pairs_in(value, Path in kinds)
         return result
+
+    not_offered: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def offered(cls) -> dict[str, FieldInfo]:
+        """The settings that a person can give; a reader may refuse some that it inherits."""
+        return {name: f for name, f in cls.model_fields.items() if name not in cls.not_offered}
 
     @classmethod
     def parse(cls, options: dict[str, Any]) -> Self:
@@ -76,7 +89,7 @@ class ReaderOptions(BaseModel):
             for error in problem.errors():
                 where = ".".join(str(p) for p in error["loc"])
                 if error["type"] == "extra_forbidden":
-                    sentences.append(str(UnknownNameError("option", where, cls.model_fields)))
+                    sentences.append(str(UnknownNameError("option", where, cls.offered())))
                 elif error["type"] == "value_error":
                     sentences.append(str(error["ctx"]["error"]))
                 else:
@@ -84,6 +97,16 @@ class ReaderOptions(BaseModel):
                         f"option '{where}': {error['msg']}, got {error.get('input')!r}"
                     )
             raise InputError("; ".join(dict.fromkeys(sentences))) from None
+
+
+def _pairs_in(text: str, or_path: bool) -> Any:
+    """A mapping from a text of pairs; the text itself where it is none, or may be a path and is."""
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(key.strip() and equals for key, equals, _ in pairs):
+        return text
+    if or_path and Path(text).exists():
+        return text
+    return {key.strip(): value.strip() for key, _, value in pairs}
 
 
 def _alternatives(annotation: Any) -> list[Any]:

@@ -7,15 +7,17 @@ the image and which the category is asked for where these are not there.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from eegprompt.core.errors import MissingDependencyError, RecordingError, UnknownNameError
 from eegprompt.core.files import read_json
-from eegprompt.readers._events import read_codes, read_events_table
+from eegprompt.readers._event_names import read_codes, read_text_table
+from eegprompt.readers._events import FoundEvents
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._images import check_stimuli
 from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
@@ -24,9 +26,6 @@ from eegprompt.readers._trial_files import one_source
 from eegprompt.readers._units import check_scales
 from eegprompt.readers.continuous import ContinuousOptions, Progress, RecordingsImport
 from eegprompt.study import Study, StudyWriter
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 __all__ = ["BidsOptions", "BidsReader"]
 
@@ -43,9 +42,14 @@ class BidsOptions(ContinuousOptions):
     sessions: tuple[str, ...] | None = Field(None, description="sessions to read; default all")
     tasks: tuple[str, ...] | None = Field(None, description="tasks to read; default all")
     events_table: str | None = Field("events.tsv", description="BIDS's own; cannot be changed")
+    channel_names: Literal["table"] | None = Field(
+        None, description="'table': where channels.tsv and the file disagree, the table is right"
+    )
     stimuli: Path | None = Field(
         None, description="folder of the images; default the dataset's own 'stimuli'"
     )
+
+    not_offered: ClassVar[frozenset[str]] = frozenset(_NOT_HERE)
 
     @model_validator(mode="before")
     @classmethod
@@ -205,15 +209,12 @@ class _BidsImport(RecordingsImport):
 
     def open(self, file: Path) -> Recording:
         """Read one recording with its channels as ``channels.tsv`` describes them."""
-        from mne_bids import read_raw_bids
-
         opts = self.opts
         if not file.is_file():
             raise RecordingError(f"{file} is named by the dataset, but is not there; copy it again")
         check_whole(file)
         notes: list[str] = []
-        with mne_errors(file, notes, "BIDS"):
-            raw = read_raw_bids(self.bids_path, verbose="ERROR")
+        raw = self._raw(file, notes)
         recording = recording_from_raw(
             raw,
             file,
@@ -222,16 +223,29 @@ class _BidsImport(RecordingsImport):
             exclude=opts.exclude,
             rename=opts.rename,
             montage=opts.montage,
-            annotated_elsewhere=True,
         )
         recording = checked_signal(recording)
         check_scales(recording)
         return recording
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
-        """Events from the recording's ``events.tsv``."""
-        import numpy as np
+    def _raw(self, file: Path, notes: list[str]) -> Any:
+        """What mne-bids opens, its channels compared with those of ``channels.tsv``."""
+        import mne
+        from mne_bids import read_raw_bids
 
+        table = self.bids_path.find_matching_sidecar(
+            suffix="channels", extension=".tsv", on_error="ignore"
+        )
+        how = "raise"
+        if table is not None:
+            with mne_errors(file, [], FORMATS[file.suffix.lower()]):
+                names = mne.io.read_raw(file, preload=False, verbose="ERROR").ch_names
+            how = _how_to_name(Path(table), names, self.opts.channel_names, notes)
+        with mne_errors(file, notes, "BIDS"):
+            return read_raw_bids(self.bids_path, on_ch_mismatch=how, verbose="ERROR")
+
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
+        """Events from the recording's ``events.tsv``."""
         table = self.bids_path.find_matching_sidecar(
             suffix="events", extension=".tsv", on_error="ignore"
         )
@@ -240,13 +254,41 @@ class _BidsImport(RecordingsImport):
                 f"{file} has no events.tsv beside it, so that nothing says what was shown; add it, or "
                 "leave the recording out with 'subjects', 'sessions' or 'tasks'"
             )
-        events = read_events_table(
-            recording,
-            Path(table),
-            category_column=self.opts.category_column,
-            image_column=self.opts.image_column,
-            codes=self.codes,
-            notes=self.notes,
+        return self.listed_events(recording, Path(table))
+
+
+def _how_to_name(table: Path, names: list[str], asked: str | None, notes: list[str]) -> str:
+    """How mne-bids is to bring a file's channels and those of ``channels.tsv`` together.
+
+    Raises
+    ------
+    RecordingError
+        If they have other names, or the table names one twice.
+    """
+    rows = read_text_table(table, "table of channels")
+    if "name" not in rows:
+        raise RecordingError(
+            f"{table} has no column 'name' (it has {', '.join(rows.columns)}); mend it"
         )
-        events["order"] = np.arange(len(events))
-        return events
+    listed = [name.strip() for name in rows["name"]]
+    twice = [name for name, count in Counter(listed).items() if count > 1]
+    if twice:
+        raise RecordingError(f"{table} names the channel '{twice[0]}' twice; rename one of them")
+    only_table = [name for name in listed if name not in names]
+    only_file = [name for name in names if name not in listed]
+    if not only_table and not only_file:
+        return "raise" if listed == names else "reorder"
+    differ = (
+        f"{table} names {', '.join(only_table[:8]) or 'no others'} that are not in the file, and the "
+        f"file has {', '.join(only_file[:8]) or 'no others'} that are not in the table"
+    )
+    if len(listed) != len(names):
+        notes.append(f"{differ}; channels were matched by name")
+        return "raise"
+    if asked == "table":
+        notes.append(f"{differ}; the table's names were taken, in the order of the file")
+        return "rename"
+    raise RecordingError(
+        f"{differ}; mend the table, or pass 'channel_names=table' to take its names in the order of "
+        "the file"
+    )

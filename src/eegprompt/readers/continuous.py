@@ -21,14 +21,9 @@ from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.core.files import provenance
 from eegprompt.core.progress import Progress
 from eegprompt.readers._channels import pick_channels, place_channels
-from eegprompt.readers._events import (
-    Code,
-    events_of,
-    read_codes,
-    read_events_table,
-    table_for,
-    window_events,
-)
+from eegprompt.readers._event_names import Code, read_codes
+from eegprompt.readers._events import FoundEvents, events_of, window_events
+from eegprompt.readers._events_table import TableColumns, read_events_table, table_for
 from eegprompt.readers._images import (
     add_image,
     category_folders,
@@ -100,6 +95,12 @@ class ContinuousOptions(ReaderOptions):
     )
     category_column: str | None = Field(None, description="column of the events table")
     image_column: str | None = Field(None, description="column of the events table")
+    event_time: Literal["onset", "sample"] | None = Field(
+        None, description="column of the events table that says when, where two disagree"
+    )
+    repeated: Literal["error", "first", "last"] = Field(
+        "error", description="which of several wanted events at one sample to take"
+    )
     windows: tuple[float, float] | None = Field(
         None, description="length and step in seconds, for recordings without events"
     )
@@ -174,7 +175,7 @@ class ContinuousOptions(ReaderOptions):
                 )
         if self.unit == "a.u." and self.reject is not None:
             raise ValueError("'reject' is in microvolts, but the unit is a.u.; leave it out")
-        for column in ("category_column", "image_column"):
+        for column in ("category_column", "image_column", "event_time"):
             if getattr(self, column) is not None and self.events_table is None:
                 raise ValueError(f"'{column}' is a column of an events table; give 'events_table'")
         return self
@@ -420,6 +421,7 @@ class RecordingsImport:
         self.notes: list[str] = []
         self.skipped: list[str] = []
         self.seen: dict[str, Path] = {}
+        self.meant: dict[str, str] = {}  # name in 'events' -> the marker it stood for
         self.order: Counter[tuple[str, str]] = Counter()
         self.first: Recording | None = None
         self.sfreq = 0.0  # after resampling
@@ -453,34 +455,36 @@ class RecordingsImport:
         """Append a recording's trials, and its `entry` to the record."""
         opts = self.opts
         recording = self._like_the_first(self.open(file))
-        events = self.events_in(recording, file, who)
+        found = self.events_in(recording, file, who)
+        events = found.table
         entry |= {"sfreq": recording.sfreq, "seconds": round(_seconds(recording), 3)}
-        entry |= {"facts": dict(recording.facts), "n_events": len(events)}
+        entry |= {"facts": dict(recording.facts), "n_events": found.found}
         self.notes += recording.notes
         if len(events) < opts.min_events:
             some = f"only {len(events)} events, fewer than {opts.min_events}"
             self._skip(
                 entry,
                 f"{file.name} has {some if len(events) else 'no events'}",
-                {"recording too short": len(events)},
+                {**found.left_out, "too few in the recording": len(events)},
             )
             return
         trials, kept, dropped = self._trials(recording, events)
         self.writer.append(trials)
         key = (who["subject"], who["session"])
-        for row, sample in zip(events.loc[kept].to_dict("records"), events.loc[kept, "sample"]):
+        for order, row in zip(np.flatnonzero(kept), events.loc[kept].to_dict("records")):
             self.rows.append(
                 {
                     "subject": who["subject"],
                     "session": who["session"],
                     "run": who["run"],
-                    "order": self.order[key] + int(row["order"]),
-                    "onset": recording.time_of(int(sample)),
+                    "order": self.order[key] + int(order),
+                    "onset": recording.time_of(int(row["sample"])),
                     "category": row["category"],
                     "image": row["image"],
                 }
             )
         self.order[key] += len(events)
+        dropped = {**found.left_out, **dropped}
         self.recordings.append({**entry, "dropped": dropped, "n_trials": int(kept.sum())})
         if not kept.any():
             self.notes.append(f"{file.name}: none of its {len(events)} events left a trial")
@@ -602,28 +606,31 @@ class RecordingsImport:
                 f"deviation), which no scalp EEG does ({low * 1e6:g} to {high * 1e6:g} µV); {remedy}"
             )
 
-    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> pd.DataFrame:
-        """Events of a recording: columns `sample`, `code`, `category`, `image` and `order`."""
+    def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
+        """Events of a recording, and how many were left out for which reason."""
         opts, notes = self.opts, self.notes
         if opts.windows is not None:
             category = who.get("category") or (
                 file.parent.name if opts.category_from == "folder" else file.stem
             )
-            table = window_events(recording, *opts.windows, category)
-        elif opts.events_table is not None:
-            table = read_events_table(
-                recording,
-                table_for(file, opts.events_table),
-                category_column=opts.category_column,
-                image_column=opts.image_column,
-                codes=self.codes,
-                notes=notes,
-                many=self.several and "{stem}" not in opts.events_table,
-            )
-        else:
-            table = events_of(recording, self.codes, notes)
-        table["order"] = np.arange(len(table))
-        return table
+            return window_events(recording, *opts.windows, category)
+        if opts.events_table is not None:
+            many = self.several and "{stem}" not in opts.events_table
+            return self.listed_events(recording, table_for(file, opts.events_table), many)
+        return events_of(recording, self.codes, notes, repeated=opts.repeated, meant=self.meant)
+
+    def listed_events(self, recording: Recording, table: Path, many: bool = False) -> FoundEvents:
+        """Events of a recording from a table."""
+        opts = self.opts
+        return read_events_table(
+            recording,
+            table,
+            columns=TableColumns(opts.category_column, opts.image_column, opts.event_time),
+            codes=self.codes,
+            notes=self.notes,
+            repeated=opts.repeated,
+            many=many,
+        )
 
     def _trials(
         self, recording: Recording, events: pd.DataFrame
@@ -901,11 +908,10 @@ class RecordingsImport:
         """What was done to the signal, for the record."""
         opts = self.opts
         lost: Counter[str] = Counter()
-        n_events = 0
         for entry in self.recordings:
             if "left_out" not in entry:
                 lost.update(entry["dropped"])
-                n_events += entry["n_events"]
+        n_events = n_trials + sum(lost[why] for why in ("cut off", "marked bad", "amplitude"))
         ledger = Ledger()
         on = "continuous recording"
         if opts.notch:

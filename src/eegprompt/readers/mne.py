@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 
 from eegprompt.core.errors import RecordingError, UnknownNameError
 from eegprompt.readers._duplicates import Repeats
-from eegprompt.readers._events import Code, read_codes
+from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._file_checks import fif_is_whole
 from eegprompt.readers._images import check_stimuli
 from eegprompt.readers._raw_recording import mne_errors
@@ -159,7 +159,7 @@ class MneEpochsReader:
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             job = _EpochsImport(
                 ContinuousOptions(**shared),
-                read_codes(opts.events, exact=True),
+                read_codes(opts.events),
                 writer,
                 len(files) > 1,
             )
