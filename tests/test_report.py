@@ -24,9 +24,10 @@ from PIL import Image, ImageDraw, PngImagePlugin
 
 from eegprompt import reports as report
 from eegprompt.confounds.record import FORMAT, audit_key
-from eegprompt.core.errors import RunError
+from eegprompt.core.errors import InputError, RunError
 from eegprompt.core.files import content_key, write_json
 from eegprompt.core.kinds import KINDS
+from eegprompt.metrics.base import metric_of
 from eegprompt.reports import summary_table, summary_text, write_report
 from eegprompt.reports.charts import Line, Scale, forest, line_chart
 from eegprompt.reports.contents import Material
@@ -35,7 +36,7 @@ from eegprompt.reports.score_rows import Score, mean_over_folds
 from eegprompt.reports.sections import SECTIONS
 from eegprompt.reports.sections.scores import blocks
 from eegprompt.reports.trial_choice import sample_trials, view_trial
-from eegprompt.reports.wording import describe, interval, number, p_value
+from eegprompt.reports.wording import interval, number, p_value
 from eegprompt.run import Run
 from eegprompt.settings import ExperimentConfig
 from eegprompt.study import Study, StudyWriter
@@ -440,7 +441,7 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
     ("name", "key"),
     [
         ("caption_retrieval_top1", "retrieval_top1"),
-        ("retrieval top-5", "retrieval_top5"),
+        ("caption_retrieval_top5", "retrieval_top5"),
         ("class_accuracy", "class_accuracy"),
         ("class_accuracy_majority", "class_vote"),
         ("class_auc", "auc"),
@@ -452,11 +453,10 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
         ("two_way_early", "two_way"),
         ("two_way_late", "two_way"),
         ("two_way_identification", "two_way"),
-        ("clip_two_way", "two_way"),
-        ("PixCorr", "pixcorr"),
+        ("pixcorr", "pixcorr"),
         ("ssim", "ssim"),
         ("ssim_legacy", "ssim_legacy"),
-        ("50way_top1_accuracy", "generation_accuracy"),
+        ("1000_way_accuracy", "generation_accuracy"),
         ("clip_score", "clip_score"),
         ("clip_image_cosine", "image_cosine"),
         ("swav_distance", "image_distance"),
@@ -466,7 +466,7 @@ def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
     ],
 )
 def test_scores_are_known_by_name(name: str, key: str) -> None:
-    assert describe(name).key == key
+    assert metric_of(name).key == key
 
 
 def test_mean_over_folds_by_hand() -> None:
@@ -709,7 +709,6 @@ def test_few_images_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path: P
 
 
 def test_every_score_says_its_direction_range_and_chance() -> None:
-    from eegprompt.reports.wording import describe
     from eegprompt.scores import caption_scores as _captions
     from eegprompt.scores import class_scores as _classes
     from eegprompt.scores import feature_scores as _features
@@ -727,7 +726,7 @@ def test_every_score_says_its_direction_range_and_chance() -> None:
         )
     assert len(named) > 20
     for metric in sorted(named):
-        scale = describe(metric).scale
+        scale = metric_of(metric).scale
         assert scale.startswith(("Higher is better; ", "Lower is better; ")), metric
         assert "chance" in scale, metric
 
@@ -770,13 +769,13 @@ def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study
     }  # fmt: skip
     named = [metrics[use].format(layer) for layer, use in PretrainedFeatures.uses]
     named += ["two_way_early", "two_way_late", "two_way_mine", "mine_distance", "kid"]
-    labels = [describe(name).label for name in named]
+    labels = [metric_of(name).label for name in named]
     assert len(set(labels)) == len(labels) == len(named), labels
     for part in ("AlexNet layer 2", "AlexNet layer 5", "Inception", "CLIP"):
         assert f"Two-way identification, {part}" in labels
     for part in ("EfficientNet", "SwAV", "LPIPS"):
         assert f"Feature distance, {part}" in labels
-    assert all("{" not in describe(name).says for name in named)
+    assert all("{" not in metric_of(name).says for name in named)
     run = build_run(tmp_path / "run", study, images=False)
     rows = [score(name, 0.6, chance=0.5, p=0.01, features="pretrained") for name in named]
     write_json(run.scores_path, {"rows": rows, "notes": []})
@@ -994,3 +993,21 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_metric_of_ones_own_needs_one_entry(tmp_path: Path, study: Study, monkeypatch) -> None:
+    from eegprompt.metrics.base import METRICS, Metric, register_metric
+
+    monkeypatch.setattr("eegprompt.metrics.base.METRICS", dict(METRICS))
+    mine = Metric(
+        "edge_overlap", "edge_overlap", "Overlap of edges", "Share of edges in both images.", "image",
+        "share", "proportion", "0 to 100 %", "chance by permutation",
+    )  # fmt: skip
+    register_metric(mine)
+    run = build_run(tmp_path / "run", study, images=False)
+    rows = [score("edge_overlap", 0.625, chance=0.5, p=0.01, features=None)]
+    write_json(run.scores_path, {"rows": rows, "notes": []})
+    text = Reader(write_report(run).read_text("utf-8")).text
+    assert mine.label in text and "62.5" in text and mine.says in text
+    with pytest.raises(InputError):
+        register_metric(replace(mine, label="Another"))

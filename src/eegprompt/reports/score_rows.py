@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from eegprompt.core.kinds import KINDS
-from eegprompt.reports.wording import Metric, describe, interval, is_missing, number, p_value
+from eegprompt.metrics.base import Metric, metric_of
+from eegprompt.reports.wording import interval, is_missing, number, p_value
 
 __all__ = ["Score", "mean_over_folds"]
 
@@ -61,7 +62,7 @@ class Score:
     @property
     def what(self) -> Metric:
         """What the score is called and says."""
-        return describe(self.metric)
+        return metric_of(self.metric)
 
     @property
     def within_class(self) -> bool:

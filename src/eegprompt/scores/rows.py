@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from eegprompt.metrics.base import metric_of
 from eegprompt.stats.bootstrap import interval
 from eegprompt.stats.multiple import holm
 from eegprompt.stats.permutation import permutation_p
@@ -156,8 +157,10 @@ def number(value: float | np.floating[Any] | None) -> float | None:
 
 
 def row_of(**given: Any) -> dict[str, Any]:
-    """A row with every key, in the order of the format."""
-    return {**dict.fromkeys(KEYS), **given}
+    """A row with every key, in the order of the format; unit and direction are the metric's own."""
+    metric = metric_of(str(given.get("metric")))
+    own = {"unit": metric.unit or None, "higher_is_better": metric.higher_is_better}
+    return {**dict.fromkeys(KEYS), **own, **given}
 
 
 def floor_and_ceiling(
