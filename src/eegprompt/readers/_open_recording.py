@@ -11,11 +11,11 @@ from eegprompt.core.errors import RecordingError, UnknownNameError
 from eegprompt.core.files import content_key, sha256_file
 from eegprompt.readers._csv_recording import read_csv
 from eegprompt.readers._file_checks import brainvision_data_file
-from eegprompt.readers._raw_recording import read_with_mne
+from eegprompt.readers._raw_recording import fif_parts, read_with_mne
 from eegprompt.readers._recording import FORMATS, UNITS, Recording, checked_signal
 from eegprompt.readers._units import check_scales
 
-__all__ = ["fingerprint", "open_recording", "recording_files"]
+__all__ = ["fingerprint", "open_recording", "recording_files", "without_continuations"]
 
 
 def _natural(path: Path) -> list[Any]:
@@ -72,6 +72,29 @@ def recording_files(
         raise RecordingError("no source was given; name a recording or a folder of them")
     unique = {p.resolve(): p for p in found}
     return sorted(unique.values(), key=_natural)
+
+
+def without_continuations(files: Sequence[Path]) -> list[Path]:
+    """The files that begin a recording, without those that are the continuation of another.
+
+    MNE parts a large FIF file into several, which it reads as one from the first.
+
+    Parameters
+    ----------
+    files : sequence of pathlib.Path
+        Recordings.
+
+    """
+    several = [file for file in files if file.suffix.lower() == ".fif"]
+    if len(several) < 2:
+        return list(files)
+    parts = {
+        part.resolve()
+        for file in several
+        for part in fif_parts(file)
+        if part.resolve() != file.resolve()
+    }
+    return [file for file in files if file.resolve() not in parts]
 
 
 def fingerprint(path: Path) -> str:

@@ -29,7 +29,7 @@ from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._recording import FORMATS, Recording, codes_at
 from eegprompt.readers._units import scales, stored_units
 
-__all__ = ["mne_errors", "read_with_mne", "recording_from_raw"]
+__all__ = ["fif_parts", "mne_errors", "read_with_mne", "recording_from_raw"]
 
 # Annotations that say that the recording was interrupted, or that what they cover is not data.
 _INTERRUPTIONS = re.compile(r"(boundary|BAD boundary|EDGE boundary|New Segment/?.*)", re.IGNORECASE)
@@ -135,6 +135,20 @@ def read_with_mne(
         unit=unit,
         montage=montage,
     )
+
+
+def fif_parts(path: Path) -> list[Path]:
+    """The files that MNE reads from a FIF recording on; none where it cannot be read."""
+    import mne
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            check_whole(path)
+            raw = mne.io.read_raw_fif(path, preload=False, verbose="CRITICAL")
+    except Exception:  # what is wrong with it is said when it is read
+        return []
+    return [Path(str(part)) for part in raw.filenames if part is not None]
 
 
 def recording_from_raw(

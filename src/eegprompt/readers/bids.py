@@ -20,6 +20,7 @@ from eegprompt.readers._event_names import read_codes, read_text_table
 from eegprompt.readers._events import FoundEvents
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._images import check_stimuli
+from eegprompt.readers._open_recording import without_continuations
 from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
 from eegprompt.readers._recording import FORMATS, Recording, checked_signal
 from eegprompt.readers._trial_files import one_source
@@ -178,7 +179,8 @@ def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
             f"{root} holds no EEG recording (sub-*/eeg/*_eeg of {', '.join(FORMATS)}) of what was "
             "asked for; check 'subjects', 'sessions' and 'tasks'"
         )
-    return sorted(found, key=lambda p: str(p.fpath))
+    begins = set(without_continuations([Path(p.fpath) for p in found]))
+    return sorted((p for p in found if Path(p.fpath) in begins), key=lambda p: str(p.fpath))
 
 
 def _named(name: str, there: list[str]) -> str:

@@ -18,9 +18,10 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
-from eegprompt.core.files import provenance
+from eegprompt.core.files import provenance, sha256_file
 from eegprompt.core.progress import Progress
 from eegprompt.readers._channels import pick_channels, place_channels
+from eegprompt.readers._duplicates import Repeats
 from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._events import FoundEvents, events_of, window_events
 from eegprompt.readers._events_table import TableColumns, read_events_table, table_for
@@ -32,7 +33,12 @@ from eegprompt.readers._images import (
     find_images,
     image_ids_of,
 )
-from eegprompt.readers._open_recording import fingerprint, open_recording, recording_files
+from eegprompt.readers._open_recording import (
+    fingerprint,
+    open_recording,
+    recording_files,
+    without_continuations,
+)
 from eegprompt.readers._recording import UNITS, Recording
 from eegprompt.readers.base import ReaderOptions
 from eegprompt.signal.steps import (
@@ -106,6 +112,9 @@ class ContinuousOptions(ReaderOptions):
     )
     category_from: Literal["file", "folder"] | None = Field(
         None, description="where windows take their category from"
+    )
+    duplicates: Literal["drop", "keep", "refuse"] = Field(
+        "drop", description="trials that repeat another sample for sample"
     )
     min_events: int = Field(
         30, ge=1, description="a recording with fewer events was broken off and is left out"
@@ -234,7 +243,7 @@ class ContinuousReader:
         """
         opts = ContinuousOptions.parse(options)
         codes = read_codes(opts.events)
-        files = _files(source, opts)
+        files = without_continuations(_files(source, opts))
         who = identify(files, pattern=opts.pattern, subject=opts.subject, session=opts.session)
         _check_images_early(opts, codes)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
@@ -422,6 +431,7 @@ class RecordingsImport:
         self.skipped: list[str] = []
         self.seen: dict[str, Path] = {}
         self.meant: dict[str, str] = {}  # name in 'events' -> the marker it stood for
+        self.repeats = Repeats(opts.duplicates, None, _where)
         self.order: Counter[tuple[str, str]] = Counter()
         self.first: Recording | None = None
         self.sfreq = 0.0  # after resampling
@@ -468,6 +478,11 @@ class RecordingsImport:
                 {**found.left_out, "too few in the recording": len(events)},
             )
             return
+        if recording.parts:
+            entry["parts"] = {part.name: sha256_file(part) for part in recording.parts}
+            self.notes.append(
+                f"{', '.join(entry['parts'])}: the continuation of {file.name}, and read with it"
+            )
         trials, kept, dropped = self._trials(recording, events)
         self.writer.append(trials)
         key = (who["subject"], who["session"])
@@ -658,7 +673,7 @@ class RecordingsImport:
         ]
         samples = events["sample"].to_numpy()
         kept = np.zeros(len(events), bool)
-        dropped = {"cut off": 0, "marked bad": 0, "amplitude": 0}
+        dropped = dict.fromkeys(("cut off", "marked bad", "amplitude", "repeated"), 0)
         pieces: list[np.ndarray] = []
         for first, stop, start in recording.stretches:
             here = np.flatnonzero((samples >= first) & (samples < stop))
@@ -686,11 +701,25 @@ class RecordingsImport:
                 if opts.reject is not None and _beyond(trial, opts.reject * 1e-6, opts.reject_by):
                     dropped["amplitude"] += 1
                     continue
+                if self._repeats(recording, events, int(row)):
+                    dropped["repeated"] += 1
+                    continue
                 self.largest_shift = max(self.largest_shift, abs(exact - at) / rate)
                 kept[row] = True
                 pieces.append(trial.astype(np.float32))
         shape = (0, len(recording.ch_names), after - before + 1)
         return np.stack(pieces) if pieces else np.zeros(shape, np.float32), kept, dropped
+
+    def _repeats(self, recording: Recording, events: pd.DataFrame, row: int) -> bool:
+        """Whether a trial stands in the source a second time, by the samples as recorded."""
+        event = events.iloc[row]
+        first, last = (round(edge / self.sfreq * recording.sfreq) for edge in self.edges)
+        begin = max(0, int(event["sample"]) + first)
+        raw = recording.data[:, begin : int(event["sample"]) + last + 1]
+        if not np.ptp(raw, axis=1).any():
+            return False  # the amplifier was off: nothing that could repeat
+        shown = event["image"] if event["image"] is not None else event["category"]
+        return self.repeats.is_one((recording.path, int(event["sample"])), str(shown), raw)
 
     def _filtered(self, recording: Recording, first: int, stop: int) -> np.ndarray | None:
         """The steps on one stretch of the signal; None where it is too short for them."""
@@ -745,6 +774,7 @@ class RecordingsImport:
         trials, images = self._known(trials) if known.any() else self._by_category(trials)
         design = self._design(trials)
         self._note_jitter()
+        self.notes += self.repeats.notes()
         info = {
             "name": opts.name or _default_name(source),
             "source": self.source,
@@ -765,7 +795,8 @@ class RecordingsImport:
             "provenance": provenance(
                 reader=self.reader,
                 options=opts.model_dump(mode="json"),
-                sources={e["file"]: e["sha256"] for e in self.recordings},
+                sources={e["file"]: e["sha256"] for e in self.recordings}
+                | {name: sha for e in self.recordings for name, sha in e.get("parts", {}).items()},
             ),
         }
         return info, trials.drop(columns=["image"]), images
@@ -950,6 +981,10 @@ class RecordingsImport:
                 kept=n_trials,
             )
         return ledger.steps
+
+
+def _where(trial: tuple[Path, int]) -> str:
+    return f"{trial[0].name} at sample {trial[1]}"
 
 
 def _beyond(trial: np.ndarray, limit: float, by: str) -> bool:

@@ -468,7 +468,6 @@ class _EpochsImport(RecordingsImport):
         self, source: str | Path | Iterable[str | Path]
     ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
         """Facts, trials and images; the window begins where the Epochs say."""
-        self.notes += self.repeats.notes()
         info, trials, images = super().result(source)
         return {**info, "tmin": self.begin}, trials, images
 
