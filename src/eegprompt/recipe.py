@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.safe_yaml import read_yaml_settings
 from eegprompt.settings import ExperimentConfig, apply_overrides, load_config
 
 if TYPE_CHECKING:
@@ -176,18 +176,7 @@ def read_settings(path: str | Path) -> dict[str, Any]:
     InputError
         If it is missing or holds something else than settings.
     """
-    path = Path(path)
-    try:
-        settings = yaml.safe_load(path.read_text("utf-8")) or {}
-    except FileNotFoundError:
-        raise InputError(f"the file {path} does not exist") from None
-    except IsADirectoryError:
-        raise InputError(f"{path} is a folder; name a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise InputError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}") from None
-    if not isinstance(settings, dict):
-        raise InputError(f"{path} must hold settings, one a line as 'name: value'")
-    return settings
+    return read_yaml_settings(path)
 
 
 def load_recipe(

@@ -22,6 +22,7 @@ from eegprompt.core.files import (
     write_json,
     write_table,
 )
+from eegprompt.core.safe_yaml import read_yaml_settings
 from eegprompt.study import Study
 from eegprompt.study.split import Fold
 
@@ -95,7 +96,7 @@ class Run:
                 "has no config.yaml, so it is no run" if self.path.exists() else "does not exist"
             )
             raise RunError(f"{self.path} {exists}; make one with 'eegprompt train STUDY --out RUN'")
-        self.config: dict[str, Any] = _read_yaml(self.path / "config.yaml")
+        self.config: dict[str, Any] = read_yaml_settings(self.path / "config.yaml", error=RunError)
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -284,18 +285,6 @@ def _keys_now(study: Study, split: str, fold: int, captions: str) -> dict[str, s
 
 
 _KEYS: dict[tuple[Any, ...], dict[str, str]] = {}
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise RunError(f"{path} is not valid YAML: {str(problem).splitlines()[0]}") from None
-    if not isinstance(content, dict):
-        raise RunError(f"{path} must hold settings, one a line as 'name: value'")
-    return content
 
 
 def drawn(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:

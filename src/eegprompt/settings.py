@@ -12,6 +12,7 @@ from eegprompt.core.errors import InputError, UnknownNameError
 from eegprompt.core.files import content_key, write_text
 from eegprompt.core.kinds import KINDS, parse_kinds
 from eegprompt.core.registry import forms, names
+from eegprompt.core.safe_yaml import parse_yaml, read_yaml_settings
 from eegprompt.prompts.select import Selection
 from eegprompt.splits.leaks import LEAKS
 
@@ -237,7 +238,7 @@ def apply_overrides(settings: dict[str, Any], overrides: list[str]) -> dict[str,
                 raise InputError(f"'{group}' in override '{pair}' is a single value, not a group")
             place[group] = {**inner}
             place = place[group]
-        place[last] = yaml.safe_load(text) if text else ""  # "null" is written out
+        place[last] = parse_yaml(text, f"override '{pair[:80]}'") if text else ""  # or "null"
     return result
 
 
@@ -255,16 +256,7 @@ def load_config(
     if isinstance(source, dict):
         settings = source
     else:
-        try:
-            settings = yaml.safe_load(Path(source).read_text("utf-8")) or {}
-        except FileNotFoundError:
-            raise InputError(f"the settings file {source} does not exist") from None
-        except yaml.YAMLError as problem:
-            raise InputError(
-                f"{source} is not valid YAML: {str(problem).splitlines()[0]}"
-            ) from None
-        if not isinstance(settings, dict):
-            raise InputError(f"{source} must hold settings, one a line as 'name: value'")
+        settings = read_yaml_settings(source)
     settings = apply_overrides(settings, overrides or [])
     try:
         config = ExperimentConfig(**settings)

@@ -47,16 +47,16 @@ def plain(text: str) -> Any:
     >>> plain("3"), plain("true"), plain("face"), plain("1,30"), plain("01"), plain("01,02")
     (3, True, 'face', [1, 30], '01', '01,02')
     """
-    import yaml
+    from eegprompt.core.safe_yaml import parse_yaml
 
     if any(re.fullmatch(r"0\d+", part.strip()) for part in text.split(",")):
         return text
     try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
+        value = parse_yaml(text, "the option")
+    except InputError:
         return text
     if isinstance(value, str) and "," in value:
-        parts = [yaml.safe_load(part) for part in value.split(",")]
+        parts = [parse_yaml(part, "the option") for part in value.split(",")]
         if all(isinstance(part, int | float) for part in parts):
             return parts
     return value
