@@ -278,9 +278,13 @@ def imported_at_start(tree: ast.AST) -> Iterator[str]:
 @pytest.mark.parametrize("package_name", ["core", "study", "run", "types"])
 def test_the_ground_needs_only_numpy_and_the_standard_library(package_name):
     allowed = {*sys.stdlib_module_names, "numpy", "eegprompt"}
+    on_use = {"core.safe_yaml": "yaml", "core.schemas": "pydantic"}
     for module, tree in modules().items():
         if package(module) == package_name:
-            assert set(imported_at_start(tree)) <= allowed, module
+            assert set(imported_at_start(tree)) <= {*allowed, on_use.get(module)}, module
+            # What needs more is itself imported where it is used only.
+            at_start = {n.module for n in tree.body if isinstance(n, ast.ImportFrom)}
+            assert not at_start & {f"eegprompt.{heavy}" for heavy in on_use}, module
 
 
 def test_what_the_command_line_loads_at_start_is_light():

@@ -45,7 +45,7 @@ def _restamp(folder: Path, stamp: Stamp) -> None:
     path = folder / "scores.json"
     if not path.exists():
         return
-    stored = read_json(path, error=RunError)
+    stored = read_json(path, error=RunError, schema="scores")
     if not isinstance(stored, dict) or stored.get("audit") == stamp.stored:
         return
     rows = [{**row, **stamp.in_row} for row in stored.get("rows") or []]
@@ -97,7 +97,8 @@ class Stamp:
         found = read_audit(run.study(), split)
         command = f"'eegprompt audit STUDY --split {split}'"
         known = run.path / "provenance.json"
-        trained = read_json(known, error=RunError).get("train", {}) if known.exists() else {}
+        record = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
+        trained = record.get("train", {})
         allowed_leakage = tuple(trained.get("allowed_leakage") or ())
         if found is None:
             return cls("not audited", f"Design not audited: {command} does it.", allowed_leakage)

@@ -19,6 +19,7 @@ from eegprompt.core.errors import InputError, RunError, UnknownNameError
 from eegprompt.core.files import (
     atomic_path,
     content_key,
+    read_arrays,
     read_json,
     read_table,
     write_json,
@@ -822,28 +823,25 @@ def load_candidates(
     RunError
         If a file is missing or cannot be read.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    settings = read_json(folder / "calibration.json", error=RunError)
+    settings = read_json(folder / "calibration.json", error=RunError, schema="calibration")
     calibrations = {
         head: Calibration.from_dict(stored) for head, stored in settings.pop("heads").items()
     }
-    table = read_table(folder / "candidates.parquet", error=RunError)
-    try:
-        arrays = load_file(folder / "candidates.safetensors")
-    except (OSError, SafetensorError) as problem:
-        raise RunError(
-            f"{folder / 'candidates.safetensors'} cannot be read ({str(problem).splitlines()[0]}); "
-            "run 'eegprompt decode RUN' again"
-        ) from None
+    table = read_table(folder / "candidates.parquet", error=RunError, columns="candidates")
+    arrays = read_arrays(folder / "candidates.safetensors", error=RunError)
     pools = {}
     for head in calibrations:
         rows = table[table["kind"] == head]
+        vectors = arrays.get(head)
+        if vectors is None or vectors.ndim != 2 or len(vectors) != len(rows) or not len(rows):
+            raise RunError(
+                f"{folder} has no embedding for each of the {len(rows)} candidates of '{head}'; run "
+                "'eegprompt decode RUN' again"
+            )
         pools[head] = CandidatePool(
             kind=head,
             texts=tuple(rows["text"]),
-            embeddings=arrays[head],
+            embeddings=vectors,
             caption_ids=tuple(rows["caption_id"]),
             meanings=tuple(m if isinstance(m, str) else None for m in rows["meaning"]),
             name=str(rows["pool"].iloc[0]),

@@ -22,7 +22,6 @@ from eegprompt.core.files import (
     write_json,
     write_table,
 )
-from eegprompt.core.safe_yaml import read_yaml_settings
 from eegprompt.study import Study
 from eegprompt.study.split import Fold
 
@@ -96,7 +95,12 @@ class Run:
                 "has no config.yaml, so it is no run" if self.path.exists() else "does not exist"
             )
             raise RunError(f"{self.path} {exists}; make one with 'eegprompt train STUDY --out RUN'")
-        self.config: dict[str, Any] = read_yaml_settings(self.path / "config.yaml", error=RunError)
+        from eegprompt.core.safe_yaml import read_yaml_settings
+        from eegprompt.core.schemas import check_content
+
+        settings = self.path / "config.yaml"
+        self.config: dict[str, Any] = read_yaml_settings(settings, error=RunError)
+        check_content(self.config, "config", settings, RunError)
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -188,7 +192,7 @@ class Run:
         anything.
         """
         known = self.path / "provenance.json"
-        trained = read_json(known, error=RunError).get("train") if known.exists() else None
+        trained = read_json(known, error=RunError, schema="provenance").get("train") if known.exists() else None
         keys = trained.get("keys") if isinstance(trained, dict) else None
         if not isinstance(keys, dict):
             return  # not trained yet
@@ -219,16 +223,17 @@ class Run:
     def _read_decoded(self, path: Path) -> pd.DataFrame:
         if not path.exists():
             raise RunError(f"{path} is missing; write it with 'eegprompt decode {self.path}'")
-        return read_table(path, error=RunError)
+        columns = "decodings" if path == self.decodings_path else "prompts"
+        return read_table(path, error=RunError, columns=columns)
 
     def scores(self) -> list[dict[str, Any]]:
         """Read the score rows; written by 'eegprompt evaluate'."""
-        return list(read_json(self.scores_path, error=RunError)["rows"])
+        return list(read_json(self.scores_path, error=RunError, schema="scores")["rows"])
 
     def record(self, step: str, **facts: Any) -> None:
         """Add one step's provenance to ``provenance.json``."""
         path = self.path / "provenance.json"
-        everything = read_json(path, error=RunError) if path.exists() else {}
+        everything = read_json(path, error=RunError, schema="provenance") if path.exists() else {}
         everything[step] = provenance(**facts)
         write_json(path, everything)
 
@@ -291,4 +296,4 @@ def drawn(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     """What was asked of each generator: its folder's name and its entry in ``generation.json``."""
     path = run.path / "generation.json"
     if path.exists():
-        yield from read_json(path, error=RunError)["generators"].items()
+        yield from read_json(path, error=RunError, schema="generation")["generators"].items()

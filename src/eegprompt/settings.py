@@ -253,10 +253,7 @@ def load_config(
         If the file is missing, a setting is unknown or out of range (all such are listed), or it
         names an encoder, generator or the like that does not exist.
     """
-    if isinstance(source, dict):
-        settings = source
-    else:
-        settings = read_yaml_settings(source)
+    settings = source if isinstance(source, dict) else read_yaml_settings(source)
     settings = apply_overrides(settings, overrides or [])
     try:
         config = ExperimentConfig(**settings)

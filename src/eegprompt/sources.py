@@ -31,7 +31,7 @@ import numpy as np
 from eegprompt.captions.usable import reference_captions, usable_captions
 from eegprompt.confounds.surrogates import derange
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
-from eegprompt.core.files import content_key, read_json
+from eegprompt.core.files import content_key, read_arrays, read_json
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import (
     Decoder,
@@ -114,7 +114,7 @@ def prompts_of_run(
 
     config = load_config(run.config)
     facts = run.path / "provenance.json"
-    record = read_json(facts, error=RunError) if facts.exists() else {}
+    record = read_json(facts, error=RunError, schema="provenance") if facts.exists() else {}
     key = content_key(
         record.get("decode", {}).get("key"),
         config.decoding.model_dump(),
@@ -384,8 +384,6 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
     InputError
         If the training trials have fewer than two classes.
     """
-    from safetensors.numpy import load_file
-
     from eegprompt.metrics.caption_retrieval import cosine_similarity
     from eegprompt.metrics.classification import (
         class_probabilities,
@@ -408,7 +406,7 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
         )
     if not run.embeddings_path.exists():
         raise RunError(f"{run.embeddings_path} is missing; run 'eegprompt decode {run.path}'")
-    stored = load_file(run.embeddings_path)
+    stored = read_arrays(run.embeddings_path, error=RunError)
     index = {name: i for i, name in enumerate(names)}
     of_image = dict(zip(images[fold.train], categories[fold.train]))
     encoder = load_text_encoder(config.text_encoder)

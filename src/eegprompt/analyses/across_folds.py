@@ -28,7 +28,7 @@ from eegprompt.attribution.localization import window
 from eegprompt.attribution.patterns import peak
 from eegprompt.attribution.sanity import similarity
 from eegprompt.core.errors import RunError, StudyError
-from eegprompt.core.files import content_key, read_json
+from eegprompt.core.files import content_key, read_arrays, read_json
 from eegprompt.core.kinds import KINDS
 from eegprompt.figures.scalp import Cap, color_bar
 from eegprompt.figures.style import (
@@ -133,14 +133,12 @@ def _key(runs: Sequence[Run]) -> str | None:
 
 
 def _read(runs: Sequence[Run]) -> _Folds | None:
-    from safetensors.numpy import load_file
-
     stored: dict[str, list[dict[str, Any]]] = {}
     arrays: dict[str, list[dict[str, np.ndarray]]] = {}
     for name in POOLED:
         paths = [run.path / "explain" / f"{name}.json" for run in runs]
-        stored[name] = [read_json(path, error=RunError) for path in paths]
-        arrays[name] = [load_file(path.with_suffix(".safetensors")) for path in paths]
+        stored[name] = [read_json(path, error=RunError, schema="finding") for path in paths]
+        arrays[name] = [read_arrays(path.with_suffix(".safetensors"), error=RunError) for path in paths]
     shared = [(one["ch_names"], one["times"], one["heads"]) for one in stored["patterns"]]
     whole = all(one["arrays"] for found in stored.values() for one in found)
     if not whole or any(one != shared[0] for one in shared):

@@ -15,7 +15,7 @@ import eegprompt
 from eegprompt.analyses.finding import Image
 from eegprompt.captions.usable import reference_captions
 from eegprompt.core.errors import RunError, StudyError
-from eegprompt.core.files import content_key, read_json
+from eegprompt.core.files import content_key, read_arrays, read_json
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import Decoder
 from eegprompt.figures.style import save_figure
@@ -213,16 +213,9 @@ class Material:
     # -- what the heads said -------------------------------------------------------------------
     @cached_property
     def _stored(self) -> dict[str, np.ndarray]:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         path = self.run.embeddings_path
         again = f"run 'eegprompt decode {self.run.path}' again"
-        try:
-            stored = load_file(path)
-        except (OSError, SafetensorError) as problem:
-            why = str(problem).splitlines()[0]
-            raise RunError(f"{path} cannot be read ({why}); {again}") from None
+        stored = read_arrays(path, error=RunError)
         for side in ("val", "test"):
             if not np.array_equal(stored.get(f"{side}/trial_id", np.zeros(0)), self.ids(side)):
                 raise RunError(f"{path} is not of this fold's {side} trials; {again}")
@@ -339,7 +332,7 @@ class Material:
     def decode_key(self) -> str | None:
         """Key of the decoding: of encoder, study, split, captions and pool."""
         known = self.run.path / "provenance.json"
-        stored = read_json(known, error=RunError) if known.exists() else {}
+        stored = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
         key = stored.get("decode", {}).get("key")
         return None if key is None else str(key)
 

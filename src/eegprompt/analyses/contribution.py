@@ -11,8 +11,8 @@ import numpy as np
 
 from eegprompt.analyses.context import Material, once_for_a_run
 from eegprompt.analyses.finding import Finding, Image, Omitted
-from eegprompt.core.errors import InputError, StudyError, TokenBudgetError
-from eegprompt.core.files import atomic_path, content_key
+from eegprompt.core.errors import InputError, RunError, StudyError, TokenBudgetError
+from eegprompt.core.files import atomic_path, content_key, read_arrays
 from eegprompt.decoder import candidates_in_prompts, composer_of, head_captions, image_seed
 from eegprompt.figures import style as look
 from eegprompt.generators import load_generator
@@ -207,12 +207,9 @@ def _stack(rows: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _stored(path: Any) -> dict[str, np.ndarray] | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        return dict(load_file(path)) if path.exists() else None
-    except (OSError, SafetensorError):
+        return read_arrays(path, error=RunError) if path.exists() else None
+    except RunError:
         return None  # drawn again
 
 

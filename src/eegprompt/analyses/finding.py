@@ -154,7 +154,7 @@ def load_record(place: Path, name: str) -> dict[str, Any]:
     path = place / "explain" / f"{name}.json"
     if not path.exists():
         return {}
-    stored = read_json(path, error=RunError)
+    stored = read_json(path, error=RunError, schema="finding")
     files = [place / "explain" / f"{name}.safetensors"]
     for figure in stored.get("figures", []):
         svg = place / figure["path"]
@@ -167,7 +167,7 @@ def load_finding(place: Path, name: str) -> Finding | None:
     path = place / "explain" / f"{name}.json"
     if not path.exists():
         return None
-    stored = read_json(path, error=RunError)
+    stored = read_json(path, error=RunError, schema="finding")
     return Finding(
         name=stored["name"],
         title=stored["title"],

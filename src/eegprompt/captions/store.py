@@ -21,12 +21,14 @@ from eegprompt.core.errors import CaptionError
 from eegprompt.core.files import (
     _disk_errors,
     content_key,
+    parse_json,
     provenance,
     read_json,
     write_json,
     write_table,
 )
 from eegprompt.core.kinds import KINDS
+from eegprompt.core.schemas import check_content
 from eegprompt.study import Study
 from eegprompt.study.study import _checked_name
 
@@ -127,7 +129,7 @@ class CaptionStore:
 
     def _earlier_origin(self) -> Origin | None:
         if self.facts_path.exists():
-            stored = read_json(self.facts_path, error=CaptionError).get("origin", {})
+            stored = self._facts().get("origin", {})
             return Origin({k: str(v) for k, v in stored.items()})
         if self.table_path.exists():  # a set that came with the study
             table = self.study.captions(self.name)
@@ -174,13 +176,9 @@ class CaptionStore:
                 if not line.endswith(b"\n"):
                     return  # whole lines end in a newline; this one was cut off
                 try:
-                    record = json.loads(line)
-                    if isinstance(record, list):
-                        for row in record:
-                            row["image_id"], row["kind"], row["text"]
-                    else:
-                        record["key"], record["error"]
-                except (ValueError, TypeError, KeyError):
+                    record = parse_json(line)
+                    check_content(record, "caption journal", self.journal_path, CaptionError)
+                except (ValueError, RecursionError):
                     raise CaptionError(
                         f"{self.journal_path}, line {number} is no caption record; delete that line "
                         "and run the command again: only its image is captioned anew"
@@ -207,7 +205,7 @@ class CaptionStore:
     def _facts(self) -> dict[str, Any]:
         if not self.facts_path.exists():
             return {}
-        return dict(read_json(self.facts_path, error=CaptionError))
+        return dict(read_json(self.facts_path, error=CaptionError, schema="caption set"))
 
     def fail(self, image_id: str, error: str) -> None:
         """Write into the journal that an image could not be captioned, and why."""
@@ -378,4 +376,4 @@ def unfinished_sets(study: Study) -> dict[str, tuple[int, list[dict[str, str]]]]
 def facts_of(folder: Path, name: str) -> dict[str, Any]:
     """What stands beside a caption set: its origin, counts and notes; empty if nothing does."""
     path = folder / "captions" / f"{name}.json"
-    return dict(read_json(path, error=CaptionError)) if path.exists() else {}
+    return dict(read_json(path, error=CaptionError, schema="caption set")) if path.exists() else {}

@@ -60,7 +60,7 @@ def ablate(
         rows = compare(
             opened, out, resolved, what=axes, seeds=seeds, draw=draw, jobs=jobs, progress=progress
         )
-    failed = read_json(out / "ablation.json")["failed"]
+    failed = read_json(out / "ablation.json", schema="ablation")["failed"]
     if json:
         console.print_json({"rows": rows, "failed": failed, "table": str(out / "ablation.md")})
         return

@@ -195,7 +195,7 @@ def evaluate(run: RunPath, settings: Settings = None, json: Json = False) -> Non
         else:
             evaluate_folds(run, progress=progress)
     if json:
-        console.print_json(read_json(run / "scores.json"))
+        console.print_json(read_json(run / "scores.json", schema="scores"))
     else:
         print_scores(run)
 

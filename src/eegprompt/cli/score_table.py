@@ -23,7 +23,7 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
     from eegprompt.reports import summary_table
 
     rows = summary_table(folder)  # which stamps an audit made since on the scores
-    stored = read_json(folder / "scores.json")
+    stored = read_json(folder / "scores.json", schema="scores")
     stamp = stored.get("audit") or {}
     if stamp.get("summary"):
         console.out().print(stamp["summary"], markup=False)

@@ -154,7 +154,7 @@ def _carry_out(recipe: Any, out: Path, json: bool) -> None:
             write_report(folder)
     paper = folder / "paper" if recipe.published is not None else None
     if json:
-        scores = read_json(folder / "scores.json")
+        scores = read_json(folder / "scores.json", schema="scores")
         written = {"report": path, "paper": paper, "ablation": ablation}
         console.print_json(
             {"run": str(folder), **{k: str(v) for k, v in written.items() if v}, **scores}

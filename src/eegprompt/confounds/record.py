@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegprompt.core.errors import StudyError
 from eegprompt.core.files import content_key, read_json
+from eegprompt.core.schemas import check_content
 from eegprompt.study import Study
 from eegprompt.study.split import Split
 
@@ -59,7 +60,8 @@ def stored_audits(study: Study) -> dict[str, dict[str, Any]]:
     path = Path(study.path) / "audit.json"
     if not path.exists():
         return {}
-    content = read_json(path, error=StudyError)
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    content = read_json(path, error=StudyError, schema="audit of any format")
+    if content["format"] != FORMAT:
         return {}
+    check_content(content, "audit", path, StudyError)
     return dict(content.get("splits") or {})

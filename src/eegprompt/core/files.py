@@ -35,7 +35,9 @@ __all__ = [
     "is_replaced",
     "move_aside",
     "package_versions",
+    "parse_json",
     "provenance",
+    "read_arrays",
     "read_json",
     "read_table",
     "sampled_sha256",
@@ -355,17 +357,70 @@ def write_json(path: str | Path, value: Any) -> Path:
     return write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | Path, *, error: type[InputError] = InputError) -> Any:
-    """Read a JSON file; a missing or broken one raises `error` with the file's name."""
+def read_json(
+    path: str | Path, *, error: type[InputError] = InputError, schema: str | None = None
+) -> Any:
+    """Read a JSON file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    error : type
+        Raised where it cannot be used.
+    schema : str, optional
+        What the file must hold: a name in :data:`eegprompt.core.schemas.FILES`. Give it for every
+        file of eegprompt's own.
+
+    Returns
+    -------
+    object
+        As :func:`json.loads` makes it.
+
+    Raises
+    ------
+    InputError
+        Of the type `error`, with the file's name: if it is missing, broken, or holds something else
+        than `schema` says.
+    """
     path = Path(path)
+    again = "delete it and run the step that writes it again"
     try:
-        return json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
     except FileNotFoundError:
         raise error(f"{path} is missing; it is written by the step before this one") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as problem:
-        raise error(
-            f"{path} is not valid JSON ({problem}); delete it and run the step that writes it again"
-        ) from None
+    except IsADirectoryError:
+        raise error(f"{path} is a folder, not a file; {again}") from None
+    except (ValueError, RecursionError) as problem:
+        why = "it nests too deep" if isinstance(problem, RecursionError) else str(problem)
+        raise error(f"{path} is not valid JSON ({why}); {again}") from None
+    if schema is not None:
+        from eegprompt.core.schemas import check_content
+
+        check_content(content, schema, path, error)
+    return content
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON text that somebody else may have written.
+
+    Raises
+    ------
+    ValueError
+        If it is no JSON, or holds half of a surrogate pair, which no file and no screen takes.
+    RecursionError
+        If it nests too deep.
+
+    Examples
+    --------
+    >>> parse_json('{"a": [1, null]}')
+    {'a': [1, None]}
+    """
+    content = json.loads(text)
+    escape = b"\\ud" if isinstance(text, bytes) else "\\ud"
+    if escape in text.lower():  # type: ignore[operator]
+        json.dumps(content, ensure_ascii=False).encode("utf-8")  # UnicodeEncodeError: a ValueError
+    return content
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> Path:
@@ -375,20 +430,70 @@ def write_table(path: str | Path, table: pd.DataFrame) -> Path:
     return Path(path)
 
 
-def read_table(path: str | Path, *, error: type[InputError] = InputError) -> pd.DataFrame:
-    """Read a Parquet table; a missing or broken one raises `error` with the file's name."""
+def read_table(
+    path: str | Path, *, error: type[InputError] = InputError, columns: str | None = None
+) -> pd.DataFrame:
+    """Read a Parquet table.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    error : type
+        Raised where it cannot be used.
+    columns : str, optional
+        What the table must hold: a name in :data:`eegprompt.core.columns.TABLES`. Give it for every
+        table of eegprompt's own.
+
+    Returns
+    -------
+    pandas.DataFrame
+
+    Raises
+    ------
+    InputError
+        Of the type `error`, with the file's name: if it is missing, broken, lacks a column, or a
+        column holds something else.
+    """
     import pandas as pd
 
     path = Path(path)
     if not path.exists():
         raise error(f"{path} is missing; it is written by the step before this one")
     try:
-        return pd.read_parquet(path)
+        table = pd.read_parquet(path)
     except Exception as problem:  # pyarrow's errors have no common base worth naming
         raise error(
             f"{path} cannot be read as Parquet ({type(problem).__name__}); it may be half-written: "
             "delete it and run the step that writes it again"
         ) from None
+    if columns is not None:
+        from eegprompt.core.columns import check_table
+
+        table = check_table(table, columns, path, error)
+    return table
+
+
+def read_arrays(path: str | Path, *, error: type[InputError] = InputError) -> dict[str, np.ndarray]:
+    """Read a safetensors file of arrays.
+
+    Raises
+    ------
+    InputError
+        Of the type `error`, with the file's name: if it is missing or broken, or holds a type of
+        number that NumPy does not know.
+    """
+    from safetensors.numpy import load_file
+
+    path = Path(path)
+    again = "delete it and run the step that writes it again"
+    if not path.is_file():
+        raise error(f"{path} is missing; it is written by the step before this one")
+    try:
+        return dict(load_file(path))
+    except Exception as problem:  # SafetensorError, and what its code for NumPy lets through
+        why = (str(problem).splitlines() or [""])[0][:200]
+        raise error(f"{path} cannot be read ({type(problem).__name__}: {why}); {again}") from None
 
 
 def sha256_file(path: str | Path) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from eegprompt.core.errors import UnknownNameError
+from eegprompt.core.errors import InputError, UnknownNameError
 
 __all__ = ["KINDS", "LEVELS", "CaptionKind", "Level", "parse_kinds"]
 
@@ -157,7 +157,10 @@ def parse_kinds(names: str | Iterable[str] | None) -> tuple[str, ...]:
     """
     if names is None or names == "all":
         return tuple(KINDS)
-    parts = names.split(",") if isinstance(names, str) else list(names)
+    parts = names.split(",") if isinstance(names, str) else names
+    parts = list(parts) if isinstance(parts, Iterable) else [parts]
+    if not all(isinstance(part, str) for part in parts):
+        raise InputError(f"caption kinds are names, got {str(names)[:60]!r}")
     chosen: set[str] = set()
     for part in (p.strip() for p in parts):
         if part in KINDS:

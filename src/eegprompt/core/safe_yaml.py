@@ -125,7 +125,7 @@ def read_yaml_settings(path: str | Path, *, error: type[InputError] = InputError
 
 def _check_size(text: str, what: str, error: type[InputError]) -> None:
     """Refuse text that nests too deep or stands for too many values, without making any."""
-    stands_for: dict[str, int] = {}  # anchor -> values, with what its aliases stand for
+    stands_for: dict[str | None, int] = {}  # anchor -> values, with what its aliases stand for
     opened: list[tuple[str | None, int]] = []  # anchor, and values before it
     total = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):

@@ -6,7 +6,6 @@ offset, applied to every sample alike. Only "mvnn" looks at what a training tria
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from eegprompt.core.errors import InputError, RunError, StudyError, UnknownNameError
-from eegprompt.core.files import atomic_path, read_json, write_json
+from eegprompt.core.files import atomic_path, read_arrays, read_json, write_json
 from eegprompt.core.progress import Progress
 
 if TYPE_CHECKING:
@@ -326,18 +325,22 @@ class FittedSteps:
         RunError
             If a file is missing or broken.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
         folder = Path(folder)
-        names = read_json(folder / "fitted.json", error=RunError)["steps"]
-        try:
-            arrays = load_file(folder / "fitted.safetensors")
-        except (OSError, SafetensorError, json.JSONDecodeError) as problem:
+        names = read_json(folder / "fitted.json", error=RunError, schema="fitted steps")["steps"]
+        arrays = read_arrays(folder / "fitted.safetensors", error=RunError)
+        matrix, offset = arrays.get("matrix"), arrays.get("offset")
+        if (
+            matrix is None
+            or offset is None
+            or matrix.shape != (len(matrix), len(matrix))
+            or offset.shape != matrix.shape[:1]
+            or not (np.isfinite(matrix).all() and np.isfinite(offset).all())
+        ):
             raise RunError(
-                f"{folder / 'fitted.safetensors'} cannot be read ({problem}); train the run again"
-            ) from None
-        return cls(names, arrays["matrix"], arrays["offset"])
+                f"{folder / 'fitted.safetensors'} must hold a square 'matrix' and an 'offset' of finite "
+                "numbers; train the run again"
+            )
+        return cls(names, matrix, offset)
 
 
 def _blocks(eeg: np.ndarray, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:

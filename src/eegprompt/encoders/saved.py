@@ -66,7 +66,7 @@ def load_encoder(
     from safetensors.torch import load_file
 
     folder = Path(folder)
-    facts = read_json(folder / "config.json", error=RunError)
+    facts = read_json(folder / "config.json", error=RunError, schema="encoder")
     try:
         make, _ = resolve("encoder", facts["name"])
         encoder = make(**facts["encoder"])

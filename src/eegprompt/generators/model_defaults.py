@@ -110,4 +110,4 @@ def default_dtype(index: dict[str, Any], device: torch.device) -> str:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    return dict(read_json(path)) if path.exists() else {}
+    return dict(read_json(path, schema="mapping")) if path.exists() else {}

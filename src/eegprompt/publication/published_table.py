@@ -223,7 +223,7 @@ def compare(run: str | Path, published: str | Path) -> Comparison:
 
     with contextlib.suppress(StorageError):
         restamp(run)
-    stored = read_json(path, error=RunError)
+    stored = read_json(path, error=RunError, schema="scores")
     ours, left_out = _ours(stored.get("rows", []), metrics)
     stamp = stored.get("audit") or {}
     notes = [stamp.get("summary", ""), *(f"Waived: {w}." for w in stamp.get("allowed_leakage", []))]

@@ -93,12 +93,14 @@ class RunMaterial:
         self._take_prompts_of_generator()
         self.provenance: dict[str, Any] = {}
         if (path / "provenance.json").exists():
-            self.provenance = read_json(path / "provenance.json", error=RunError)
+            self.provenance = read_json(
+                path / "provenance.json", error=RunError, schema="provenance"
+            )
         self.scores: list[Score] = []
         self.score_notes: list[str] = []
         self.score_missing: list[str] = []
         if run.scores_path.exists():
-            stored = read_json(run.scores_path, error=RunError)
+            stored = read_json(run.scores_path, error=RunError, schema="scores")
             self.scores = [Score.from_row(row) for row in stored.get("rows", [])]
             self.score_notes = [_in_words(x) for x in stored.get("notes") or []]
             self.score_missing = [_in_words(x) for x in stored.get("missing") or []]
@@ -122,14 +124,14 @@ class RunMaterial:
         if not path.exists():
             self._miss(what, "not there yet", command)
             return None
-        return read_table(path, error=RunError)
+        return read_table(path, error=RunError, columns=path.stem)
 
     def _take_prompts_of_generator(self) -> None:
         """Prompts that were composed anew for the generator shown, where there are such."""
         if self.generator is not None:
             path = self.run.path / "images" / self.generator / "prompts.parquet"
             if path.exists():
-                self.prompts = read_table(path, error=RunError)
+                self.prompts = read_table(path, error=RunError, columns="prompts")
 
     @cached_property
     def generation(self) -> dict[str, Any]:
@@ -137,7 +139,7 @@ class RunMaterial:
         path = self.run.path / "generation.json"
         if self.generator is None or not path.exists():
             return {}
-        stored = read_json(path, error=RunError).get("generators", {})
+        stored = read_json(path, error=RunError, schema="generation")["generators"]
         return dict(stored.get(self.generator) or {})
 
     @cached_property
@@ -343,7 +345,8 @@ class Material:
         """
         if self.study is None:
             path = self.path / "scores.json"
-            stamp = read_json(path, error=RunError).get("audit") if path.exists() else None
+            stored = read_json(path, error=RunError, schema="scores") if path.exists() else {}
+            stamp = stored.get("audit")
             if not stamp or stamp.get("verdict") not in VERDICTS:
                 return None
             return {**stamp, "evidence": [], "limits": [], "stale": False}
@@ -364,7 +367,9 @@ class Material:
     @cached_property
     def _parent_scores(self) -> dict[str, Any]:
         path = self.path / "scores.json"
-        return read_json(path, error=RunError) if self.over_folds and path.exists() else {}
+        if not self.over_folds or not path.exists():
+            return {}
+        return read_json(path, error=RunError, schema="scores")
 
     @cached_property
     def scores(self) -> list[Score]:

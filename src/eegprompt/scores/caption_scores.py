@@ -103,7 +103,8 @@ def _captioned(work: Material) -> tuple[list[str], np.ndarray]:
 def _image_retrieval(work: Material, heads: list[_Head]) -> list[Score]:
     """Which test image was seen, by all heads together: the sum of their log probabilities."""
     path = work.run.encoder_dir / "config.json"
-    scales = read_json(path, error=RunError).get("scales", {}) if path.exists() else {}
+    facts = read_json(path, error=RunError, schema="encoder") if path.exists() else {}
+    scales = facts.get("scales") or {}
     eye = np.eye(len(heads[0].right), dtype=bool)
     if len(eye) < 2:
         return []

@@ -96,7 +96,7 @@ def _prompts(work: Material, generator: str) -> dict[tuple[int, str], str]:
     path = own if own.exists() else work.run.prompts_path
     if not path.exists():
         return {}
-    table = read_table(path, error=RunError)
+    table = read_table(path, error=RunError, columns="prompts")
     return {
         (int(trial), str(source)): str(text)
         for trial, source, text in zip(table["trial_id"], table["source"], table["text"])

@@ -11,7 +11,7 @@ import numpy as np
 
 from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import RunError
-from eegprompt.core.files import content_key
+from eegprompt.core.files import content_key, read_arrays
 from eegprompt.metrics.classification import weighted_auc
 from eegprompt.run import Run
 from eegprompt.scores.rows import Score, Units, floor_and_ceiling, number, row_of
@@ -289,15 +289,7 @@ class Material:
                 "caption and class scores: embeddings.safetensors is missing; run 'eegprompt decode'"
             )
             return None
-        from safetensors.numpy import load_file
-
-        try:
-            stored = load_file(path)
-        except Exception as problem:  # the package's errors have no common base worth naming
-            raise RunError(
-                f"{path} cannot be read ({type(problem).__name__}); delete it and run 'eegprompt "
-                "decode' again"
-            ) from None
+        stored = read_arrays(path, error=RunError)
         for side in ("val", "test"):
             ids = stored.get(f"{side}/trial_id")
             if ids is None:

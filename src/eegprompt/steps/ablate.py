@@ -156,7 +156,9 @@ def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
         "settings": config.model_dump(mode="json", exclude={"study", "seed", "generation"}),
         "study": study.key,
     }
-    before: dict[str, Any] = read_json(path, error=RunError) if path.exists() else base
+    before: dict[str, Any] = (
+        read_json(path, error=RunError, schema="ablation base") if path.exists() else base
+    )
     before.get("settings", {}).pop("study", None)  # its path, noted by older versions
     if before != base:
         raise RunError(
@@ -229,7 +231,7 @@ def _work(group: list[_Job], threads: int) -> None:
     known: dict[str, dict[str, Any]] = {}
     for job in group:
         path = job.folder / "measured.json"
-        there = read_json(path, error=RunError) if path.exists() else {}
+        there = read_json(path, error=RunError, schema="measured") if path.exists() else {}
         if there.get("key") != job.key:
             twin = known.get(job.key)
             try:
@@ -345,7 +347,9 @@ def _rows(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The table's rows, and which variants are not among them and why."""
     found = {
-        (job.axis, job.variant.name, job.config.seed): read_json(job.folder / "measured.json")
+        (job.axis, job.variant.name, job.config.seed): read_json(
+            job.folder / "measured.json", error=RunError, schema="measured"
+        )
         for job in work
     }
     failed = list(

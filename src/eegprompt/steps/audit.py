@@ -129,7 +129,7 @@ def audit(
     stored[chosen.name if chosen else NO_SPLIT] = result
     write_json(study.path / "audit.json", {"format": FORMAT, "splits": stored})
     tell(_STEPS, _STEPS, "audit")
-    return read_json(study.path / "audit.json", error=StudyError)["splits"][
+    return read_json(study.path / "audit.json", error=StudyError, schema="audit")["splits"][
         chosen.name if chosen else NO_SPLIT
     ]
 

@@ -212,7 +212,7 @@ def _save_embeddings(
 
 def _note_choices(folder: Path, config: ExperimentConfig) -> None:
     """Keep beside the encoder how its captions are made prompts, and what draws them."""
-    stored = read_json(folder / "calibration.json", error=RunError)
+    stored = read_json(folder / "calibration.json", error=RunError, schema="calibration")
     noted = {
         "decoding": config.decoding.model_dump(mode="json", exclude={"pool"}),
         "generator": config.generation.generator,
@@ -253,4 +253,5 @@ def _is_done(run: Run, key: str) -> bool:
     record = run.path / "provenance.json"
     if not record.exists() or not all(path.exists() for path in files):
         return False
-    return read_json(record, error=RunError).get("decode", {}).get("key") == key
+    stored = read_json(record, error=RunError, schema="provenance")
+    return stored.get("decode", {}).get("key") == key

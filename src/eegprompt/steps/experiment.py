@@ -447,7 +447,7 @@ def _scores_hold(folder: Path, runs: Sequence[Run]) -> bool:
     written = scores.stat().st_mtime_ns
     for run in runs:
         known = run.path / "provenance.json"
-        stored = read_json(known, error=RunError) if known.exists() else {}
+        stored = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
         if stored.get("evaluate", {}).get("settings") != run.config.get("evaluation"):
             return False
         rests_on = [run.embeddings_path, run.decodings_path, run.prompts_path]
@@ -463,7 +463,7 @@ def _note_how(make: MakeRecipe, out: Path) -> None:
     how = make.model_dump(mode="json", by_alias=True)
     made = (out / "study.json").exists()
     if made and path.exists():
-        before = read_json(path)
+        before = read_json(path, schema="mapping")
         if _anywhere(before) != _anywhere(how):
             changed = [key for key in how if before.get(key) != how[key]]
             raise InputError(

@@ -224,7 +224,8 @@ def _difference(run: Run, config: ExperimentConfig, inputs: str) -> str:
             f"{n}: {old.get(n)} there, {new.get(n)} asked for" for n in names[:5]
         ) + ")"  # fmt: skip
     for note in (run.checkpoints_dir / "inputs.json", run.encoder_dir / "config.json"):
-        if note.exists() and read_json(note, error=RunError).get("inputs", inputs) != inputs:
+        before = read_json(note, error=RunError, schema="training inputs") if note.exists() else {}
+        if before.get("inputs", inputs) != inputs:
             return "state of the study, its split or its captions"
     return ""
 

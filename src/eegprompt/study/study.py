@@ -114,10 +114,12 @@ class Study:
             raise StudyError(
                 f"{self.path} {exists}; make one with 'eegprompt simulate' or 'eegprompt import'"
             )
-        self.info: dict[str, Any] = read_json(self.path / "study.json", error=StudyError)
+        self.info: dict[str, Any] = read_json(
+            self.path / "study.json", error=StudyError, schema="mapping"
+        )
         self._check_info()
-        self.trials = read_table(self.path / "trials.parquet", error=StudyError)
-        self.images = read_table(self.path / "images.parquet", error=StudyError)
+        self.trials = read_table(self.path / "trials.parquet", error=StudyError, columns="trials")
+        self.images = read_table(self.path / "images.parquet", error=StudyError, columns="images")
         self.eeg = self._open_eeg()
         self._image_rows: dict[str, int] = {}
         self._check_tables()
@@ -228,6 +230,11 @@ class Study:
                 f"the study has no image for image '{image_id}'; import it again with the image "
                 "folder"
             )
+        if "\0" in path or (not Path(path).is_absolute() and ".." in Path(path).parts):
+            raise StudyError(
+                f"{self.path / 'images.parquet'} names {path!r} for image '{image_id}', which is not "
+                "below the study's folder; name it with its whole path, or import the study again"
+            )
         return self.path / path
 
     def _image_row(self, image_id: str) -> int | None:
@@ -297,7 +304,8 @@ class Study:
         """
         if name not in self.split_names():
             raise UnknownNameError("split", name, self.split_names())
-        stored = read_json(self.path / "splits" / f"{name}.json", error=SplitError)
+        path = self.path / "splits" / f"{name}.json"
+        stored = read_json(path, error=SplitError, schema="split")
         folds = tuple(
             Fold(np.array(f["train"]), np.array(f["val"]), np.array(f["test"]))
             for f in stored["folds"]
@@ -362,11 +370,8 @@ class Study:
                     "write'"
                 )
             raise UnknownNameError("caption set", name, self.caption_names())
-        table = read_table(self.path / "captions" / f"{name}.parquet", error=CaptionError)
-        missing = {"image_id", "kind", "text"} - set(table.columns)
-        if missing:
-            raise CaptionError(f"caption set '{name}' lacks the columns {sorted(missing)}")
-        return table
+        path = self.path / "captions" / f"{name}.parquet"
+        return read_table(path, error=CaptionError, columns="captions")
 
     def write_captions(self, name: str, table: pd.DataFrame) -> Path:
         """Write a caption set into the study, replacing one of the same name."""
@@ -448,24 +453,15 @@ class Study:
 
     # -- checks --------------------------------------------------------------------------------
     def _check_info(self) -> None:
-        needed = {
-            "format_version",
-            "name",
-            "ch_names",
-            "sfreq",
-            "tmin",
-            "unit",
-            "design",
-            "image_identity",
-        }
-        missing = needed - set(self.info)
-        if missing:
-            raise StudyError(f"{self.path / 'study.json'} lacks {sorted(missing)}; import it again")
-        if self.info["format_version"] != FORMAT_VERSION:
+        from eegprompt.core.schemas import check_content
+
+        version = self.info.get("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION:
             raise StudyError(
-                f"{self.path} is in study format {self.info['format_version']}, this version reads "
-                f"format {FORMAT_VERSION}; import it again"
+                f"{self.path} is in study format {version}, this version reads format "
+                f"{FORMAT_VERSION}; import it again"
             )
+        check_content(self.info, "study", self.path / "study.json", StudyError)
         for field, allowed in (("design", DESIGNS), ("image_identity", IMAGE_IDENTITIES)):
             if self.info[field] not in allowed:
                 raise UnknownNameError(field, str(self.info[field]), allowed)
@@ -491,13 +487,6 @@ class Study:
         return eeg
 
     def _check_tables(self) -> None:
-        for table, columns, file in (
-            (self.trials, TRIAL_COLUMNS, "trials.parquet"),
-            (self.images, IMAGE_COLUMNS, "images.parquet"),
-        ):
-            missing = set(columns) - set(table.columns)
-            if missing:
-                raise StudyError(f"{self.path / file} lacks the columns {sorted(missing)}")
         if len(self.trials) != self.n_trials:
             raise StudyError(
                 f"trials.parquet has {len(self.trials)} rows but eeg.npy {self.n_trials} trials; "

@@ -129,7 +129,7 @@ def _load_clip(folder: Path, model: str) -> tuple[Any, Callable[..., Any]]:
     """A CLIP network and its call from (tokens, mask) to text embeddings."""
     import transformers
 
-    kind = read_json(folder / "config.json", error=InputError).get("model_type")
+    kind = read_json(folder / "config.json", schema="mapping").get("model_type")
     if kind == "clip":
         network = transformers.CLIPModel.from_pretrained(folder)
         del network.vision_model  # no images here; half the memory

@@ -97,7 +97,7 @@ class ImageTargets:
         vision: Any = network.config.vision_config
         self._side = int(vision.image_size)
         settings = Path(source.folder) / "preprocessor_config.json"
-        stated = read_json(settings, error=InputError) if settings.exists() else {}
+        stated = read_json(settings, schema="mapping") if settings.exists() else {}
         self._mean = np.array(stated.get("image_mean", _MEAN), np.float32)
         self._sd = np.array(stated.get("image_std", _SD), np.float32)
 

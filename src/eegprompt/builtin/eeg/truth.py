@@ -253,7 +253,7 @@ def load_truth(study: Study) -> Truth:
             f"{study.path} has no truth/truth.npz, so what is planted in it is unknown; only studies "
             "made by 'eegprompt simulate' have one"
         )
-    facts = read_json(folder / "truth.json", error=StudyError)
+    facts = read_json(folder / "truth.json", error=StudyError, schema="truth")
     try:
         with np.load(folder / "truth.npz", allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -31,7 +31,7 @@ def build(material: Material) -> Section | None:
     path = material.path / "ablation" / "ablation.json"
     if not path.exists():
         return None
-    stored = read_json(path, error=RunError)
+    stored = read_json(path, error=RunError, schema="ablation")
     seeds = stored["seeds"]
     return Section(
         "ablations",

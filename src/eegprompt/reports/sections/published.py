@@ -19,7 +19,9 @@ def build(material: Material) -> Section | None:
         return None
     table = compare(material.path, folder / PUBLISHED)
     contents = folder / CONTENTS
-    figures = read_json(contents, error=RunError) if contents.exists() else []
+    figures = []
+    if contents.exists():
+        figures = read_json(contents, error=RunError, schema="published figures")
     explained = {finding.name for run in material.runs for finding in run.findings}
     shown = []
     for figure in figures:
