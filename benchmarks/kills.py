@@ -215,6 +215,8 @@ def main() -> None:
             elif (before / place).is_dir() and "--overwrite" not in name:
                 found[name] += 1
                 print(f"{name}: {note} is gone or changed", flush=True)
+        if code == 2 and not faults(after, work):
+            code = 0  # it had just finished, and refuses to do it again without --overwrite
         problems = [f"exit code {code}: {(top / 'last.log').read_text()[-300:]}"] if code else []
         problems += faults(after, work)
         if problems:

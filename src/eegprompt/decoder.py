@@ -82,7 +82,8 @@ def image_seed(seed: int, trial: int, sample: int = 0) -> int:
     int
         In [0, 2**32).
     """
-    return int(content_key("image", int(seed), int(trial), int(sample), length=8), 16)
+    # "picture" is a mere salt: with another word every image ever generated would change
+    return int(content_key("picture", int(seed), int(trial), int(sample), length=8), 16)
 
 
 @dataclass(frozen=True)

@@ -192,7 +192,11 @@ class Run:
         anything.
         """
         known = self.path / "provenance.json"
-        trained = read_json(known, error=RunError, schema="provenance").get("train") if known.exists() else None
+        trained = (
+            read_json(known, error=RunError, schema="provenance").get("train")
+            if known.exists()
+            else None
+        )
         keys = trained.get("keys") if isinstance(trained, dict) else None
         if not isinstance(keys, dict):
             return  # not trained yet

@@ -138,7 +138,9 @@ def _read(runs: Sequence[Run]) -> _Folds | None:
     for name in POOLED:
         paths = [run.path / "explain" / f"{name}.json" for run in runs]
         stored[name] = [read_json(path, error=RunError, schema="finding") for path in paths]
-        arrays[name] = [read_arrays(path.with_suffix(".safetensors"), error=RunError) for path in paths]
+        arrays[name] = [
+            read_arrays(path.with_suffix(".safetensors"), error=RunError) for path in paths
+        ]
     shared = [(one["ch_names"], one["times"], one["heads"]) for one in stored["patterns"]]
     whole = all(one["arrays"] for found in stored.values() for one in found)
     if not whole or any(one != shared[0] for one in shared):

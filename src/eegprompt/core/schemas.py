@@ -543,6 +543,7 @@ FILES: dict[str, Any] = {
 }
 """What a JSON file or a run's settings must hold, by the kind of file."""
 
+
 def check_content(content: Any, schema: str, path: Path, error: type[InputError]) -> None:
     """Refuse what was read from a file if it is not what a file of its kind holds.
 

@@ -179,9 +179,7 @@ class DiffusersGenerator:
                 f"the generator '{model}' has no model_index.json, so it is no diffusers pipeline; "
                 "name a text-to-image pipeline, e.g. stabilityai/sdxl-turbo"
             )
-        self._index: dict[str, Any] = read_json(
-            folder / "model_index.json", schema="mapping"
-        )
+        self._index: dict[str, Any] = read_json(folder / "model_index.json", schema="mapping")
         self._kind = str(self._index.get("_class_name"))
         self.dtype = dtype or default_dtype(self._index, self._device)
         known = distilled_defaults(model) or distilled_by_files(folder, self._index)

@@ -155,7 +155,11 @@ def _limit(
 ) -> int:
     """The most tokens of a prompt that reach the image through one tokenizer."""
     config = folder / name.replace("tokenizer", "text_encoder") / "config.json"
-    positions = read_json(config, schema="mapping").get("max_position_embeddings") if config.exists() else None
+    positions = (
+        read_json(config, schema="mapping").get("max_position_embeddings")
+        if config.exists()
+        else None
+    )
     if clip:
         limit = token_limit(tokenizer, positions or 77)
         return min(limit, positions or limit)

@@ -565,7 +565,9 @@ def _note(
     """Write what is asked for into ``generation.json``, by generator and prompt source."""
     path = run.path / "generation.json"
     stored: dict[str, Any] = (
-        read_json(path, error=RunError, schema="generation") if path.exists() else {"generators": {}}
+        read_json(path, error=RunError, schema="generation")
+        if path.exists()
+        else {"generators": {}}
     )
     entry = stored["generators"].get(slug(name), {})
     same = all(entry.get(k) == json.loads(json.dumps(v)) for k, v in record.items())
