@@ -261,6 +261,23 @@ def test_without_positions_nothing_is_interpolated_unless_the_epochs_know_them(t
     assert epochs.info["bads"] == ["Oz"]  # the caller's Epochs are as they were
 
 
+def test_a_channel_without_a_position_does_not_keep_others_from_being_interpolated(study):
+    decoder = make_decoder(study)
+    decoder.facts["positions"][NAMES.index("P3")] = [None] * 3
+    seen: list[np.ndarray] = []
+    keep = decoder._embed
+    decoder._embed = lambda eeg, *rest: seen.append(eeg) or keep(eeg, *rest)  # type: ignore
+    epochs = study.to_epochs()
+    epochs.info["bads"] = ["Cz"]
+    decoder.decode(epochs, bads="interpolate")
+    cz, others = NAMES.index("Cz"), [i for i, n in enumerate(NAMES) if n != "Cz"]
+    assert np.corrcoef(seen[0][:, cz].ravel(), study.eeg[:, cz].ravel())[0, 1] > 0.7
+    np.testing.assert_array_equal(seen[0][:, others].astype(np.float32), study.eeg[:, others])
+    epochs.set_montage(None).info["bads"] = ["P3"]
+    with pytest.raises(InputError):
+        decoder.decode(epochs, bads="interpolate")
+
+
 def one_channel(eeg: np.ndarray, factor: float) -> np.ndarray:
     return eeg * np.where(np.arange(len(NAMES)) == 3, factor, 1.0)[:, None]
 

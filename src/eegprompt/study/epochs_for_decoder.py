@@ -179,40 +179,45 @@ def _interpolated(
     """Channels `gone` from the others, by spherical splines."""
     import mne
 
-    places = _places(wanted, positions, epochs, names)
-    unplaced = [name for name in wanted if name not in places]
+    places = _places(wanted, gone, positions, epochs, names)
+    unplaced = [name for name in gone if name not in places]
     if unplaced:
         raise InputError(
             f"channels cannot be interpolated, since the position of {', '.join(unplaced[:8])} is not "
             "known; give the Epochs a montage ('epochs.set_montage'), or train on a study with "
             "positions"
         )
-    info = mne.create_info(list(wanted), float(epochs.info["sfreq"]), "eeg")
+    # Channels without a position neither help nor change.
+    placed = [i for i, name in enumerate(wanted) if name in places]
+    info = mne.create_info([wanted[i] for i in placed], float(epochs.info["sfreq"]), "eeg")
     info.set_montage(mne.channels.make_dig_montage(places, coord_frame="head"), on_missing="ignore")
     info["bads"] = list(gone)
-    whole = mne.EpochsArray(eeg, info, baseline=None, verbose="ERROR")
+    whole = mne.EpochsArray(eeg[:, placed], info, baseline=None, verbose="ERROR")
     where = np.array(list(places.values()))
     # The sphere that lies nearest to the electrodes.
     system = np.column_stack([2 * where, np.ones(len(where))])
     center = np.linalg.lstsq(system, (where**2).sum(axis=1), rcond=None)[0][:3]
     whole.interpolate_bads(reset_bads=True, origin=tuple(center), verbose="ERROR")
-    return whole.get_data(verbose="ERROR")
+    result = eeg.copy()
+    result[:, placed] = whole.get_data(verbose="ERROR")
+    return result
 
 
 def _places(
     wanted: Sequence[str],
+    gone: Sequence[str],
     positions: np.ndarray,
     epochs: mne.BaseEpochs,
     names: Mapping[str, str],
 ) -> dict[str, np.ndarray]:
-    """Positions of all wanted channels in one frame: the run's own, or else the Epochs'."""
+    """Positions in one frame: the run's own where they have those that are gone, else the Epochs'."""
     own = {
         name: np.asarray(where, dtype=np.float64)
         for name, where in zip(wanted, positions)
         if np.isfinite(where).all()
     }
     montage = epochs.get_montage()
-    if len(own) == len(wanted) or montage is None:
+    if set(gone) <= set(own) or montage is None:
         return own
     found = montage.get_positions()
     if found["coord_frame"] != "head":
