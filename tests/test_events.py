@@ -57,6 +57,10 @@ def left_out(study: Study) -> dict[str, int]:
         (["left/face"], ["left/face", "right/face"], {"left/face": "left/face"}),
         (["face"], ["left/face", "right/face"], {}),
         (["house", "cat"], ["house"], {"house": "house"}),
+        (["S1", "S 1"], ["S 1"], {"S 1": "S 1"}),
+        (["S1"], ["S 1", "S  1", "s1"], {"S  1": "S1"}),
+        (["7"], ["Stimulus/  7", "Stimulus/007"], {"Stimulus/  7": "7"}),
+        (["face"], ["face "], {"face ": "face"}),
     ],
 )  # fmt: skip
 def test_a_name_stands_for_one_marker(asked, found, meant):
@@ -67,7 +71,7 @@ def test_a_name_stands_for_one_marker(asked, found, meant):
     ("asked", "found"),
     [
         (["1"], ["Stimulus/1", "Response/1"]),
-        (["S1"], ["S  1", "S 1"]),
+        (["S1"], ["Stimulus/S  1", "Response/S  1"]),
         (["S1", "S  1"], ["Stimulus/S  1"]),
         (["1"], ["1.0", "1.00"]),
     ],
@@ -122,7 +126,9 @@ def test_a_name_is_one_marker_in_all_recordings(tmp_path):
     only = tiny.write_brainvision(tmp_path / "a.vhdr", tiny.make(seed=2))
     markers = only.with_suffix(".vmrk")
     markers.write_text(markers.read_text("utf-8").replace("Stimulus,S", "Response,"), "utf-8")
-    assert read(only, tmp_path / "s", events={"1": "key"}).n_trials == 20
+    alone = read(only, tmp_path / "s", events={"1": "key"})
+    assert alone.n_trials == 20
+    assert any("'Response/  1'" in note for note in alone.info["notes"])
     text = (tmp_path / "b.vmrk").read_text("utf-8").replace("Response,", "Other,")
     (tmp_path / "b.vmrk").write_text(text, "utf-8")
     with pytest.raises(RecordingError):  # a response in one, a stimulus in the other

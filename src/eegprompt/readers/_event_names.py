@@ -17,7 +17,9 @@ __all__ = ["Code", "counted", "match_names", "read_codes", "read_text_table", "t
 
 _NOTHING = {"", "n/a", "nan", "none"}
 # Kinds of markers that BrainVision's format puts before a marker's name.
-_TYPE = re.compile(r"^(Stimulus|Response|Event|Trigger|Comment)/(?=.)")
+_TYPE = re.compile(r"(Stimulus|Response|Event|Trigger|Comment)/(?=.)")
+# BrainVision pads numbers to three places: "S  1", "R 12".
+_PADDED = re.compile(r"([A-Za-z]?)( {2}\d| \d{2})")
 
 
 @dataclass(frozen=True)
@@ -101,19 +103,34 @@ def read_text_table(path: Path, what: str) -> pd.DataFrame:
     return table.fillna("")  # a line that is too short
 
 
-def _spellings(name: str) -> tuple[str, ...]:
-    """A name as it stands, then less and less exactly: blanks, kind of marker, padding, 1.0 for 1."""
-    squeezed = " ".join(name.split()).replace("/ ", "/")
-    closed = re.sub(r"(^|/)([A-Za-z]) (\d+)$", r"\1\2\3", squeezed)  # "S  1" is called S1
-    short = [_TYPE.sub("", text) for text in (squeezed, closed)]
-    return name, squeezed, closed, *short, re.sub(r"^(-?\d+)\.0+$", r"\1", short[1])
+def _spellings(name: str) -> list[set[str]]:
+    """What a marker may be called: as it stands, without its kind, and without its padding.
+
+    Examples
+    --------
+    >>> _spellings("Stimulus/S  1")[2] == {"S1", "S 1", "Stimulus/S1", "Stimulus/S 1"}
+    True
+    """
+    whole = name.strip()
+    kind = _TYPE.match(whole)
+    text = name[kind.end() :] if kind else name
+    own = {whole} | ({text.strip()} if kind else set())
+    padded = set()
+    number = _PADDED.fullmatch(text)
+    if number is not None:
+        letter, digits = number[1], number[2].strip()
+        padded = {letter + digits, f"{letter} {digits}".strip()}
+        padded |= {kind[0] + short for short in padded} if kind else set()
+    if re.fullmatch(r"-?\d+\.0+", whole):  # a whole number of a column of floats
+        padded = {whole.partition(".")[0]}
+    return [{name}, own, padded]
 
 
 def match_names(asked: Iterable[str], found: Iterable[str], where: str) -> dict[str, str]:
     """Which name that was asked for each marker goes by; markers that nobody named are not in it.
 
-    A name stands first for the marker that is spelled so. Where there is none, blanks, the kind of
-    marker (``Stimulus/``) and the padding of ``S  1`` may be left out, if one marker is meant.
+    A name stands first for the marker that is spelled so. Where there is none, the kind of marker
+    (``Stimulus/``) and the padding of ``S  1`` may be left out, if one marker is meant.
 
     Parameters
     ----------
@@ -132,17 +149,18 @@ def match_names(asked: Iterable[str], found: Iterable[str], where: str) -> dict[
     Examples
     --------
     >>> match_names(["S1", "Response/1"], ["Stimulus/S  1", "Response/1", "Stimulus/1"], "file")
-    {'Stimulus/S  1': 'S1', 'Response/1': 'Response/1'}
+    {'Response/1': 'Response/1', 'Stimulus/S  1': 'S1'}
     """
+    asked = list(asked)
     spelled = {marker: _spellings(marker) for marker in dict.fromkeys(found)}
-    result: dict[str, str] = {}
+    result: dict[str, str] = {name: name for name in asked if name in spelled}
     for name in asked:
-        own = _spellings(name)[1]
-        for place in range(6):
-            wanted = own if place else name
-            fitting = [marker for marker, forms in spelled.items() if forms[place] == wanted]
-            if fitting:
-                break
+        if name in spelled:
+            continue
+        fitting: list[str] = []
+        for place in (1, 2):
+            loose = [m for m, forms in spelled.items() if name in forms[place]]
+            fitting = fitting or [m for m in loose if m not in asked]
         if len(fitting) > 1:
             raise RecordingError(
                 f"{where}: the event '{name}' may be {' or '.join(map(repr, sorted(fitting)))}; name "

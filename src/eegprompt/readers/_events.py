@@ -103,6 +103,12 @@ def events_of(
             "'events'"
         )
     _check_meant(recording, named, meant)
+    responses = {m: n for m, n in named.items() if m != n and m.startswith("Response/")}
+    if responses:
+        notes.append(
+            f"{recording.path.name}: "
+            + ", ".join(f"'{name}' is the marker '{marker}'" for marker, name in responses.items())
+        )
     left_out: Counter[str] = Counter()
     rows: list[Event] = []
     for at, name in events:
@@ -159,7 +165,7 @@ def _check_meant(
         return
     for marker, name in named.items():
         before = meant.setdefault(name, marker)
-        if before != marker and "".join(before.split()) != "".join(marker.split()):
+        if before != marker:
             raise RecordingError(
                 f"{recording.path}: the event '{name}' is the marker '{marker}' here, but was "
                 f"'{before}' in a recording before; name the one you mean in full, or both"
