@@ -207,3 +207,27 @@ def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
         with pytest.raises(RecordingError):
             open_recording(path, **options)  # type: ignore[arg-type]
     assert open_recording(path, sfreq=256.0).sfreq == 256
+
+
+# -- Epochs --------------------------------------------------------------------------------------
+def test_channels_of_epochs_are_named_kept_and_left_out_likewise(tmp_path: Path) -> None:
+    import mne
+
+    from eegprompt.readers.mne import MneEpochsReader
+
+    names = ["EEG FP1-REF", "CZ", "Ear left", "HEOG"]
+    data = np.random.default_rng(0).normal(0, 1e-5, (8, 4, 64))
+    events = np.column_stack([np.arange(8) * 100, np.zeros(8, int), np.tile([1, 2], 4)])
+    epochs = mne.EpochsArray(
+        data, mne.create_info(names, 64.0, "eeg"), events, event_id={"a": 1, "b": 2},
+        verbose="ERROR",
+    )  # fmt: skip
+    path = tmp_path / "rec-epo.fif"
+    epochs.save(path, fmt="double", verbose="ERROR")
+    options: dict[str, Any] = {"events": {"a": "a", "b": "b"}}
+    study = MneEpochsReader().read(path, tmp_path / "s", **options)
+    assert study.ch_names == ["Fp1", "Cz", "Ear left"]
+    assert np.isfinite(study.positions).all(axis=1).tolist() == [True, True, False]
+    assert np.array_equal(study.eeg, data[:, :3].astype(np.float32))
+    asked = MneEpochsReader().read(path, tmp_path / "t", **options, channels=["CZ", "HEOG"])
+    assert asked.ch_names == ["Cz", "HEOG"]

@@ -20,7 +20,13 @@ from pydantic import Field, field_validator, model_validator
 from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.core.files import provenance, sha256_file
 from eegprompt.core.progress import Progress
-from eegprompt.readers._channels import pick_channels, place_channels
+from eegprompt.readers._channels import (
+    default_channels,
+    note_left_out,
+    pick_channels,
+    place_channels,
+    standard_channels,
+)
 from eegprompt.readers._duplicates import Repeats
 from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._events import FoundEvents, events_of, window_events
@@ -428,6 +434,7 @@ class RecordingsImport:
         self.rows: list[dict[str, Any]] = []
         self.recordings: list[dict[str, Any]] = []
         self.notes: list[str] = []
+        self.spelled: dict[str, str] = {}  # a file's spelling of a channel -> the template's
         self.skipped: list[str] = []
         self.seen: dict[str, Path] = {}
         self.meant: dict[str, str] = {}  # name in 'events' -> the marker it stood for
@@ -602,10 +609,21 @@ class RecordingsImport:
                 f"lie in {self.first.path.name}, whose positions the study has"
             )
 
+    def standard(self, names: Sequence[str]) -> dict[str, str]:
+        """The template's spelling of a file's channels, by which they may be asked for as well."""
+        found = standard_channels(names, self.opts.montage, self.notes)
+        self.spelled |= found
+        return found
+
     def picked(self, file: Path, types: Mapping[str, str]) -> list[str]:
         """EEG channels to keep of those in a file, by the options."""
         eeg = [name for name, kind in types.items() if kind == "eeg"]
-        return pick_channels(file, list(types), eeg, self.opts.channels, self.opts.exclude)
+        default = default_channels(eeg, self.opts.montage)
+        if self.opts.channels is None:
+            left = [n for n in types if n not in default and n not in self.opts.exclude]
+            note_left_out(left, self.notes)
+        asked = (self.opts.channels, self.opts.exclude)
+        return pick_channels(file, list(types), default, *asked, self.spelled)
 
     def _plausible(self, recording: Recording) -> None:
         if self.opts.unit == "a.u.":

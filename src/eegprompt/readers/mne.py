@@ -340,6 +340,7 @@ class _EpochsImport(RecordingsImport):
                 epochs = mne.read_epochs(file, preload=False, proj=False, verbose="ERROR")
             renamed = {a: b for a, b in self.opts.rename.items() if a in epochs.ch_names}
             epochs.rename_channels(renamed)
+            epochs.rename_channels(self.standard(epochs.ch_names))
         if file.suffix.lower() == ".set":
             _name_by_onset(epochs, file)
         return epochs
