@@ -273,6 +273,8 @@ def _records(path: Path, n_samples: int, sfreq: float, notes: list[str]) -> Reco
             f"{', '.join(slow[:8])}"
         )
     records = read_records(path, header)
+    if records is not None and not len(records.starts):
+        raise RecordingError(f"{path} holds no whole data record; copy it again, or leave it out")
     if records is not None and len(records.starts) * most != n_samples:
         raise RecordingError(
             f"{path} holds {len(records.starts)} data records of {most} samples, but MNE reads "
