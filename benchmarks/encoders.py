@@ -36,7 +36,7 @@ def configurations(method: str) -> Iterator[dict[str, Any]]:
     if method == "ridge":
         for width, own in itertools.product((0.02, 0.04, 0.06, 0.08), (True, False)):
             yield {"encoder": {"name": method, "options": {"bin_width": width, "per_subject": own}}}
-    elif method == "transformer":
+    elif method in ("fused", "transformer"):
         for width, dropout, epochs in itertools.product((64, 96), (0.7, 0.8), (20, 40)):
             options = {"n_filters": width, "width": width, "dropout": dropout}
             yield {
@@ -163,7 +163,7 @@ def main() -> None:
 
     out, methods = carry_out(
         __doc__,
-        "transformer,ridge,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
+        "fused,transformer,ridge,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
         lambda folder, seed: simulate(folder, seed=seed),
         compare,
     )

@@ -215,7 +215,7 @@ def main() -> None:
     """Run what is missing and print the table."""
     out, methods = carry_out(
         __doc__,
-        "transformer,ridge,LDA,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
+        "fused,transformer,ridge,LDA,EEGNet,ShallowFBCSPNet,Deep4Net,EEGConformer,ATCNet",
         make_study,
         compare,
     )

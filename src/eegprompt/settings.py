@@ -35,7 +35,7 @@ class _Settings(BaseModel):
 class EncoderConfig(_Settings):
     """The EEG encoder."""
 
-    name: str = Field("transformer", description="which encoder, by its registered name")
+    name: str = Field("fused", description="which encoder, by its registered name")
     options: dict[str, Any] = Field(
         default_factory=dict,
         description="for its constructor; sizes that depend on data are not among them",
@@ -53,7 +53,9 @@ class TrainingConfig(_Settings):
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the objective")
     patience: int = Field(10, ge=1, description="passes without a better validation loss")
     preprocessing: tuple[str, ...] = Field(
-        ("whiten",), description="steps fitted on the training set and applied to all EEG"
+        ("auto",),
+        description="steps fitted on the training set and applied to all EEG; auto: whiten where "
+        "there are 10 trials a channel, else standardize",
     )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:N or mps")
     precision: str = Field("32-true", description="as Lightning names it, e.g. bf16-mixed")

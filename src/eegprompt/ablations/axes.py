@@ -96,8 +96,11 @@ def _encoder(base: ExperimentConfig) -> list[Variant]:
     from importlib.util import find_spec
 
     found = [Variant(base.encoder.name)]
-    if base.encoder.name != "ridge":
-        found.append(Variant("ridge", {"encoder": {"name": "ridge", "options": {}}}))
+    found += [
+        Variant(name, {"encoder": {"name": name, "options": {}}})
+        for name in ("transformer", "ridge")
+        if name != base.encoder.name
+    ]
     if find_spec("braindecode") is not None:
         from eegprompt.encoders.braindecode import MODELS
 

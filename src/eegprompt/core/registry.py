@@ -42,6 +42,7 @@ GROUPS: dict[str, dict[str, str]] = {
     },
     "encoder": {
         "braindecode": "eegprompt.encoders.braindecode:BraindecodeEncoder",
+        "fused": "eegprompt.encoders.fused:FusedEncoder",
         "ridge": "eegprompt.encoders.ridge:RidgeEncoder",
         "transformer": "eegprompt.encoders.transformer:EEGTransformer",
     },

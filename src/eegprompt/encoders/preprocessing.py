@@ -19,7 +19,14 @@ from eegprompt.core.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["STEPS", "FittedSteps", "noise_covariance", "refuse_twice"]
+__all__ = [
+    "STEPS",
+    "FittedSteps",
+    "default_steps",
+    "noise_covariance",
+    "refuse_twice",
+    "shrunk_correlation",
+]
 
 CHUNK = 256  # trials read at a time
 FLAT = 1e-6  # of the median channel's standard deviation; below it a channel carries nothing
@@ -38,15 +45,20 @@ def _whiten(cov: np.ndarray, n_trials: int) -> np.ndarray:
     approximating one (Chen et al. 2010, equation 23) with trials as the independent observations:
     the samples of one trial are not independent.
     """
+    shrunk, scale = shrunk_correlation(cov, n_trials)
+    values, vectors = np.linalg.eigh(shrunk)
+    return (vectors / np.sqrt(np.maximum(values, 1e-6))) @ vectors.T * scale
+
+
+def shrunk_correlation(cov: np.ndarray, n_trials: int) -> tuple[np.ndarray, np.ndarray]:
+    """Correlation matrix shrunk toward the identity, and one over each channel's deviation."""
     scale = 1 / np.sqrt(np.diag(cov))
     correlation = scale[:, None] * cov * scale
     p = len(cov)
     squares = (correlation**2).sum()
     shrinkage = ((1 - 2 / p) * squares + p**2) / ((n_trials + 1 - 2 / p) * max(squares - p, 1e-12))
     shrinkage = float(np.clip(shrinkage, 1e-6, 1.0))
-    shrunk = (1 - shrinkage) * correlation + shrinkage * np.eye(p)
-    values, vectors = np.linalg.eigh(shrunk)
-    return (vectors / np.sqrt(np.maximum(values, 1e-6))) @ vectors.T * scale
+    return (1 - shrinkage) * correlation + shrinkage * np.eye(p), scale
 
 
 def noise_covariance(trials: np.ndarray) -> np.ndarray:
@@ -164,6 +176,39 @@ applying it twice would change the data unseen: set training.preprocessing=[] in
                     "twice would change the data unseen: set training.preprocessing="
                     f"[{','.join(left)}] instead"
                 )
+
+
+PLENTY = 10
+"""Trials a channel from which on a whitening estimated from them is worth more than it costs."""
+
+
+def default_steps(
+    n_trials: int, n_chans: int, done: Iterable[Mapping[str, Any]]
+) -> tuple[str, ...]:
+    """What ``training.preprocessing=[auto]`` stands for.
+
+    Whitening where there are at least :data:`PLENTY` trials a channel, else standardization; neither
+    where the study's source did it already.
+
+    Parameters
+    ----------
+    n_trials, n_chans : int
+        Of the training set.
+    done : iterable of mapping
+        The study's steps, each with a `name`.
+
+    Examples
+    --------
+    >>> default_steps(1664, 128, []), default_steps(180, 61, [])
+    (('whiten',), ('standardize',))
+    >>> default_steps(1664, 128, [{"name": "mvnn"}])
+    ('standardize',)
+    >>> default_steps(180, 61, [{"name": "standardized by the source"}])
+    ()
+    """
+    there = {step.get("name") for step in done}
+    wanted = ("whiten", "standardize") if n_trials >= PLENTY * n_chans else ("standardize",)
+    return next(((name,) for name in wanted if not there & set(_LIKE[name])), ())
 
 
 class FittedSteps:

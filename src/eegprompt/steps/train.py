@@ -252,11 +252,24 @@ def _check_names(config: ExperimentConfig) -> None:
             f"encoder '{config.encoder.name}' takes nothing after the colon; name it as "
             f"'{config.encoder.name.partition(':')[0]}'"
         )
-    allowed = set(inspect.signature(make).parameters)
-    sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects"}
+    allowed = _options(make)
+    if "network" in allowed:  # an encoder around another one takes the other's options, too
+        network = str(config.encoder.options.get("network", _default(make, "network")))
+        allowed |= _options(resolve("encoder", network)[0])
+    sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects", "tmin"}
     for name in config.encoder.options:
         if name not in allowed - sizes:
             raise UnknownNameError("encoder option", name, sorted(allowed - sizes))
+
+
+def _options(make: Any) -> set[str]:
+    """Names of a constructor's parameters."""
+    parameters = inspect.signature(make).parameters
+    return {name for name, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+
+
+def _default(make: Any, name: str) -> Any:
+    return inspect.signature(make).parameters[name].default
 
 
 def _save(
@@ -280,7 +293,7 @@ def _save(
         name=config.encoder.name,
         study=study.name,
         kinds=list(config.kinds),
-        scales=module.objective.scales,
+        scales=getattr(module.encoder, "scales", None) or module.objective.scales,
         subjects=material.subjects,
         categories=material.categories,
         text_encoder={"spec": config.text_encoder, **material.text_encoder},

@@ -29,6 +29,7 @@ __all__ = [
     "TrialSet",
     "TrialsDataset",
     "collect",
+    "inner_folds",
 ]
 
 IN_MEMORY = 2 << 30  # bytes of EEG that are kept in memory; more is read trial by trial
@@ -81,6 +82,7 @@ class TrainingData:
     positions: np.ndarray
     sides: dict[str, TrialSet]
     captions: dict[str, HeadCaptions]
+    folds: np.ndarray  # parts of the training set for cross-validation inside it
     subjects: list[str]
     categories: list[str]
     facts: dict[str, Any]
@@ -118,12 +120,16 @@ def collect(
     text_encoder: TextEncoder | None,
 ) -> TrainingData:
     """Gather training and validation trials, and the captions of their images."""
-    from eegprompt.encoders.preprocessing import FittedSteps, refuse_twice
+    from eegprompt.encoders.preprocessing import FittedSteps, default_steps, refuse_twice
     from eegprompt.encoders.saved import typical_std
 
-    refuse_twice(config.training.preprocessing, study.info.get("steps", []))
+    done = study.info.get("steps", [])
+    names = config.training.preprocessing
+    if names == ("auto",):
+        names = default_steps(len(train_ids), study.n_chans, done)
+    refuse_twice(names, done)
     steps = FittedSteps.fit(
-        config.training.preprocessing,
+        names,
         study.eeg,
         train_ids,
         ch_names=study.ch_names,
@@ -156,6 +162,7 @@ def collect(
         positions=study.positions,
         sides={name: TrialSet(rows[s], subject[s], image[s]) for name, s in parts.items()},
         captions=table,
+        folds=inner_folds(study, train_ids, val_ids),
         subjects=subjects,
         categories=sorted(categories),
         facts={
@@ -169,8 +176,36 @@ def collect(
         },
         text_encoder=facts,
     )
-    _check_scale(material, config)
+    _check_scale(material)
     return material
+
+
+def inner_folds(
+    study: Study, train_ids: np.ndarray, val_ids: np.ndarray, most: int = 5
+) -> np.ndarray:
+    """Parts of the training set that differ from each other as the validation set does from it.
+
+    By image where validation shows other images, by subject where it is of other subjects, else by
+    recording, by block, or by order where there is one recording only.
+
+    Returns
+    -------
+    int array (n_train,)
+        Numbers below `most`.
+    """
+    train, val = study.trials.iloc[train_ids], study.trials.iloc[val_ids]
+    candidates = [["subject", "session", "run"], ["subject", "session", "run", "block"]]
+    if not set(train["subject"]) & set(val["subject"]):
+        candidates.insert(0, ["subject"])
+    if not set(train["image_id"]) & set(val["image_id"]):
+        candidates.insert(0, ["image_id"])
+    for columns in candidates:
+        labels = train[columns].astype(str).agg("|".join, axis=1)
+        names, which = np.unique(labels.to_numpy(), return_inverse=True)
+        if len(names) >= 3:
+            order = np.random.default_rng(0).permutation(len(names))
+            return np.asarray(order[which] % min(most, len(names)))
+    return np.arange(len(train)) * most // len(train)
 
 
 def _check_finite(study: Study, ids: np.ndarray) -> None:
@@ -185,12 +220,12 @@ def _check_finite(study: Study, ids: np.ndarray) -> None:
             )
 
 
-def _check_scale(material: TrainingData, config: ExperimentConfig) -> None:
+def _check_scale(material: TrainingData) -> None:
     """EEG in volts would leave the encoder blind without a word."""
     rows = material.sides["train"].rows[:CHUNK]
     scale = float(np.sqrt(np.mean(np.square(material.read(rows), dtype=np.float64))))
     if not 0.01 <= scale <= 100:
-        steps = list(config.training.preprocessing)
+        steps = list(material.steps.names)
         raise InputError(
             f"after the preprocessing {steps} the EEG's root mean square is {scale:.3g}, and the "
             "encoder expects about 1 (0.01 to 100); add 'standardize' or 'whiten' to "

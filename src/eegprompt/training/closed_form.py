@@ -1,4 +1,4 @@
-"""Encoders that are solved in closed form instead of trained by gradient steps."""
+"""Encoders, or branches of one, that are solved in closed form instead of trained by gradient steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from eegprompt.training.selection import top1_accuracy
 if TYPE_CHECKING:
     import torch
 
-    from eegprompt.training.batches import TrainingData, TrialSet
+    from eegprompt.training.batches import HeadCaptions, TrainingData, TrialSet
 
-__all__ = ["solve"]
+__all__ = ["fit_branches", "fuse_branches", "solve"]
 
 
 def solve(material: TrainingData, module: Any, progress: Progress | None) -> None:
@@ -25,16 +25,11 @@ def solve(material: TrainingData, module: Any, progress: Progress | None) -> Non
 
     sides = material.sides
 
-    def blocks(side: TrialSet) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for start in range(0, len(side), CHUNK):
-            rows = slice(start, start + CHUNK)
-            yield (
-                torch.from_numpy(material.read(side.rows[rows])),
-                torch.from_numpy(side.subject[rows]),
-            )
-
     def top1() -> dict[str, float]:
-        embedded = [module.encoder(eeg, module.positions, who) for eeg, who in blocks(sides["val"])]
+        embedded = [
+            module.encoder(eeg, module.positions, who)
+            for eeg, who in _blocks(material, sides["val"])
+        ]
         return {
             f"val_top1_{kind}": top1_accuracy(
                 torch.cat([e[kind] for e in embedded]).numpy(), sides["val"].image, captions
@@ -45,10 +40,82 @@ def solve(material: TrainingData, module: Any, progress: Progress | None) -> Non
     with torch.inference_mode():
         targets, _ = module.targets(torch.from_numpy(sides["train"].image), None)
         tried = module.encoder.solve(
-            blocks(sides["train"]),
+            _blocks(material, sides["train"]),
             targets,
             lambda: float(np.mean(list(top1().values()))),
             progress,
         )
         chosen = max(tried, key=lambda row: row["score"])
         module.rows = [{"epoch": 1, "penalty": chosen["penalty"], **top1()}]
+
+
+def fit_branches(material: TrainingData, encoder: Any, progress: Progress | None) -> None:
+    """Fit the convex branches of an encoder on the training set."""
+    import torch
+
+    from eegprompt.encoders.readout import Targets
+
+    train, val = material.sides["train"], material.sides["val"]
+    targets = {}
+    for head, captions in material.captions.items():
+        condition, bank = _conditions(captions, train.image)
+        targets[head] = Targets(
+            condition[train.image], bank, bool((condition[val.image] >= 0).all())
+        )
+    _, shown = np.unique(train.image, return_inverse=True)
+    encoder.prepare(
+        lambda: (eeg for eeg, _ in _blocks(material, train)),
+        torch.from_numpy(material.positions),
+        shown,
+        targets,
+        material.folds,
+        progress,
+    )
+
+
+def fuse_branches(material: TrainingData, encoder: Any) -> None:
+    """Weigh an encoder's network and branches on the validation set."""
+    import torch
+
+    from eegprompt.encoders.readout import Targets
+
+    train, val = material.sides["train"], material.sides["val"]
+    targets = {}
+    for head, captions in material.captions.items():
+        known, _ = _conditions(captions, train.image)
+        condition, bank = _conditions(captions, np.concatenate([train.image, val.image]))
+        targets[head] = Targets(condition[val.image], bank, bool((known[val.image] >= 0).all()))
+    texts = {head: captions.embeddings for head, captions in material.captions.items()}
+    encoder.fuse(_blocks(material, val), torch.from_numpy(material.positions), targets, texts)
+
+
+def _blocks(material: TrainingData, side: TrialSet) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Trials and their subjects, in order, some at a time."""
+    import torch
+
+    for start in range(0, len(side), CHUNK):
+        rows = slice(start, start + CHUNK)
+        yield (
+            torch.from_numpy(material.read(side.rows[rows])),
+            torch.from_numpy(side.subject[rows]),
+        )
+
+
+def _conditions(captions: HeadCaptions, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images whose captions say the same have the same number.
+
+    Returns
+    -------
+    numbers : int array, by image
+        -1 for an image whose captions none of `images` has.
+    bank : float array (n_numbers, n_dims)
+        Mean caption embedding of each number.
+    """
+    keys = [tuple(sorted(set(captions.codes[rows].tolist()))) for rows in captions.of_image]
+    number: dict[tuple[int, ...], int] = {}
+    bank = []
+    for image in np.unique(images):
+        if keys[image] not in number:
+            number[keys[image]] = len(number)
+            bank.append(captions.embeddings[captions.of_image[image]].mean(axis=0))
+    return np.array([number.get(key, -1) for key in keys]), np.stack(bank).astype(np.float64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import sys
@@ -18,7 +19,7 @@ from eegprompt.core.files import atomic_path, content_key
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
 from eegprompt.training.batches import CHUNK, ShuffledBatches, TrialsDataset
-from eegprompt.training.closed_form import solve
+from eegprompt.training.closed_form import fit_branches, fuse_branches, solve
 from eegprompt.training.selection import top1_accuracy
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = ["fit"]
 def _build(material: TrainingData, config: ExperimentConfig) -> torch.nn.Module:
     make, argument = resolve("encoder", config.encoder.name)
     _, n_chans, n_times = material.eeg.shape
+    takes = inspect.signature(make).parameters
     any_captions = next(iter(material.captions.values()))
     return make(
         heads=config.kinds,
@@ -43,6 +45,7 @@ def _build(material: TrainingData, config: ExperimentConfig) -> torch.nn.Module:
         sfreq=material.facts["sfreq"],
         n_subjects=len(material.subjects) if len(material.subjects) > 1 else 0,
         **({"model": argument} if argument else {}),
+        **({"tmin": material.facts["tmin"]} if "tmin" in takes else {}),
         **config.encoder.options,
     )
 
@@ -234,6 +237,8 @@ def fit(
             logger=False,
             num_sanity_val_steps=0,
         )
+        if hasattr(module.encoder, "prepare"):
+            fit_branches(material, module.encoder, progress)
         batches.epoch = lambda: trainer.current_epoch
         last = folder / "last.ckpt"
         _run_interruptibly(trainer, module, train_loader, val_loader, last)
@@ -247,6 +252,9 @@ def fit(
         rows = module.rows
         module.load_state_dict(stored["state_dict"])
         module.rows = rows
+        module.cpu().eval()
+        if hasattr(module.encoder, "fuse"):
+            fuse_branches(material, module.encoder)
     return module.cpu().eval(), len(stored["rows"]), bool(patience.stopped_epoch)
 
 
