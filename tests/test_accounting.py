@@ -14,7 +14,7 @@ import tiny_recordings as tiny
 from eegprompt.core.errors import StudyError
 from eegprompt.core.registry import names, resolve
 from eegprompt.steps.info import info as study_info
-from eegprompt.study import Accounting, StudyWriter
+from eegprompt.study import Accounting, Study, StudyWriter
 
 
 def test_what_does_not_add_up_is_refused():
@@ -169,3 +169,17 @@ def test_every_import_adds_up(make, tmp_path):
     assert shown["found"] == counted.found and set(shown.values()) >= set(lost.values())
     for entry in study.info.get("recordings", []):
         assert entry["n_events"] == entry["n_trials"] + sum(entry["dropped"].values())
+
+
+def test_averages_and_epochs_of_mne_are_counted(tmp_path):
+    import test_mne_and_bids
+    from eegprompt.signal.steps import preprocess
+
+    made = test_mne_and_bids.write_epochs(tmp_path / "sub-01-epo.fif", metadata=False)
+    made = made.drop([0, 5], reason="USER", verbose="ERROR")
+    study = Study.from_epochs(made, tmp_path / "s")
+    assert study.accounting == Accounting(40, 38, {"dropped by hand": 2})
+    averaged = preprocess(study, tmp_path / "a", [{"name": "average repetitions"}])
+    assert averaged.n_trials == 2 and averaged.accounting is not None
+    lost = {"dropped by hand": 2, "averaged with others": 36}
+    assert averaged.accounting == Accounting(40, 2, lost)

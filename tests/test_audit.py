@@ -247,8 +247,14 @@ def test_a_planted_study_gets_its_verdict(planted: dict[str, Study], name: str) 
         assert found["checks"]["decoders"]["nuisance_share"] > 0.5
         for reason in ("tells time", "before the stimulus", "alone reaches"):
             assert reason in found["summary"]
-    page = write_audit_page(planted[name], found).read_text("utf-8")
+    study = Study(planted[name].path)
+    assert "became of it" not in write_audit_page(study, found).read_text("utf-8")  # no source
+    study.info["accounting"] = {
+        "found": study.n_trials + 1234, "trials": study.n_trials, "left_out": {"amplitude": 1234},
+    }  # fmt: skip
+    page = write_audit_page(study, found).read_text("utf-8")
     assert f"Design: {word}" in page and page.count("<svg") >= 8
+    assert "left out, amplitude" in page and "1,234" in page
 
 
 @pytest.mark.usefixtures("quick")

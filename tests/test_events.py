@@ -360,3 +360,36 @@ def test_repeated_and_pairs_on_the_command_line(tmp_path):
     assert study.ch_names[1] == "F7" and left_out(study) == {"repeated at one sample": 1}
     shown = CliRunner().invoke(app, ["info", str(tmp_path / "s")], env={"COLUMNS": "300"})
     assert "repeated at one sample: 1" in shown.output
+
+
+# -- a table for several recordings ----------------------------------------------------------------
+def test_rows_of_a_common_table_go_to_their_own_file(tmp_path):
+    lines, source = ["file,onset,category"], tmp_path / "rec"
+    for subject in (1, 2):
+        made = tiny.make(seed=subject)
+        tiny.write_csv(source / f"sub-{subject}" / "eeg.csv", made, aux=False)
+        lines += [
+            f"sub-{subject}/eeg.csv,{sample / 256:.6f},{'ab'[subject - 1]}"
+            for sample in made.samples
+        ]
+    table = tmp_path / "events.csv"
+    table.write_text("\n".join([*lines, "sub-3/eeg.csv,5.0,c"]) + "\n")
+    options: dict[str, Any] = {"unit": "uV", "exclude": "Marker0", "events_table": str(table)}
+    study = ContinuousReader().read(source, tmp_path / "s", **options)
+    assert study.trials.groupby("subject")["category"].unique().map(list).to_dict() == {
+        "1": ["a"], "2": ["b"],
+    }  # fmt: skip
+    assert left_out(study) == {"of a file that was not read": 1}
+    assert any("sub-3/eeg.csv" in note for note in study.info["notes"])
+    table.write_text("\n".join(lines).replace("sub-1/", "").replace("sub-2/", "") + "\n")
+    with pytest.raises(RecordingError):  # of which of both?
+        ContinuousReader().read(source, tmp_path / "no", **options)
+
+
+def test_an_event_that_is_called_none_can_be_asked_for(dataset, tmp_path):
+    table, write = dataset
+    root = write(trial_type=table["trial_type"].replace("house", "none"), stim_file="n/a")
+    shutil.rmtree(root / "stimuli")
+    study = read_bids(root, tmp_path / "s", events={"none": "nothing", "face": "face"})
+    assert study.n_trials == 32 and study.categories == ["face", "nothing"]
+    assert read_bids(root, tmp_path / "f", events={"face": "face"}).categories == ["face"]

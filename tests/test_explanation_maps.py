@@ -187,7 +187,7 @@ def test_gradients_are_drawn_in_the_steps_of_the_encoder(found, scenes):
 
 def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):
     """What --deep does, without its second training."""
-    from eegprompt.analyses.retrained import retrained
+    from eegprompt.steps.explain import retrained
 
     run = Run(shutil.copytree(scenes.path, tmp_path / "run"))
     other = maps.patterns_of(retrained(Material(run), "shuffled-labels", shuffle=True))

@@ -201,6 +201,31 @@ def test_a_wrong_unit_has_a_remedy_in_every_format(tmp_path: Path) -> None:
     assert study.eeg.std() < 1e-5
 
 
+def test_unit_holds_for_bids(tmp_path: Path) -> None:
+    pytest.importorskip("mne_bids")
+    from eegprompt.readers.bids import BidsReader
+
+    path = edf(
+        tmp_path / "in/sub-1/eeg/sub-1_task-x_eeg.edf", NAMES, units=dict.fromkeys(NAMES, "")
+    )
+    (tmp_path / "in/dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+    made = tiny.make()
+    rows = [f"{s / 256}\t0\t{tiny.CODES[str(c)]}\n" for s, c in zip(made.samples, made.codes)]
+    table = path.with_name("sub-1_task-x_events.tsv")
+    table.write_text("onset\tduration\ttrial_type\n" + "".join(rows))
+    with pytest.raises(RecordingError) as caught:
+        BidsReader().read(tmp_path / "in", tmp_path / "s")
+    assert "'unit'" in str(caught.value)
+    study = BidsReader().read(tmp_path / "in", tmp_path / "s", unit="uV")
+    assert study.n_trials == 40 and 1e-7 < study.eeg.std() < 1e-5
+
+
+def test_two_channels_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError) as caught:
+        open_recording(edf(tmp_path / "rec.edf", NAMES), rename={"TP9": "AF7"})
+    assert "damaged" not in str(caught.value)
+
+
 def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
     path = edf(tmp_path / "rec.edf", NAMES)
     for options in ({"time_column": "t"}, {"sfreq": 250.0}):

@@ -76,6 +76,16 @@ def test_records_that_overlap_are_refused(starts: list[float], tmp_path: Path) -
         open_recording(path)
 
 
+def test_an_edf_without_a_whole_record_is_refused(tmp_path: Path) -> None:
+    path = tiny.write_edf_plus(tmp_path / "rec.edf", tiny.make())
+    data = bytearray(path.read_bytes())
+    data[236:244] = b"-1      "  # as of a recording that was never closed
+    for size in (256 * 6, 256 * 6 + 100):
+        path.write_bytes(bytes(data[:size]))
+        with pytest.raises(RecordingError):
+            open_recording(path)
+
+
 def test_gaps_in_a_file_that_calls_itself_continuous_count(tmp_path: Path) -> None:
     made = tiny.make()
     starts = [i + 3.0 * (i >= 4) for i in range(made.data.shape[1] // 256)]

@@ -89,6 +89,8 @@ class Material:
         Whether analyses may retrain and redraw.
     progress : callable, optional
         Called with (done, total, label) by analyses that take long.
+    retrain : callable, optional
+        ``retrain(material, name, shuffle=...)`` trains the run again, for deep analyses.
 
     Attributes
     ----------
@@ -124,10 +126,16 @@ class Material:
     """
 
     def __init__(
-        self, run: Run | str | Path, *, deep: bool = False, progress: Progress | None = None
+        self,
+        run: Run | str | Path,
+        *,
+        deep: bool = False,
+        progress: Progress | None = None,
+        retrain: Callable[..., Material] | None = None,
     ):
         self.run = run if isinstance(run, Run) else Run(run)
         self.deep = deep
+        self.retrain = retrain
         self.progress: Progress = progress or (lambda done, total, label: None)
         self.config = load_config(self.run.config)
         self.study = self.run.study()

@@ -16,7 +16,6 @@ from eegprompt.analyses.maps import (
     patterns_of,
     question,
 )
-from eegprompt.analyses.retrained import retrained
 from eegprompt.analyses.trials import channel_scale
 from eegprompt.attribution import sanity as trust
 from eegprompt.attribution.sanity import ALIKE, ALPHA, RELIABLE, Curves, deletion_insertion
@@ -129,8 +128,10 @@ def _curves(material: Material, found: Attributions) -> dict[str, dict[str, Curv
 def _retraining(material: Material) -> tuple[list[str], dict[str, dict[str, Any]], str]:
     """Train on shuffled labels, and with another seed, and compare the patterns."""
     known = patterns_of(material)
-    labels = patterns_of(retrained(material, "shuffled-labels", shuffle=True))
-    seed = patterns_of(retrained(material, "other-seed", shuffle=False))
+    retrain = material.retrain
+    assert retrain is not None, "deep analyses are given what trains again"
+    labels = patterns_of(retrain(material, "shuffled-labels", shuffle=True))
+    seed = patterns_of(retrain(material, "other-seed", shuffle=False))
     like_labels = {h: trust.similarity(known.found[h].z, labels.found[h].z) for h in material.heads}
     like_seed = {h: trust.similarity(known.found[h].z, seed.found[h].z) for h in material.heads}
     survived = [h for h in material.heads if labels.verdicts[h].good]

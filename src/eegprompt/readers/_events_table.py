@@ -27,7 +27,7 @@ from eegprompt.readers._recording import Recording
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TableColumns", "read_events_table", "table_for"]
+__all__ = ["TableColumns", "read_events_table", "rows_of_no_file", "table_for"]
 
 CATEGORY_COLUMNS = ("category", "trial_type")  # the second is BIDS's
 IMAGE_COLUMNS = ("image", "stim_file")
@@ -136,10 +136,38 @@ def read_events_table(
     return FoundEvents(events, len(table), left_out)
 
 
+def rows_of_no_file(path: Path, files: Sequence[Path]) -> Counter[str]:
+    """How many rows of a table that serves several recordings name a file that is none of them.
+
+    Raises
+    ------
+    RecordingError
+        If a row may be of two of the recordings.
+    """
+    counts = Counter(read_text_table(path, "events table").get("file", []))
+    unread: Counter[str] = Counter()
+    for text, n in counts.items():
+        own = [file for file in files if _is_of(text, file)]
+        if len(own) > 1:
+            raise RecordingError(
+                f"{path}: the file '{text}' may be {own[0]} or {own[1]}; write as much of each path as "
+                "tells them apart in the column 'file'"
+            )
+        if not own:
+            unread[text] += n
+    return unread
+
+
+def _is_of(text: str, file: Path) -> bool:
+    """Whether a path as it stands in a table is the end of a recording's."""
+    parts = [part for part in Path(text.strip().replace("\\", "/")).parts if part != "."]
+    return bool(parts) and list(file.resolve().parts[-len(parts) :]) == parts
+
+
 def _rows_for(recording: Recording, path: Path, many: bool) -> pd.DataFrame:
     table = read_text_table(path, "events table")
     if "file" in table:
-        table = table[[Path(f).name == recording.path.name for f in table["file"]]]
+        table = table[[_is_of(text, recording.path) for text in table["file"]]]
         if not len(table):
             raise RecordingError(f"{path} has no rows for {recording.path.name} in column 'file'")
     elif many:
@@ -208,13 +236,16 @@ def _shown(
             else NOTHING_SHOWN
             for category, image in zip(categories, images)
         ]
-    names = [c if category_column else i for c, i in zip(categories, images)]
+    named_by = category_column or image_column
+    cells = [] if named_by is None else [str(value).strip() for value in table[named_by]]
+    # Somebody may ask for an event that is called "none".
+    names = [cell if cell and cell in codes else text_of(cell) for cell in cells]
     counts = Counter(name for name in names if name is not None)
     named = match_names(codes, counts, str(path))
     if counts and not named:
         raise RecordingError(
             f"{path} holds none of the events {', '.join(codes)}; its column "
-            f"'{category_column or image_column}' holds {counted(dict(sorted(counts.items())), 20)}: "
+            f"'{named_by}' holds {counted(dict(sorted(counts.items())), 20)}: "
             "correct 'events'"
         )
     result: list[str | tuple[str, str | None, str | None]] = []

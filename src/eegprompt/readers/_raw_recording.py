@@ -183,6 +183,9 @@ def recording_from_raw(
     with mne_errors(path, notes, what):
         stored = stored_units(raw, path)
         renamed = {old: new for old, new in (rename or {}).items() if old in raw.ch_names}
+        names = [renamed.get(name, name) for name in raw.ch_names]
+        if len(set(names)) < len(names):
+            raise RecordingError(f"{path}: renaming gives two channels one name; choose other names")
         raw.rename_channels(renamed)
         standard = standard_channels([n for n in raw.ch_names if n != marker], montage, notes)
         raw.rename_channels(standard)
@@ -270,6 +273,8 @@ def _records(path: Path, n_samples: int, sfreq: float, notes: list[str]) -> Reco
             f"{', '.join(slow[:8])}"
         )
     records = read_records(path, header)
+    if records is not None and not len(records.starts):
+        raise RecordingError(f"{path} holds no whole data record; copy it again, or leave it out")
     if records is not None and len(records.starts) * most != n_samples:
         raise RecordingError(
             f"{path} holds {len(records.starts)} data records of {most} samples, but MNE reads "

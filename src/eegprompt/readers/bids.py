@@ -31,7 +31,7 @@ from eegprompt.study import Study, StudyWriter
 __all__ = ["BidsOptions", "BidsReader"]
 
 _NOT_HERE = (
-    *("glob", "pattern", "subject", "session", "marker", "windows", "category_from", "unit"),
+    *("glob", "pattern", "subject", "session", "marker", "windows", "category_from"),
     *("events_table", "sfreq", "time_column"),
 )
 
@@ -224,10 +224,12 @@ class _BidsImport(RecordingsImport):
             channels=opts.channels,
             exclude=opts.exclude,
             rename=opts.rename,
+            unit=opts.unit,
             montage=opts.montage,
         )
         recording = checked_signal(recording)
-        check_scales(recording)
+        if opts.unit != "a.u.":
+            check_scales(recording)
         return recording
 
     def _raw(self, file: Path, notes: list[str]) -> Any:

@@ -28,9 +28,14 @@ from eegprompt.readers._channels import (
     standard_channels,
 )
 from eegprompt.readers._duplicates import Repeats
-from eegprompt.readers._event_names import Code, read_codes
+from eegprompt.readers._event_names import Code, counted, read_codes
 from eegprompt.readers._events import FoundEvents, events_of, window_events
-from eegprompt.readers._events_table import TableColumns, read_events_table, table_for
+from eegprompt.readers._events_table import (
+    TableColumns,
+    read_events_table,
+    rows_of_no_file,
+    table_for,
+)
 from eegprompt.readers._images import (
     add_image,
     category_folders,
@@ -252,8 +257,12 @@ class ContinuousReader:
         files = without_continuations(_files(source, opts))
         who = identify(files, pattern=opts.pattern, subject=opts.subject, session=opts.session)
         _check_images_early(opts, codes)
+        unread: Counter[str] = Counter()
+        if opts.events_table is not None and "{stem}" not in opts.events_table:
+            unread = rows_of_no_file(Path(opts.events_table), files)
         with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
             job = RecordingsImport(opts, codes, writer, several=len(files) > 1)
+            job.unread = unread
             for index, (file, identity) in enumerate(zip(files, who)):
                 if progress is not None:
                     progress(index, len(files), file.name)
@@ -438,6 +447,7 @@ class RecordingsImport:
         self.skipped: list[str] = []
         self.seen: dict[str, Path] = {}
         self.meant: dict[str, str] = {}  # name in 'events' -> the marker it stood for
+        self.unread: Counter[str] = Counter()  # file in a common events table -> its rows
         self.repeats = Repeats(opts.duplicates, None, _where)
         self.order: Counter[tuple[str, str]] = Counter()
         self.first: Recording | None = None
@@ -792,6 +802,10 @@ class RecordingsImport:
         trials, images = self._known(trials) if known.any() else self._by_category(trials)
         design = self._design(trials)
         self._note_jitter()
+        if self.unread:
+            self.notes.append(
+                f"the events table names files that were not read: {counted(self.unread)} rows"
+            )
         self.notes += self.repeats.notes()
         info = {
             "name": opts.name or _default_name(source),
@@ -949,8 +963,12 @@ class RecordingsImport:
 
     def accounting(self) -> Accounting:
         """What became of the events of all recordings; each recording's must add up."""
+        unread = self.unread.total()
         return Accounting.total(
-            Accounting(e["n_events"], e["n_trials"], e["dropped"]) for e in self.recordings
+            [
+                *(Accounting(e["n_events"], e["n_trials"], e["dropped"]) for e in self.recordings),
+                Accounting(unread, 0, {"of a file that was not read": unread}),
+            ]
         )
 
     def steps(self, n_trials: int) -> list[dict[str, Any]]:

@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
+
 from eegprompt.analyses.catalog import ANALYSES, chosen
 from eegprompt.analyses.context import Material, Progress
 from eegprompt.analyses.finding import (
@@ -18,8 +20,12 @@ from eegprompt.analyses.finding import (
 )
 from eegprompt.core.errors import InputError, RunError, SplitError, StorageError, StudyError
 from eegprompt.run import Run
+from eegprompt.settings import load_config
+from eegprompt.steps.decode import decode
+from eegprompt.steps.train import train
+from eegprompt.study import Study
 
-__all__ = ["explain"]
+__all__ = ["explain", "retrained"]
 
 
 def explain(
@@ -62,7 +68,7 @@ def explain(
         If its study is gone.
     """
     names = chosen(what, deep)
-    material = Material(run, deep=deep)
+    material = Material(run, deep=deep, retrain=retrained)
     for place, name in enumerate(names):
 
         def inside(done: int, total: int, label: str, place: int = place) -> None:
@@ -113,3 +119,60 @@ def _one(material: Material, name: str) -> None:
     material.run.record(
         f"explain {name}", key=key, decoded=material.decode_key, deep=deep, seed=material.seed
     )
+
+
+# -- the same run trained again otherwise ----------------------------------------------------------
+def retrained(material: Material, name: str, *, shuffle: bool) -> Material:
+    """Train the run's configuration anew, in a folder of its own below ``explain/``.
+
+    Parameters
+    ----------
+    material : Material
+        The run.
+    name : str
+        Of the folder; a training that is finished there is not done again.
+    shuffle : bool
+        Give every image the captions of another (all kinds together), so that nothing can be
+        learned; else only the seed differs.
+
+    Returns
+    -------
+    Material
+        Of the new run.
+    """
+    folder = material.run.path / "explain" / "retrained" / name
+    study = _mirror(material.study, folder / "study")
+    captions = material.config.captions
+    if shuffle:
+        table = material.study.captions(captions)
+        images = np.unique(table["image_id"].astype(str))
+        order = np.random.default_rng([material.seed, 31]).permutation(len(images))
+        other = dict(zip(images, images[order]))
+        captions = f"{captions}-shuffled"
+        table = table.assign(image_id=table["image_id"].astype(str).map(other))
+        if captions not in study.caption_names():
+            study.write_captions(captions, table)
+    settings = {
+        **material.config.model_dump(mode="json"),
+        "study": str(study.path.resolve()),
+        "captions": captions,
+        "seed": material.seed + (0 if shuffle else 1),
+    }
+    run = train(study, folder / "run", load_config(settings), progress=material.progress)
+    decoded = decode(run, progress=material.progress)
+    return Material(decoded, progress=material.progress, retrain=retrained)
+
+
+def _mirror(study: Study, folder: Path) -> Study:
+    """A study whose large files are links to another's; captions and cache are its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for entry in study.path.iterdir():
+        if entry.name in ("captions", "cache") or (folder / entry.name).exists():
+            continue
+        (folder / entry.name).symlink_to(entry.resolve(), target_is_directory=entry.is_dir())
+    own = folder / "captions"
+    own.mkdir(exist_ok=True)
+    for entry in (study.path / "captions").iterdir():
+        if not (own / entry.name).exists():
+            (own / entry.name).symlink_to(entry.resolve())
+    return Study(folder)
