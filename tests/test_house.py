@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -291,3 +292,27 @@ def test_what_the_command_line_loads_at_start_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# Words of our own that the field has other words for, and what to write instead.
+NOT_BUT = {
+    r"\brungs?\b": "prompt source",
+    r"\bladder\b": "prompt sources",
+    r"\bwaive[rd]?s?\b": "allow leakage",
+    r"\bfitted[ _]steps\b": "preprocessing",
+    r"\bnull heads?\b": "head at chance",
+    r"\bpeople never seen\b": "unseen subjects",
+    r"\b(training|validation|test|selection) side\b": "training, validation or test set",
+}
+
+
+@pytest.mark.parametrize("word", NOT_BUT)
+def test_words_that_may_not_come_back(word):
+    found = [
+        f"{path.relative_to(ROOT.parent)}:{number}"
+        for path in sorted(ROOT.rglob("*"))
+        if path.suffix in (".py", ".jinja", ".md", ".css") and "weights" not in path.parts
+        for number, line in enumerate(path.read_text("utf-8").splitlines(), 1)
+        if re.search(word, line, re.IGNORECASE)
+    ]
+    assert found == [], f"write: {NOT_BUT[word]}"

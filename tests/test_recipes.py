@@ -148,7 +148,7 @@ def test_published_rows_stand_beside_the_runs(tmp_path: Path) -> None:
     assert "torch-fidelity (KID)" in about[0] and "mindeye (CS)" in about[0]
     assert "openai/clip 32bd6428 (CS)" in about[0]
     assert "| 37.29 ± 0.32 | 0.009 ± 0.009 | 0.06 | 0.30 |" in text  # as printed
-    assert "Design confounded" in text and "Waived: leak" in text
+    assert "Design confounded" in text and "Allowed leakage: leak" in text
     assert "no file" in text and "something of captions" not in text
 
 

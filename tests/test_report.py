@@ -910,7 +910,10 @@ def test_badge_of_the_audit(tmp_path: Path, verdict: str) -> None:
     run.record("train", allowed_leakage=["3 images are on both sides"])
     text = Reader(write_report(run).read_text("utf-8")).text
     assert f"Design: {verdict}" in text and "not audited" not in text
-    assert "the block tells the class" in text and "Waived: 3 images are on both sides" in text
+    assert (
+        "the block tells the class" in text
+        and "Allowed leakage: 3 images are on both sides" in text
+    )
     write_json(
         study.path / "audit.json", {"format": FORMAT, "splits": {name: {**audit, "key": "old"}}}
     )

@@ -50,7 +50,9 @@ def design_of(study: Study, config: ExperimentConfig) -> str:
         said = f"Design {state}: 'eegprompt audit STUDY --split {config.split}' looks."
     else:
         said = f"Design {found['verdict']}: {found['summary']}"
-    return said + (f" Waived: {', '.join(config.allow_leakage)}." if config.allow_leakage else "")
+    return said + (
+        f" Allowed leakage: {', '.join(config.allow_leakage)}." if config.allow_leakage else ""
+    )
 
 
 def ablation_table(

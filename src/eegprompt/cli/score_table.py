@@ -28,7 +28,7 @@ def print_scores(folder: Path, *, notes: bool = True) -> None:
     if stamp.get("summary"):
         console.out().print(stamp["summary"], markup=False)
     for text in stamp.get("allowed_leakage", []):
-        console.out().print(f"Waived: {text}", markup=False)
+        console.out().print(f"Allowed leakage: {text}", markup=False)
     if rows:
         columns = list(rows[0])
         console.print_table(columns, [[row[c] for c in columns] for row in rows])

@@ -531,7 +531,7 @@ FILES: dict[str, Any] = {
     "provenance": dict[str, Step],
     "scores": ScoresFile,
     "encoder": EncoderFile,
-    "fitted steps": FittedFile,
+    "preprocessing": FittedFile,
     "calibration": CalibrationFile,
     "generation": GenerationFile,
     "finding": FindingFile,

@@ -371,7 +371,7 @@ class FittedSteps:
             If a file is missing or broken.
         """
         folder = Path(folder)
-        names = read_json(folder / "fitted.json", error=RunError, schema="fitted steps")["steps"]
+        names = read_json(folder / "fitted.json", error=RunError, schema="preprocessing")["steps"]
         arrays = read_arrays(folder / "fitted.safetensors", error=RunError)
         matrix, offset = arrays.get("matrix"), arrays.get("offset")
         if (

@@ -226,7 +226,10 @@ def compare(run: str | Path, published: str | Path) -> Comparison:
     stored = read_json(path, error=RunError, schema="scores")
     ours, left_out = _ours(stored.get("rows", []), metrics)
     stamp = stored.get("audit") or {}
-    notes = [stamp.get("summary", ""), *(f"Waived: {w}." for w in stamp.get("allowed_leakage", []))]
+    notes = [
+        stamp.get("summary", ""),
+        *(f"Allowed leakage: {w}." for w in stamp.get("allowed_leakage", [])),
+    ]
     notes.append(
         "Published rows are as printed, not measured here; they come from other splits, networks "
         "and sample sizes unless their source says otherwise."

@@ -36,7 +36,7 @@ LEAKS = {
     "samples": "trials of two sides share samples of the recording",
     "subjects": "a subject who should be left out stands on two sides",
 }
-"""What two sides of a split may not have in common, by the word that waives it."""
+"""What two sides of a split may not have in common, by the word that allows it."""
 
 _SUBJECTS_APART = ("by-subject", "leave-one-subject-out", "leave-subject-out")
 _CHUNK = 1024  # trials whose fingerprints are taken at once

@@ -157,7 +157,7 @@ def _warnings(material: Material) -> list[str]:
     audit = _audit_words(material)
     if audit["verdict"] in ("confounded", "suspect"):
         warnings.append(audit["summary"])
-    warnings.extend(f"Waived: {allowed_leak}" for allowed_leak in material.allowed_leakage)
+    warnings.extend(f"Allowed leakage: {allowed_leak}" for allowed_leak in material.allowed_leakage)
     return warnings
 
 
