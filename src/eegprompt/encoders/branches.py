@@ -1,7 +1,7 @@
 """What a convex fit reads: window means of every channel, and covariances with evoked templates.
 
 A branch is a fixed map from trials to features. It is fitted from sums over the training trials
-(:class:`Evoked`), so that cross-validation inside the training side costs one pass over the EEG.
+(:class:`Evoked`), so that cross-validation inside the training set costs one pass over the EEG.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 
 On a few hundred trials a convex fit with a penalty chosen by cross-validation is hard to beat, and on
 thousands a network reads more; which it is need not be known beforehand. Each branch's answer is
-brought to log odds by trials it was not fitted on, those of the network by the validation side, so
+brought to log odds by trials it was not fitted on, those of the network by the validation set, so
 that one that knows nothing adds nothing. The branches differ in what they read, which is what makes
 a sum better than its parts.
 """
@@ -236,7 +236,7 @@ class FusedEncoder(nn.Module):
         fold: np.ndarray,
         progress: Callable[[int, int, str], None] | None = None,
     ) -> None:
-        """Fit the branches on the training side.
+        """Fit the branches on the training set.
 
         Parameters
         ----------
@@ -348,12 +348,12 @@ class FusedEncoder(nn.Module):
         targets: Mapping[str, Targets],
         texts: Mapping[str, np.ndarray],
     ) -> None:
-        """Scale the network's answers on the validation side, and add the branches to them.
+        """Scale the network's answers on the validation set, and add the branches to them.
 
         Parameters
         ----------
         eeg : iterable of (trials, subject)
-            The validation side, in order.
+            The validation set, in order.
         positions : float tensor (n_chans, 3)
             Of its electrodes.
         targets : mapping of head to Targets
