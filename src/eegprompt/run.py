@@ -7,16 +7,19 @@ whose ``fold-0``, ``fold-1``, … are such runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from eegprompt.core.errors import EegpromptError, RunError, StudyError
 from eegprompt.core.files import (
     Ours,
     content_key,
     provenance,
+    read_arrays,
     read_json,
     read_table,
     write_json,
@@ -229,6 +232,41 @@ class Run:
             raise RunError(f"{path} is missing; write it with 'eegprompt decode {self.path}'")
         columns = "decodings" if path == self.decodings_path else "prompts"
         return read_table(path, error=RunError, columns=columns)
+
+    def embeddings(self, heads: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Read the head embeddings; written by 'eegprompt decode'.
+
+        Parameters
+        ----------
+        heads : sequence of str
+            Those that must be there.
+
+        Returns
+        -------
+        dict of str to array
+            ``val/trial_id``, ``test/trial_id``, and ``val/HEAD``, ``test/HEAD`` (n_trials, n_dims).
+
+        Raises
+        ------
+        RunError
+            If the file is broken, lacks an array, or arrays do not fit one another.
+        """
+        path = self.embeddings_path
+        stored = read_arrays(path, error=RunError)
+        needed = [f"{side}/{name}" for side in ("val", "test") for name in ("trial_id", *heads)]
+        lacking = [name for name in needed if name not in stored]
+        wrong = [
+            name
+            for name, array in stored.items()
+            if array.dtype.kind != ("i" if name.endswith("/trial_id") else "f")
+            or array.ndim != (1 if name.endswith("/trial_id") else 2)
+            or len(array) != len(stored.get(f"{name.partition('/')[0]}/trial_id", ()))
+            or not np.isfinite(array).all()
+        ]
+        if lacking or wrong:
+            what = f"lacks '{lacking[0]}'" if lacking else f"holds a '{wrong[0]}' that does not fit"
+            raise RunError(f"{path} {what}; run 'eegprompt decode {self.path}' again")
+        return stored
 
     def scores(self) -> list[dict[str, Any]]:
         """Read the score rows; written by 'eegprompt evaluate'."""

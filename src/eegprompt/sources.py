@@ -31,7 +31,7 @@ import numpy as np
 from eegprompt.captions.usable import reference_captions, usable_captions
 from eegprompt.confounds.surrogates import derange
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
-from eegprompt.core.files import content_key, read_arrays, read_json
+from eegprompt.core.files import content_key, read_json
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import (
     Decoder,
@@ -406,12 +406,17 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
         )
     if not run.embeddings_path.exists():
         raise RunError(f"{run.embeddings_path} is missing; run 'eegprompt decode {run.path}'")
-    stored = read_arrays(run.embeddings_path, error=RunError)
+    stored = run.embeddings(config.kinds)
     index = {name: i for i, name in enumerate(names)}
     of_image = dict(zip(images[fold.train], categories[fold.train]))
     encoder = load_text_encoder(config.text_encoder)
     captions = study.captions(config.captions)
     captions = captions.assign(image_id=captions["image_id"].astype(str))
+    if not np.isin(stored["val/trial_id"], fold.val).all():
+        raise RunError(
+            f"{run.embeddings_path} is of other validation trials than fold {config.fold} of split "
+            f"'{config.split}'; run 'eegprompt decode {run.path}' again"
+        )
     validation = categories[stored["val/trial_id"]]
     usable = np.isin(validation, names)
     target = np.array([index[c] for c in validation[usable]], dtype=int)

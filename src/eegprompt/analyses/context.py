@@ -15,7 +15,7 @@ import eegprompt
 from eegprompt.analyses.finding import Image
 from eegprompt.captions.usable import reference_captions
 from eegprompt.core.errors import RunError, StudyError
-from eegprompt.core.files import content_key, read_arrays, read_json
+from eegprompt.core.files import content_key, read_json
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import Decoder
 from eegprompt.figures.style import save_figure
@@ -223,9 +223,9 @@ class Material:
     def _stored(self) -> dict[str, np.ndarray]:
         path = self.run.embeddings_path
         again = f"run 'eegprompt decode {self.run.path}' again"
-        stored = read_arrays(path, error=RunError)
+        stored = self.run.embeddings(self.heads)
         for side in ("val", "test"):
-            if not np.array_equal(stored.get(f"{side}/trial_id", np.zeros(0)), self.ids(side)):
+            if not np.array_equal(stored[f"{side}/trial_id"], self.ids(side)):
                 raise RunError(f"{path} is not of this fold's {side} trials; {again}")
         return stored
 

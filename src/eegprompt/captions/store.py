@@ -67,7 +67,7 @@ class Origin(dict[str, str]):
         )
 
     def __str__(self) -> str:
-        parts = [self["captioner"], self["model"], self["prompt_version"]]
+        parts = [self.get(name, "") for name in ("captioner", "model", "prompt_version")]
         return " ".join(p for p in parts if p)
 
 

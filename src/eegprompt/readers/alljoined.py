@@ -675,6 +675,7 @@ def _read_rows(
     import pandas as pd
 
     paths = [root] if root.is_file() else sorted(root.glob("**/*.parquet"))
+    paths = [path for path in paths if path.is_file()]
     files = [p for p in paths if re.match(r"(train|test)-", p.name) or root.is_file()]
     files.sort(key=lambda p: p.name.startswith("test"))
     sources = {p.name: sampled_sha256(p) for p in files}
@@ -758,6 +759,18 @@ def _row(batch: dict[str, list[Any]], i: int) -> dict[str, Any]:
     }
 
 
+def _check_numbers(values: list[Any], column: str, path: Path) -> None:
+    """Refuse a column that holds something else than numbers that have a place on a line."""
+    for value in values:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not abs(value) < 2**53 or (column != "curr_time" and value != int(value)):
+            kind = "a number" if column == "curr_time" else "a whole number"
+            raise RecordingError(
+                f"{path}: the column '{column}' holds {str(value)[:60]!r}, not {kind}; check that the "
+                "file is of Alljoined1 and whole"
+            )
+
+
 def _batches(path: Path) -> Iterator[dict[str, list[Any]]]:
     """Rows of a Parquet file, some at a time, with its columns checked."""
     import pyarrow.parquet as pq
@@ -771,7 +784,11 @@ def _batches(path: Path) -> Iterator[dict[str, list[Any]]]:
                 f"{', '.join(table.schema_arrow.names)}); check that it is of Alljoined1"
             )
         for batch in table.iter_batches(batch_size=64, columns=list(ROW_COLUMNS)):
-            yield batch.to_pydict()
+            rows = batch.to_pydict()
+            for column in ROW_COLUMNS:
+                if column != "EEG":
+                    _check_numbers(rows[column], column, path)
+            yield rows
     except EegpromptError:
         raise
     except Exception as problem:  # a damaged file can break a parser in any way

@@ -11,7 +11,7 @@ import numpy as np
 
 from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import RunError
-from eegprompt.core.files import content_key, read_arrays
+from eegprompt.core.files import content_key
 from eegprompt.metrics.classification import weighted_auc
 from eegprompt.run import Run
 from eegprompt.scores.rows import Score, Units, floor_and_ceiling, number, row_of
@@ -289,11 +289,9 @@ class Material:
                 "caption and class scores: embeddings.safetensors is missing; run 'eegprompt decode'"
             )
             return None
-        stored = read_arrays(path, error=RunError)
+        stored = self.run.embeddings()
         for side in ("val", "test"):
-            ids = stored.get(f"{side}/trial_id")
-            if ids is None:
-                raise RunError(f"{path} lacks '{side}/trial_id'; run 'eegprompt decode' again")
+            ids = stored[f"{side}/trial_id"]
             foreign = np.setdiff1d(ids, getattr(self.fold, side))
             if len(foreign):
                 raise RunError(
@@ -301,13 +299,6 @@ class Material:
                     f"fold {self.config.fold} of split '{self.config.split}' (first: {foreign[0]}); "
                     "run 'eegprompt decode' again"
                 )
-            for head in self.config.kinds:
-                rows = stored.get(f"{side}/{head}")
-                if rows is not None and (rows.ndim != 2 or len(rows) != len(ids)):
-                    raise RunError(
-                        f"{path} holds {len(ids)} {side} trials but embeddings of shape {rows.shape} "
-                        f"for head {head}; run 'eegprompt decode' again"
-                    )
         absent = len(np.setdiff1d(self.fold.test, stored["test/trial_id"]))
         if absent:
             self.missing.append(f"embeddings of {absent} of {len(self.fold.test)} test trials")

@@ -262,6 +262,14 @@ def load_truth(study: Study) -> Truth:
             f"{folder / 'truth.npz'} cannot be read ({problem}); simulate the study again"
         ) from None
     kinds = tuple(facts["kinds"])
+    needed = [f"{name}/{kind}" for name in _SOURCE_ARRAYS for kind in (*kinds, COMMON)]
+    needed += ["times", "trial_subject", "trial_image", "gain", "delay"]
+    lacking = [name for name in needed if name not in arrays]
+    if lacking:
+        raise StudyError(
+            f"{folder / 'truth.npz'} lacks {', '.join(lacking[:5])}, which truth.json says it holds; "
+            "simulate the study again"
+        )
     sources = {
         name: {kind: arrays[f"{name}/{kind}"] for kind in (*kinds, COMMON)}
         for name in _SOURCE_ARRAYS
