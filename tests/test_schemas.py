@@ -93,6 +93,7 @@ def test_ids_of_a_split(ids, small_study):
         ("image_id", [b"img"] * 32),
         ("trial_id", [float(i) for i in range(32)]),
         ("onset", ["soon"] * 32),
+        ("onset", [np.inf] * 32),
         ("n_averaged", [None] * 31 + ["x"]),
         ("category", [None] * 32),
     ],
@@ -180,6 +181,26 @@ def test_arrays_that_are_none(tmp_path):
         with pytest.raises(RunError) as caught:
             read_arrays(path, error=RunError)
         assert str(path) in str(caught.value)
+
+
+def test_an_array_whose_header_is_no_python(small_study):
+    path = small_study / "eeg.npy"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"{", b"((", 1))
+    with pytest.raises(StudyError):
+        Study(small_study)
+
+
+def test_text_that_is_no_utf_8(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    raw = pa.array([b"a\xff\xfe", b"b"])
+    text = pa.Array.from_buffers(pa.string(), 2, raw.buffers())
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"image_id": text, "kind": text, "text": text}), path)
+    with pytest.raises(CaptionError):
+        read_table(path, error=CaptionError, columns="captions")
 
 
 def test_a_table_with_a_column_twice(tmp_path):

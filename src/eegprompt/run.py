@@ -261,7 +261,6 @@ class Run:
             if array.dtype.kind != ("i" if name.endswith("/trial_id") else "f")
             or array.ndim != (1 if name.endswith("/trial_id") else 2)
             or len(array) != len(stored.get(f"{name.partition('/')[0]}/trial_id", ()))
-            or not np.isfinite(array).all()
         ]
         if lacking or wrong:
             what = f"lacks '{lacking[0]}'" if lacking else f"holds a '{wrong[0]}' that does not fit"

@@ -20,20 +20,20 @@ TABLES: dict[str, dict[str, str]] = {
         "subject": "label",
         "session": "label",
         "run": "label",
-        "block": "number",
-        "order": "number",
-        "onset": "number",
+        "block": "finite",
+        "order": "finite",
+        "onset": "finite",
         "image_id": "label",
         "category": "label",
-        "n_averaged": "number",
+        "n_averaged": "finite",
     },
     "images": {
         "image_id": "label",
         "path": "text?",
         "category": "label",
         "sha256": "text?",
-        "width": "number",
-        "height": "number",
+        "width": "finite",
+        "height": "finite",
     },
     "captions": {"image_id": "label", "kind": "text", "text": "text?", "meaning": "text? if there"},
     "decodings": {
@@ -41,15 +41,15 @@ TABLES: dict[str, dict[str, str]] = {
         "head": "text",
         "rank": "id",
         "text": "text",
-        "similarity": "number",
-        "confidence": "number",
+        "similarity": "finite",
+        "confidence": "finite",
         "meaning": "text? if there",
     },
     "prompts": {
         "trial_id": "id",
         "source": "text",
         "text": "text",
-        "n_tokens": "number if there",
+        "n_tokens": "finite if there",
         "heads": "text? if there",
         "kept": "text? if there",
         "dropped": "text? if there",
@@ -69,6 +69,7 @@ TABLES: dict[str, dict[str, str]] = {
 _EXPECTED = {
     "id": "whole numbers from 0",
     "number": "numbers",
+    "finite": "finite numbers",
     "text": "text",
     "text?": "text, or nothing",
     "label": "text or whole numbers",
@@ -94,6 +95,8 @@ def check_table(table: pd.DataFrame, name: str, path: Path, error: type[InputErr
     pandas.DataFrame
         The table, its rows counted from 0 whatever index was stored with it.
     """
+    import pandas as pd
+
     again = "write it again with the step that makes it"
     names = [str(column) for column in table.columns]
     if len(set(names)) < len(names):
@@ -102,6 +105,15 @@ def check_table(table: pd.DataFrame, name: str, path: Path, error: type[InputErr
     lacking = [c for c, kind in columns.items() if c not in names and not kind.endswith(" there")]
     if lacking:
         raise error(f"{path} lacks the columns {lacking}; {again}")
+    for column in table.columns:
+        if isinstance(table[column].dtype, pd.StringDtype):
+            try:
+                table[column].to_list()
+            except Exception as problem:  # pyarrow says it in several ways
+                raise error(
+                    f"{path}: the column '{column}' holds text that is not UTF-8 "
+                    f"({type(problem).__name__}); {again}"
+                ) from None
     for column, wanted in columns.items():
         kind = wanted.removesuffix(" if there")
         if column in names and not _holds(table[column], kind):
@@ -122,6 +134,8 @@ def _holds(values: pd.Series, kind: str) -> bool:
         return code in "iu" and (not len(values) or bool(values.min() >= 0))
     if kind == "number":
         return code in "iuf"
+    if kind == "finite":  # or nothing
+        return code in "iu" or (code == "f" and not bool(np.isinf(values.to_numpy(float)).any()))
     if isinstance(values.dtype, pd.StringDtype):
         return kind == "text?" or not bool(values.isna().any())
     if kind == "label" and code in "iu":

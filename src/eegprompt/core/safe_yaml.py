@@ -8,6 +8,7 @@ events before anything is made of it.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,10 @@ def parse_yaml(text: str, what: str, *, error: type[InputError] = InputError) ->
         )
     try:
         _check_size(text, what, error)
-        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+        content = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        if "\\u" in text.lower():  # half of a surrogate pair, which no file and no screen takes
+            json.dumps(content, default=str, ensure_ascii=False).encode("utf-8")
+        return content
     except yaml.YAMLError as problem:
         raise error(f"{what} is not valid YAML: {_first_line(problem)}") from None
     except InputError:

@@ -466,7 +466,7 @@ def _read_raw(
     """Raw recordings, cut as any other; a block is a recording."""
     folder = re.compile(r"sub-(\d+)/session_(\d+)/block_(\d+)/")
     found = []
-    for file in sorted(root.rglob("*.edf")):
+    for file in sorted(p for p in root.rglob("*.edf") if p.is_file()):
         match = folder.search(file.resolve().as_posix())
         if match:
             subject, session, run = (f"{int(n):02d}" for n in match.groups())

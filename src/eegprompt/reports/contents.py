@@ -489,7 +489,7 @@ def json_list(value: Any) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             return []
     if isinstance(value, np.ndarray):
         value = value.tolist()

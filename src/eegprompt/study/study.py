@@ -475,7 +475,7 @@ class Study:
             eeg = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise StudyError(f"{path} is missing; import the study again") from None
-        except (ValueError, EOFError, OSError) as problem:
+        except Exception as problem:  # a header is parsed as Python, with whatever that raises
             raise StudyError(
                 f"{path} cannot be read ({problem}); it may be half-written: import the study again"
             ) from None

@@ -74,9 +74,11 @@ def _read_block(path: Path, wanted: dict[str, None]) -> dict[str, np.ndarray]:
     try:
         texts = json.loads(path.with_suffix(".json").read_text("utf-8"))
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+    except Exception:  # a header of NumPy's is parsed as Python, with whatever that raises
         return {}
-    if rows.ndim != 2 or len(rows) != len(texts):
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        return {}
+    if rows.ndim != 2 or rows.dtype.kind != "f" or len(rows) != len(texts):
         return {}
     return {text: rows[i] for i, text in enumerate(texts) if text in wanted}
 
