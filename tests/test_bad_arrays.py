@@ -158,7 +158,7 @@ SPOILED: dict[str, Callable[[np.ndarray], Any]] = {
 }
 MUST_REFUSE = {"a word", "one number", "text", "objects", "ragged"}
 # strata and groups are any values that can be compared; classes of references likewise
-OF_STUDIES = {"audit_data", "design_checks", "signal_checks", "record", "max_statistic"}
+OF_STUDIES = {"base", "audit_data", "design_checks", "signal_checks", "record", "max_statistic"}
 ANY_VALUES = {"strata", "groups", "recording", "subject", "classes"}
 
 

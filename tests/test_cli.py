@@ -14,12 +14,13 @@ import types
 from pathlib import Path
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import Field
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
 from eegprompt.core.errors import MissingDependencyError, TrainingError
 from eegprompt.core.files import write_json
+from eegprompt.readers.base import ReaderOptions
 from eegprompt.run import Run, fold_runs
 from eegprompt.settings import load_config
 from eegprompt.study import Study
@@ -238,7 +239,7 @@ def test_simulate_hands_over_only_what_was_given(cli, fakes, small_study, tmp_pa
     assert json.loads(answer.stdout)["trials"] == 32
 
 
-class _Options(BaseModel):
+class _Options(ReaderOptions):
     notch: float = Field(50.0, description="line frequency")
     marker: str | None = None
     events: dict[str, str] | Path | None = None

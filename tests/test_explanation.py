@@ -578,7 +578,7 @@ def test_a_recipe_explains_where_it_says_so(decoded, tmp_path, monkeypatch):
         "eegprompt.steps.explain.explain",
         lambda run, deep, progress, what=None: asked.append((run.path, deep)),
     )
-    for name in ("run_experiment", "_up_to_images"):
+    for name in ("experiment", "_up_to_images"):
         monkeypatch.setattr(f"eegprompt.steps.experiment.{name}", lambda *a, **k: Run(decoded))
     monkeypatch.setattr("eegprompt.steps.experiment._scores_hold", lambda *a: True)
     settings = {k: v for k, v in Run(decoded).config.items() if k != "fold"}

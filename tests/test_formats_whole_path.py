@@ -143,7 +143,8 @@ def test_what_the_source_whitened_is_not_whitened_again(tmp_path: Path) -> None:
     reader, _ = resolve("reader", "things-eeg2")
     study = reader().read(source, tmp_path / "study", **options)
     write_captions(study, "rules", "rules")
-    config = load_config({"study": str(study.path), "captions": "rules"})
+    settings = {"study": str(study.path), "captions": "rules"}
+    config = load_config({**settings, "training": {"preprocessing": ["whiten"]}})
     with pytest.raises(ValueError, match=r"was applied already.*preprocessing=\[\]"):
         train(study, tmp_path / "run", config)
     settled = complete_settings(study, {"study": str(study.path)})

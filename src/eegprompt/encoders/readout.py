@@ -223,6 +223,8 @@ def _logistic(
     from sklearn.linear_model import LogisticRegression
 
     z, condition, n = x.left * x.length, targets.condition[trials], len(targets.bank)
+    if len(np.unique(condition)) < 2:  # nothing to tell apart among these trials
+        return [x.back(np.zeros((z.shape[1], n)), np.zeros(n)) for _ in grid]
     model = LogisticRegression(
         class_weight="balanced", warm_start=True, max_iter=MOST_ITERATIONS, tol=1e-3
     )

@@ -185,7 +185,9 @@ def recording_from_raw(
         renamed = {old: new for old, new in (rename or {}).items() if old in raw.ch_names}
         names = [renamed.get(name, name) for name in raw.ch_names]
         if len(set(names)) < len(names):
-            raise RecordingError(f"{path}: renaming gives two channels one name; choose other names")
+            raise RecordingError(
+                f"{path}: renaming gives two channels one name; choose other names"
+            )
         raw.rename_channels(renamed)
         standard = standard_channels([n for n in raw.ch_names if n != marker], montage, notes)
         raw.rename_channels(standard)

@@ -519,6 +519,18 @@ class Study:
             )
 
 
+def _numeric(values: pd.Series) -> pd.Series:
+    """Numbers of a column whose type says nothing, such as one of missing values alone."""
+    import pandas as pd
+
+    try:
+        return pd.to_numeric(values)
+    except (ValueError, TypeError):
+        raise StudyError(
+            f"the column '{values.name}' of the trials should hold numbers, got {values.iloc[0]!r}"
+        ) from None
+
+
 class StudyWriter:
     """Write a study block by block; the folder appears only when all of it is there.
 
@@ -641,6 +653,8 @@ class StudyWriter:
         ):
             if column not in trials:
                 trials[column] = default
+            elif isinstance(default, (int, float)) and trials[column].dtype == object:
+                trials[column] = _numeric(trials[column])
         images = images.copy()
         for column in ("path", "sha256"):
             if column not in images:
