@@ -210,7 +210,7 @@ def test_save_and_load_give_equal_outputs(tmp_path):
 def test_missing_or_broken_files_are_run_errors(name, tmp_path):
     saved(tmp_path)
     (tmp_path / name).write_bytes(b"{")
-    with pytest.raises(RunError, match=name.split(".")[0]):
+    with pytest.raises(RunError):
         load_encoder(tmp_path)
     (tmp_path / name).unlink()
     with pytest.raises(RunError):
