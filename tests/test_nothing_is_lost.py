@@ -17,8 +17,9 @@ from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle, wr
 from eegprompt.run import OURS as RUN
 from eegprompt.run import Run, fold_runs
 from eegprompt.settings import load_config
+from eegprompt.steps.ablate import ablate
 from eegprompt.steps.decode import decode
-from eegprompt.steps.evaluate import evaluate
+from eegprompt.steps.evaluate import evaluate, evaluate_folds
 from eegprompt.steps.experiment import changed_settings
 from eegprompt.steps.explain import explain
 from eegprompt.steps.generate import generate
@@ -334,3 +335,123 @@ def test_what_a_run_writes_is_known_as_its_own(trained):
     evaluate(run)
     VERBS["report"](run)
     assert RUN.foreign(run.path) == []
+
+
+# -- what looks like ours ----------------------------------------------------------------------------
+@pytest.mark.parametrize("name", ["images/notes/a.txt", "captions/notes.txt", "splits/plan.csv"])
+def test_overwrite_of_a_study_keeps_what_lies_inside_its_folders(small_study, name):
+    (small_study / name).parent.mkdir(exist_ok=True)
+    (small_study / name).write_text("precious")
+    with pytest.raises(InputError) as problem, StudyWriter.open(small_study, overwrite=True):
+        pass
+    assert name in str(problem.value)
+    assert (small_study / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize("name", ["images/mine/talk.pptx", "figures/photo.jpg"])
+def test_overwrite_of_a_run_keeps_what_lies_inside_its_folders(trained, name):
+    study, config, run = trained
+    (run.path / name).parent.mkdir(parents=True)
+    (run.path / name).write_text("precious")
+    with pytest.raises(InputError) as problem:
+        train(study, run.path, config.model_copy(update={"seed": 7}), overwrite=True)
+    assert name in str(problem.value)
+    assert (run.path / name).read_text() == "precious"
+
+
+def test_a_recipe_never_writes_into_a_study(small_study):
+    before = {p: p.read_bytes() for p in small_study.rglob("*") if p.is_file()}
+    assert cli("demo", "--out", small_study).exit_code == 2
+    assert before == {p: p.read_bytes() for p in small_study.rglob("*") if p.is_file()}
+
+
+def test_a_recipe_keeps_a_file_that_only_bears_the_name_of_its_own(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    (place / "study.json").write_text('{"title": "precious"}')
+    assert cli("demo", "--out", place).exit_code == 2
+    assert [p.name for p in place.iterdir()] == ["study.json"]
+    assert (place / "study.json").read_text() == '{"title": "precious"}'
+
+
+def test_a_figure_replaces_its_like_alone(small_study, tmp_path):
+    for suffix in (".png", ".svg", ".pdf"):
+        path = tmp_path / f"cap{suffix}"
+        assert cli("info", small_study, "--figure", path).exit_code == 0
+        assert cli("info", small_study, "--figure", path).exit_code == 0
+        path.write_bytes(b"precious")
+        assert cli("info", small_study, "--figure", path).exit_code == 2
+        assert path.read_bytes() == b"precious"
+
+
+def test_a_folder_of_checkpoints_is_no_run(trained, tmp_path):
+    study, config, _ = trained
+    place = folder(tmp_path / "models" / "checkpoints", "mine.pt").parent
+    with pytest.raises(RunError):
+        train(study, place, config, resume=False)
+    assert [p.name for p in place.rglob("*") if p.is_file()] == ["mine.pt"]
+
+
+# -- what was trained on -----------------------------------------------------------------------------
+@pytest.mark.parametrize("lost", ["all", "training"])
+def test_a_run_without_its_provenance_knows_what_it_was_trained_on(trained, lost):
+    study, config, run = trained
+    path = run.path / "provenance.json"
+    if lost == "all":
+        path.unlink()
+    else:  # killed between the encoder and the note of it
+        path.write_text("{}")
+    decode(run)
+    study.write_split(other_fold(study, config.split), overwrite=True)
+    with pytest.raises(RunError) as problem:
+        evaluate(Run(run.path))
+    assert str(run.encoder_dir) in str(problem.value)
+
+
+def test_an_encoder_from_another_run_is_refused(trained, tmp_path):
+    study, config, run = trained
+    other = Split("other", other_fold(study, config.split).folds, {"kind": "by-hand"})
+    study.write_split(other)
+    stranger = train(study, tmp_path / "other", config.model_copy(update={"split": "other"}))
+    shutil.rmtree(run.encoder_dir)
+    shutil.copytree(stranger.encoder_dir, run.encoder_dir)
+    with pytest.raises(RunError) as problem:
+        decode(Run(run.path))
+    assert str(run.encoder_dir) in str(problem.value)
+
+
+def test_eeg_that_changed_in_its_place_is_refused(trained):
+    study, _, run = trained
+    eeg = np.load(study.path / "eeg.npy", mmap_mode="r+")
+    eeg[:] = eeg[::-1].copy()
+    eeg.flush()
+    with pytest.raises(RunError):
+        decode(Run(run.path))
+
+
+def test_a_mean_over_folds_is_over_different_folds_of_one_split(trained, tmp_path):
+    study, config, run = trained
+    decode(run)
+    parent = tmp_path / "folds"
+    shutil.copytree(run.path, parent / "fold-0")
+    shutil.copytree(run.path, parent / "fold-1")
+    with pytest.raises(RunError) as problem:
+        evaluate_folds(parent)
+    assert "fold-1" in str(problem.value) and not (parent / "scores.json").exists()
+    shutil.rmtree(parent / "fold-1")
+    fold = study.split(config.split).fold(0)
+    study.write_split(Split("other", (fold, fold), {"kind": "by-hand"}))
+    train(study, parent / "fold-1", config.model_copy(update={"split": "other", "fold": 1}))
+    with pytest.raises(RunError):
+        evaluate_folds(parent)
+
+
+def test_an_ablation_goes_on_with_its_own_split_alone(trained, tmp_path):
+    study, config, _ = trained
+    out = tmp_path / "ablation"
+    ablate(study, out, config, what=["pool"], seeds=1, draw=False)
+    before = (out / "ablation.json").read_bytes()
+    study.write_split(other_fold(study, config.split), overwrite=True)
+    with pytest.raises(RunError):
+        ablate(study, out, config, what=["pool"], seeds=2, draw=False)
+    assert (out / "ablation.json").read_bytes() == before

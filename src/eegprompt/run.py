@@ -41,6 +41,10 @@ OURS = Ours(
         *("embeddings.safetensors", "decodings.parquet", "prompts.parquet", "generation.json"),
         *("images", "scores.json", "explain", "figures", "report.html", "paper", "ablation"),
     ),
+    inside={
+        "images": ("*.png", "prompts.parquet"),
+        "figures": ("*.png", "*.svg"),
+    },
 )
 """What eegprompt writes into a run's folder; only such a folder is ever replaced."""
 
@@ -201,11 +205,21 @@ class Run:
             else None
         )
         keys = trained.get("keys") if isinstance(trained, dict) else None
-        if not isinstance(keys, dict):
+        path = self.encoder_dir / "config.json"
+        encoder = read_json(path, error=RunError, schema="encoder") if path.exists() else {}
+        if not isinstance(keys, dict) and not encoder:
             return  # not trained yet
         names = {n: self.config[n] for n in ("split", "fold", "captions")}
         now = _keys_now(study, **names)
+        if not isinstance(keys, dict):  # killed, or moved, before that was noted
+            keys = now
         changed = [part for part in _INPUTS if now.get(part) != keys.get(part)]
+        if not changed and encoder.get("inputs") not in (None, content_key(now)):
+            raise RunError(
+                f"{self.encoder_dir} was trained on another study, split, fold or caption set than the "
+                f"run {self.path} names now, so its test trials may be ones that it was trained on; "
+                "bring back what was there, or train a new run with 'eegprompt train STUDY --out RUN'"
+            )
         if changed:
             what = " and ".join(_INPUTS[part].format(**names) for part in changed)
             raise RunError(

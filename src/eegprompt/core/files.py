@@ -12,8 +12,8 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from importlib import metadata
@@ -141,20 +141,32 @@ class Ours:
         Files, one of which every such folder holds; ``"a&b"`` asks for both.
     entries : tuple of str
         Patterns of all names that eegprompt writes into it, the markers among them.
+    inside : mapping of str to tuple of str
+        For folders among the entries: patterns of all files that eegprompt writes below them.
+    listed : tuple of str
+        A folder among the entries, and the table whose column ``path`` names all files below it.
     """
 
     what: str
     marker: tuple[str, ...]
     entries: tuple[str, ...]
+    inside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    listed: tuple[str, ...] = ()
 
     def foreign(self, folder: str | Path) -> list[str]:
         """Names in a folder that eegprompt did not write, sorted; temporary files are ours."""
-        patterns = (*self.entries, ".*.partial*")
-        return sorted(
-            entry.name
-            for entry in Path(folder).iterdir()
-            if not any(fnmatch(entry.name, pattern) for pattern in patterns)
-        )
+        folder = Path(folder)
+        found = [e.name for e in folder.iterdir() if not _matches(e.name, self.entries)]
+        for name, patterns in self.inside.items():
+            found += [f for f in _files_below(folder, name) if not _matches(Path(f).name, patterns)]
+        if self.listed:
+            name, table = self.listed
+            below = _files_below(folder, name)
+            with suppress(InputError):  # a table that cannot be read names nothing
+                named = set(read_table(folder / table)["path"]) if below else set()
+                below = [f for f in below if f not in named]
+            found += [f for f in below if not _matches(Path(f).name, ())]
+        return sorted(found)
 
     def check(self, folder: str | Path) -> None:
         """Refuse a folder that may not be replaced or deleted.
@@ -182,6 +194,17 @@ class Ours:
                 f"{folder} holds what eegprompt did not write: {some}; move that elsewhere, or choose "
                 "another place"
             )
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in (*patterns, ".*.partial*"))
+
+
+def _files_below(folder: Path, name: str) -> list[str]:
+    """Files below a subfolder, relative to `folder`; none where it is a link, which goes alone."""
+    if (folder / name).is_symlink():
+        return []
+    return [p.relative_to(folder).as_posix() for p in (folder / name).rglob("*") if not p.is_dir()]
 
 
 def _aside(path: Path) -> Path:

@@ -483,6 +483,8 @@ class BaseFile(_File):
 
     settings: Json
     study: str
+    fold: str = ""
+    captions: str = ""
 
 
 class AblationRow(_File):

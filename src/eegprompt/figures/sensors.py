@@ -24,6 +24,8 @@ _HEAD_CENTER = np.array([0.0, 0.018, 0.042])
 
 FIGURE_SUFFIXES = (".svg", ".png", ".pdf")
 
+_MARK = "eegprompt info"  # in the file, so that only such a figure is replaced
+
 
 def evoked(study: Study, max_trials: int = 4000) -> tuple[np.ndarray, int]:
     """Mean over trials of each channel.
@@ -183,10 +185,15 @@ def draw_study(study: Study, path: str | Path, max_trials: int = 4000) -> Path:
         raise InputError(
             f"a figure is written as {', '.join(FIGURE_SUFFIXES)}; got '{path.suffix}' in {path}"
         )
+    if path.exists() and not (path.is_file() and _MARK.encode() in path.read_bytes()):
+        raise InputError(f"{path} exists and is no figure of this kind; choose another file for it")
     figure = study_figure(study, max_trials)
     # A fixed salt: the same study gives the same bytes.
     settings: dict[Any, Any] = {"svg.hashsalt": "eegprompt", "svg.fonttype": "none"}
     with atomic_path(path) as partial, matplotlib.rc_context(settings):
-        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
+        metadata = {
+            ".svg": {"Date": None, "Creator": _MARK},
+            ".pdf": {"CreationDate": None, "Creator": _MARK},
+        }.get(path.suffix.lower(), {"Software": _MARK})
         figure.savefig(partial, dpi=150, metadata=metadata)
     return path

@@ -26,7 +26,7 @@ from eegprompt.ablations.table import BY_HEAD, MEASURES, ablation_table, design_
 from eegprompt.core.errors import EegpromptError, InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key, read_json, write_json, write_text
 from eegprompt.core.progress import Progress
-from eegprompt.run import OURS
+from eegprompt.run import OURS, input_keys
 from eegprompt.settings import ExperimentConfig, load_config
 from eegprompt.text_encoders.images import image_captions
 
@@ -154,7 +154,9 @@ def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
         raise RunError(f"{out} exists and holds no ablation; choose another folder")
     base: dict[str, Any] = {
         "settings": config.model_dump(mode="json", exclude={"study", "seed", "generation"}),
-        "study": study.key,
+        **input_keys(
+            study, study.split(config.split).fold(config.fold), study.captions(config.captions)
+        ),
     }
     before: dict[str, Any] = (
         read_json(path, error=RunError, schema="ablation base") if path.exists() else base
@@ -162,8 +164,8 @@ def _note_base(out: Path, config: ExperimentConfig, study: Study) -> None:
     before.get("settings", {}).pop("study", None)  # its path, noted by older versions
     if before != base:
         raise RunError(
-            f"{out} holds an ablation of other settings or another study; choose another folder, "
-            "or delete this one"
+            f"{out} holds an ablation of other settings, or of another study, split or caption set; "
+            "choose another folder, or delete this one"
         )
     write_json(path, base)
 

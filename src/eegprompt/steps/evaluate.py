@@ -18,7 +18,7 @@ What a score's surroundings mean:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,7 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
     Raises
     ------
     RunError
-        If there are no fold runs.
+        If there are no fold runs, or they are not different folds of one split of one study.
     """
     parent = Path(parent)
     folders = fold_runs(parent)
@@ -124,6 +124,7 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
             f"{parent} holds no runs named fold-0, fold-1, …; make a run over folds, or evaluate a "
             "single run"
         )
+    _check_folds(folders)
     by_key: dict[tuple[Any, ...], list[Score]] = {}
     notes: list[str] = [f"Each value is the mean over {len(folders)} folds."]
     said_by_fold: list[list[str]] = []
@@ -155,6 +156,28 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
             continue
         means.append(mean_of_folds(group))
     return _write(parent, means, notes, missing, None, Stamp.of_folds(stamps, folders))
+
+
+def _check_folds(folders: Sequence[Path]) -> None:
+    """Refuse a mean over runs that are not different folds of one split of one study."""
+    first: tuple[Path, tuple[str, str, str]] | None = None
+    seen: dict[int, Path] = {}
+    for folder in folders:
+        run = Run(folder)
+        number = int(run.config["fold"])
+        if number in seen:
+            raise RunError(
+                f"{folder} and {seen[number]} are both runs of fold {number}, so there is no mean over "
+                "folds; move one of them elsewhere"
+            )
+        seen[number] = folder
+        of = (run.study().key, str(run.config["split"]), str(run.config["captions"]))
+        first = first or (folder, of)
+        if of != first[1]:
+            raise RunError(
+                f"{folder} is of another study, split or caption set than {first[0]}, so there is no "
+                "mean over them; move it elsewhere, or evaluate each alone"
+            )
 
 
 def _write(

@@ -176,7 +176,7 @@ def run_recipe(
     settings = dict(recipe.settings)
     ours = ("config.yaml", f"{STUDY}.json", "fold-0")
     filled = out.exists() and (not out.is_dir() or any(out.iterdir()))
-    if filled and not any((out / name).exists() for name in ours):
+    if filled and ((out / "eeg.npy").exists() or not any((out / n).exists() for n in ours)):
         raise InputError(f"{out} exists and is no run; choose another folder for the run")
     if recipe.make is not None:
         place = out / STUDY
@@ -473,6 +473,12 @@ def _note_how(make: MakeRecipe, out: Path) -> None:
         return
     if made:
         raise InputError(f"{out} is there, but not from a recipe; choose another --out")
+    if path.exists():
+        before = read_json(path, schema="mapping")
+        if not before or not set(before) <= set(how):
+            raise InputError(
+                f"{path} was not written by a recipe, so it is kept; choose another --out"
+            )
     write_json(path, how)
 
 

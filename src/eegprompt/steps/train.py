@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -158,8 +159,10 @@ def _is_finished(
 ) -> bool:
     """Whether `out` holds this very training, finished; refuses what it may not replace."""
     if not (out / "config.yaml").exists():
-        # A training that was killed at its very beginning leaves temporary files alone.
-        if out.exists() and (not out.is_dir() or OURS.foreign(out)):
+        # A training that was killed at its very beginning leaves nothing but temporary files.
+        if out.exists() and (
+            not out.is_dir() or any(not fnmatch(p.name, ".*.partial*") for p in out.iterdir())
+        ):
             raise RunError(f"{out} exists and is no run; choose another folder for the run")
         return False
     difference = _difference(Run(out), config, inputs)

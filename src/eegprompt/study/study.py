@@ -25,6 +25,7 @@ from eegprompt.core.files import (
     provenance,
     read_json,
     read_table,
+    sampled_sha256,
     write_json,
     write_table,
 )
@@ -63,6 +64,8 @@ OURS = Ours(
         *("study.json", "eeg.npy", "trials.parquet", "images.parquet", "images", "truth"),
         *("splits", "captions", "cache", "audit.json", "audit-*.html"),
     ),
+    inside={"splits": ("*.json",), "captions": ("*.parquet", "*.jsonl", "*.json")},
+    listed=("images", "images.parquet"),
 )
 """What eegprompt writes into a study's folder; only such a folder is ever replaced."""
 
@@ -215,7 +218,11 @@ class Study:
         """Content key of what training reads: changes when the data change."""
         facts = {k: v for k, v in self.info.items() if k != "provenance"}
         return content_key(
-            facts, list(self.eeg.shape), self.trials.to_json(), self.images.to_json()
+            facts,
+            list(self.eeg.shape),
+            sampled_sha256(self.path / "eeg.npy"),
+            self.trials.to_json(),
+            self.images.to_json(),
         )
 
     # -- images ------------------------------------------------------------------------------
