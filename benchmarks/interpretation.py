@@ -23,7 +23,6 @@ from eegprompt.analyses import Material
 from eegprompt.analyses import maps as maps
 from eegprompt.analyses.localization import localize, planted_maps
 from eegprompt.analyses.patterns import partners_of
-from eegprompt.analyses.retrained import retrained
 from eegprompt.analyses.when import analyze as when
 from eegprompt.attribution.localization import latency_error
 from eegprompt.attribution.patterns import peak
@@ -31,6 +30,7 @@ from eegprompt.recipe import demo_recipe
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
 from eegprompt.steps.experiment import complete_settings, make_study
+from eegprompt.steps.explain import retrained
 from eegprompt.steps.train import train
 
 NULL = "StoryHint"
