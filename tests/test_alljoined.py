@@ -213,3 +213,15 @@ def test_two_files_that_would_be_one_block_are_refused(tmp_path):
     assert renamed(source, "Session 2, Block 3", "Session 1, Block 3") == 1
     with pytest.raises(RecordingError, match="are both subject 01, session 01, block 03"):
         read(source / "raw_eeg", tmp_path / "study", identity="name")
+
+
+@pytest.mark.parametrize("name", ["nan.jpg", "", "1e5.jpg"])
+def test_images_of_the_metadata_are_numbered(tmp_path, name):
+    source = tiny.write_alljoined_raw(tmp_path / "s")
+    path = source / "preprocessed_eeg" / "experiment_metadata_categories.parquet"
+    table = pd.read_parquet(path)
+    table.loc[0, "image_path"] = name
+    table.to_parquet(path)
+    with pytest.raises(RecordingError) as caught:
+        read(source / "raw_eeg", tmp_path / "study", tmin=-0.1, tmax=0.25)
+    assert "'image_path'" in str(caught.value)

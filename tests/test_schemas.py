@@ -191,6 +191,17 @@ def test_an_array_whose_header_is_no_python(small_study):
         Study(small_study)
 
 
+@pytest.mark.parametrize("field", ["fold", "captions"])
+def test_a_trained_run_whose_settings_lost_a_line(field, small_study, tmp_path):
+    config = {"study": str(small_study), "split": "official", "fold": 0, "captions": "builtin"}
+    config.pop(field)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
+    write_json(tmp_path / "provenance.json", {"train": {"keys": {"study": "a"}}})
+    with pytest.raises(RunError) as caught:
+        Run(tmp_path).study()
+    assert f"'{field}'" in str(caught.value)
+
+
 def test_text_that_is_no_utf_8(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

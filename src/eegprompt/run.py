@@ -209,6 +209,12 @@ class Run:
         encoder = read_json(path, error=RunError, schema="encoder") if path.exists() else {}
         if not isinstance(keys, dict) and not encoder:
             return  # not trained yet
+        lacking = [n for n in ("split", "fold", "captions") if n not in self.config]
+        if lacking:
+            raise RunError(
+                f"{self.path / 'config.yaml'} lacks '{lacking[0]}', though the run is trained; put back "
+                "the file that 'eegprompt train' wrote"
+            )
         names = {n: self.config[n] for n in ("split", "fold", "captions")}
         now = _keys_now(study, **names)
         if not isinstance(keys, dict):  # killed, or moved, before that was noted

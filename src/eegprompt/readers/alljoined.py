@@ -581,8 +581,14 @@ def _categories(root: Path, opts: AlljoinedOptions) -> dict[str, str]:
             table = read_table(path, error=RecordingError)
             if {"image_path", "category_name"} <= set(table.columns):
                 for image, category in zip(table["image_path"], table["category_name"]):
+                    number = Path(str(image)).stem
+                    if isinstance(category, str) and not number.isdecimal():
+                        raise RecordingError(
+                            f"{path}: the column 'image_path' holds {str(image)[:60]!r}, whose name is "
+                            "no number of an image; get the file from its source again"
+                        )
                     if isinstance(category, str):
-                        result[str(int(Path(str(image)).stem))] = category
+                        result[str(int(number))] = category
     if not result:
         raise RecordingError(
             f"nothing beside {root} says what category an image is of; name the dataset's "
