@@ -492,7 +492,7 @@ def _write_run(folder: Path) -> None:
     from eegprompt.captions.store import CaptionStore, Origin
     from eegprompt.recipe import MakeRecipe, Recipe
     from eegprompt.steps.audit import audit
-    from eegprompt.steps.caption import write_captions
+    from eegprompt.steps.caption import caption as write_captions
     from eegprompt.steps.experiment import run_recipe
     from eegprompt.study import Study
 
