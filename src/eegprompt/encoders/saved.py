@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from eegprompt.core.errors import InputError, RunError, StudyError
+from eegprompt.core.errors import RunError, StudyError
 from eegprompt.core.files import atomic_path, read_json, write_json
+from eegprompt.core.model_hub import choose_device
 from eegprompt.core.registry import resolve
 from eegprompt.encoders.preprocessing import FittedSteps
 
@@ -110,24 +111,7 @@ def pick_device(device: str = "auto") -> torch.device:
         If the device has no such name or is not on this machine.
     """
     if device != "auto":
-        try:
-            chosen = torch.device(device)
-        except RuntimeError:
-            raise InputError(
-                f"'{device}' is no device; use auto, cpu, cuda, cuda:N or mps"
-            ) from None
-        there = {
-            "cpu": True,
-            "cuda": torch.cuda.is_available() and (chosen.index or 0) < torch.cuda.device_count(),
-            "mps": torch.backends.mps.is_available(),
-        }
-        if not there.get(chosen.type, False):
-            have = [name for name, is_there in there.items() if is_there]
-            raise InputError(
-                f"the device '{device}' is not on this machine or not in this build of torch; use auto "
-                f"or one of: {', '.join(have)}"
-            )
-        return chosen
+        return choose_device(device)
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
