@@ -455,8 +455,7 @@ def _read_run(folder: Path, out: Path) -> None:
     from eegprompt.recipe import load_recipe  # noqa: F401 (as a command would)
     from eegprompt.reports import write_report
     from eegprompt.reports.contents import Material
-    from eegprompt.run import Run, drawn
-    from eegprompt.settings import load_config
+    from eegprompt.run import Run
 
     refused: list[EegpromptError] = []
 
@@ -468,15 +467,15 @@ def _read_run(folder: Path, out: Path) -> None:
 
     run = Run(folder)
     run.config["study"] = str(folder / "study")
-    each(lambda: load_config(run.config))
+    each(lambda: run.settings)
     each(run.study)
     each(run.fold)
     each(run.decodings)
     each(run.prompts)
     each(run.scores)
-    each(lambda: list(drawn(run)))
+    each(lambda: list(run.generators.items()))
     if _LAST.startswith("encoder"):
-        each(lambda: Decoder.from_pretrained(folder).decode(run.study(), [0, 1]))
+        each(lambda: Decoder.from_pretrained(folder).decode(run.study, [0, 1]))
     elif _LAST.startswith("embeddings"):
         each(lambda: run.embeddings(run.config["kinds"]))
     else:

@@ -657,7 +657,7 @@ def test_run_carries_out_a_recipe_over_all_folds(cli, journey, small_study, tmp_
     # A run is opened with its study wherever both were moved to.
     out.rename(tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
-    assert Run(tmp_path / "elsewhere" / "fold-1").study().n_trials == 32
+    assert Run(tmp_path / "elsewhere" / "fold-1").study.n_trials == 32
 
 
 IMPORT_RECIPE = """

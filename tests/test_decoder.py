@@ -59,7 +59,7 @@ def test_embeddings_of_both_sides_are_stored_with_their_trials(run, study):
     from safetensors.numpy import load_file
 
     arrays = load_file(run.embeddings_path)
-    fold = run.fold()
+    fold = run.fold
     for side in ("val", "test"):
         assert np.array_equal(arrays[f"{side}/trial_id"], getattr(fold, side))
         for head in HEADS:
@@ -70,7 +70,7 @@ def test_embeddings_of_both_sides_are_stored_with_their_trials(run, study):
 
 
 def test_what_the_eeg_carries_is_what_is_retrieved(run, study):
-    table = run.decodings()
+    table = run.decodings
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     shown = study.trials["image_id"]
     best = table[table["rank"] == 1]
@@ -81,11 +81,11 @@ def test_what_the_eeg_carries_is_what_is_retrieved(run, study):
 
 
 def test_decodings_have_the_agreed_columns_and_order(run):
-    table = run.decodings()
+    table = run.decodings
     assert list(table) == ["trial_id", "head", "rank", "caption_id", "text", "similarity",
                            "confidence", "pool", "meaning"]  # fmt: skip
     assert set(table["pool"]) == {"train"}
-    assert sorted(table["trial_id"].unique()) == sorted(run.fold().test)
+    assert sorted(table["trial_id"].unique()) == sorted(run.fold.test)
     for (_, head), rows in table.groupby(["trial_id", "head"]):
         assert rows["rank"].tolist() == list(range(1, len(rows) + 1)) and len(rows) <= 5
         assert (np.diff(rows["similarity"]) <= 0).all()
@@ -95,7 +95,7 @@ def test_decodings_have_the_agreed_columns_and_order(run):
 
 
 def test_the_pool_holds_the_captions_of_its_own_side_only(run, study):
-    fold, captions = run.fold(), study.captions("words")
+    fold, captions = run.fold, study.captions("words")
     shown = study.trials["image_id"]
     for name, ids in (
         ("train", fold.train),
@@ -116,7 +116,7 @@ def test_the_calibration_sees_the_validation_side_only(run, fresh, study, tmp_pa
     """Turn every test trial to noise: pools and calibration stay to the last bit."""
     other = shutil.copytree(study.path, tmp_path / "other")
     eeg = np.load(other / "eeg.npy")
-    eeg[run.fold().test] = np.random.default_rng(0).standard_normal(eeg[run.fold().test].shape)
+    eeg[run.fold.test] = np.random.default_rng(0).standard_normal(eeg[run.fold.test].shape)
     np.save(other / "eeg.npy", eeg)
     config = dict(fresh.config, study=str(other))
     import yaml
@@ -127,16 +127,16 @@ def test_the_calibration_sees_the_validation_side_only(run, fresh, study, tmp_pa
     assert (noisy.encoder_dir / pools).read_bytes() == (run.encoder_dir / pools).read_bytes()
     calibrations = [read_json(r.encoder_dir / "calibration.json") for r in (noisy, run)]
     assert calibrations[0] == calibrations[1]
-    assert not noisy.decodings().equals(run.decodings())
+    assert not noisy.decodings.equals(run.decodings)
     stored = read_json(run.encoder_dir / "calibration.json")
     assert {head: c["n"] for head, c in stored["heads"].items()} == dict.fromkeys(HEADS, 12)
 
 
 def test_sources_use_the_same_heads_and_the_same_pool(run, study):
-    prompts = run.prompts()
+    prompts = run.prompts
     assert list(prompts) == ["trial_id", "source", "text", "n_tokens", "heads", "kept", "dropped",
                              "reason"]  # fmt: skip
-    assert len(prompts) == 3 * len(run.fold().test)
+    assert len(prompts) == 3 * len(run.fold.test)
     pool = pd.read_parquet(run.encoder_dir / "candidates.parquet")
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     floors, ceilings = set(), 0
@@ -194,8 +194,8 @@ def test_finished_work_is_not_done_twice_and_changed_settings_are_seen(fresh, mo
     changed = Run(fresh.path)
     changed.config["decoding"] = {**changed.config["decoding"], "pool": "all", "per_head": 2}
     decode(changed)
-    assert calls and set(changed.decodings()["pool"]) == {"all"}
-    eeg = changed.prompts().query("source == 'eeg'")
+    assert calls and set(changed.decodings["pool"]) == {"all"}
+    eeg = changed.prompts.query("source == 'eeg'")
     assert any(json.loads(heads) != [c["head"] for c in json.loads(kept)]
                for heads, kept in zip(eeg["heads"], eeg["kept"]))  # fmt: skip
 
@@ -208,7 +208,7 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         decode(fresh)
     monkeypatch.undo()
-    assert len(decode(fresh).prompts()) == 36
+    assert len(decode(fresh).prompts) == 36
 
 
 def test_progress_is_told(fresh):
@@ -221,7 +221,7 @@ def test_progress_is_told(fresh):
 def test_prompts_stay_within_the_generators_budget(tmp_path, study, models):
     small = tiny_models.save_pipeline(tmp_path / "pipeline", length=14)
     run = decode(tiny_models.save_run(tmp_path / "run", study, models[0], small))
-    prompts = run.prompts()
+    prompts = run.prompts
     tok = tiny_models.tokenizer(14)
     assert [len(tok(t)["input_ids"]) for t in prompts["text"]] == prompts["n_tokens"].tolist()
     assert prompts["n_tokens"].max() <= 14
@@ -254,7 +254,7 @@ def test_a_missing_caption_is_named(tmp_path, models):
     study = tiny_models.save_study(tmp_path / "study", models[0])
     run = tiny_models.save_run(tmp_path / "run", study, *models)
     captions = study.captions("words")
-    image = study.trials["image_id"][run.fold().test[0]]
+    image = study.trials["image_id"][run.fold.test[0]]
     gone = (captions["image_id"] == image) & (captions["kind"] == "MoodFeel")
     study.write_captions("words", captions[~gone])
     with pytest.raises(CaptionError, match=f"image '{image}' has no caption of kind MoodFeel"):
@@ -297,7 +297,7 @@ def test_a_study_that_knows_categories_only_is_decoded_too(fresh, study, tmp_pat
     info = read_json(other / "study.json")
     write_json(other / "study.json", {**info, "image_identity": "category"})
     fresh.config["study"] = str(other)
-    assert len(decode(fresh).prompts()) == 36
+    assert len(decode(fresh).prompts) == 36
 
 
 # -- new EEG --------------------------------------------------------------------------------------
@@ -305,10 +305,10 @@ def test_new_eeg_is_decoded_without_study_split_or_images(run, study, tmp_path):
     """The encoder folder alone will do, and gives what the run gave."""
     folder = shutil.copytree(run.encoder_dir, tmp_path / "encoder")
     decoder = Decoder.from_pretrained(folder, device="cpu")
-    test = run.fold().test
+    test = run.fold.test
     decoded = decoder.decode(study.eeg[test], subject=study.trials["subject"][test].tolist())
     columns = ["head", "rank", "caption_id", "text", "similarity", "confidence", "pool"]
-    kept = run.decodings().sort_values("trial_id", kind="stable")
+    kept = run.decodings.sort_values("trial_id", kind="stable")
     by_trial = {t: i for i, t in enumerate(test.tolist())}
     expected = kept.assign(trial_id=kept["trial_id"].map(by_trial)).sort_values(
         "trial_id", kind="stable"
@@ -317,7 +317,7 @@ def test_new_eeg_is_decoded_without_study_split_or_images(run, study, tmp_path):
         decoded.table[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
     )
     prompts = decoder.prompts(decoded)
-    stored = run.prompts().query("source == 'eeg'").set_index("trial_id")["text"]
+    stored = run.prompts.query("source == 'eeg'").set_index("trial_id")["text"]
     assert [p.text for p in prompts] == stored[test.tolist()].tolist()
     assert len(decoded) == 12 and decoded.heads == list(HEADS)
     assert decoder.prompts(decoded, per_head=2)[0].text != prompts[0].text

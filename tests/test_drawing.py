@@ -18,7 +18,7 @@ from eegprompt.core.errors import InputError, RunError, StorageError, UnknownNam
 from eegprompt.core.files import read_json, write_table
 from eegprompt.decoder import image_seed
 from eegprompt.generators.generated_files import image_facts
-from eegprompt.run import Run, drawn
+from eegprompt.run import Run
 from eegprompt.scores.choice import select_trials
 from eegprompt.steps.decode import decode
 from eegprompt.steps.generate import generate, prompts_for
@@ -90,8 +90,8 @@ def test_as_many_trials_of_each_image_are_chosen_and_more_only_add():
 # -- what is drawn --------------------------------------------------------------------------------
 def test_every_image_says_where_it_came_from(run):
     generate(run, generator=Painter())
-    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
-    (name, entry), *_ = drawn(run)
+    prompts = run.prompts.set_index(["trial_id", "source"])["text"]
+    (name, entry), *_ = run.generators.items()
     assert name == "painter" and len(entry["trial_ids"]) == 6
     for trial in entry["trial_ids"]:
         for source in SOURCES:
@@ -114,8 +114,11 @@ def test_only_what_is_missing_is_drawn(run):
     generate(run, sources=["eeg"], generator=Painter())
     second = Painter()
     generate(run, generator=second)
-    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
-    there = {(prompts[t, "eeg"], image_seed(0, t)) for t in next(drawn(run))[1]["trial_ids"]}
+    prompts = run.prompts.set_index(["trial_id", "source"])["text"]
+    there = {
+        (prompts[t, "eeg"], image_seed(0, t))
+        for t in next(iter(run.generators.items()))[1]["trial_ids"]
+    }
     assert second.asked and not there & set(second.asked)
     before = files(run)
     third = Painter()
@@ -132,9 +135,11 @@ def test_equal_prompt_and_seed_are_drawn_once_for_all_sources(run):
     generate(run, generator=painter)
     assert len(set(painter.asked)) == len(painter.asked) < 18
     # Decoded perfectly, a trial's eeg image is its ceiling: copied, also in a later call.
-    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
+    prompts = run.prompts.set_index(["trial_id", "source"])["text"]
     trial = next(
-        t for t in next(drawn(run))[1]["trial_ids"] if prompts[t, "eeg"] == prompts[t, "ceiling"]
+        t
+        for t in next(iter(run.generators.items()))[1]["trial_ids"]
+        if prompts[t, "eeg"] == prompts[t, "ceiling"]
     )
     a, b = (run.image_path("painter", source, trial) for source in ("eeg", "ceiling"))
     assert np.array_equal(np.asarray(Image.open(a)), np.asarray(Image.open(b)))
@@ -191,12 +196,12 @@ def test_an_interruption_keeps_what_was_finished(run):
         generate(run, generator=Painter(fail_at=3))
     kept = files(run)
     assert len(kept) >= 8
-    assert set(next(drawn(run))[1]["sources"].values()) == {False}
+    assert set(next(iter(run.generators.items()))[1]["sources"].values()) == {False}
     rest = Painter()
     generate(run, generator=rest)
     assert len(files(run)) == 18 and set(kept.items()) <= set(files(run).items())
     assert len(rest.asked) <= 18 - len(kept)
-    assert set(next(drawn(run))[1]["sources"].values()) == {True}
+    assert set(next(iter(run.generators.items()))[1]["sources"].values()) == {True}
 
 
 def test_a_full_disk_is_said_and_loses_nothing(run, monkeypatch):
@@ -220,8 +225,8 @@ def test_a_full_disk_is_said_and_loses_nothing(run, monkeypatch):
 
 def test_images_of_an_older_prompt_are_never_left_among_the_new(run):
     generate(run, generator=Painter(), trials_per_image=2)
-    prompts = run.prompts()
-    shown = next(drawn(run))[1]["trial_ids"]
+    prompts = run.prompts
+    shown = next(iter(run.generators.items()))[1]["trial_ids"]
     changed = shown[:5]
     prompts.loc[prompts["trial_id"].isin(changed) & (prompts["source"] == "eeg"), "text"] = "a dog"
     write_table(run.prompts_path, prompts)
@@ -246,7 +251,7 @@ def test_another_revision_is_drawn_anew(run):
 def test_a_generator_that_reads_less_gets_prompts_of_its_own(run):
     small = Painter()
     small.name, small.max_tokens = "small", 4
-    assert prompts_for(run, Painter()).equals(run.prompts())
+    assert prompts_for(run, Painter()).equals(run.prompts)
     generate(run, generator=small)
     own = run.path / "images" / "small" / "prompts.parquet"
     assert own.exists()
@@ -412,7 +417,7 @@ def test_nearest_shows_a_training_image_of_what_was_read(run, tmp_path):
 
     from eegprompt.study import Study
 
-    place = Path(shutil.copytree(run.study().path, tmp_path / "study"))
+    place = Path(shutil.copytree(run.study.path, tmp_path / "study"))
     images = Study(place).images
     (place / "images").mkdir(exist_ok=True)
     for i, image in enumerate(images["image_id"]):
@@ -422,11 +427,11 @@ def test_nearest_shows_a_training_image_of_what_was_read(run, tmp_path):
     run.config["study"] = str(place)
     generate(run, generator="nearest", options={"height": 6, "width": 10})
     study = Study(place)
-    train = {study.trials["image_id"][t] for t in run.fold(study).train}
+    train = {study.trials["image_id"][t] for t in run.fold.train}
     captions = study.captions(run.config["captions"])
     said_of = captions.set_index("image_id")["text"]
-    prompts = run.prompts().set_index(["trial_id", "source"])["text"]
-    shown = next(drawn(run))[1]["trial_ids"]
+    prompts = run.prompts.set_index(["trial_id", "source"])["text"]
+    shown = next(iter(run.generators.items()))[1]["trial_ids"]
     for trial in shown:
         for source in SOURCES:
             path = run.image_path("nearest", source, trial)

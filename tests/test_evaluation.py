@@ -185,7 +185,7 @@ def make_run(
     )  # fmt: skip
     config.save(path / "config.yaml")
     run = Run(path)
-    side = run.fold(study)
+    side = run.fold
     encoder = FakeTextEncoder()
     captions = study.captions("builtin").set_index(["kind", "image_id"])["text"]
     images = study.trials["image_id"].to_numpy()
@@ -389,7 +389,7 @@ def test_embeddings_of_another_split_are_refused(study, tmp_path):
 
     stored = load_file(run.embeddings_path)
     stored["test/trial_id"] = stored["test/trial_id"].copy()
-    stored["test/trial_id"][0] = run.fold(study).train[0]
+    stored["test/trial_id"][0] = run.fold.train[0]
     save_file(stored, run.embeddings_path)
     with pytest.raises(RunError, match="not on the test set"):
         evaluate(run)
@@ -495,7 +495,7 @@ def test_images_of_other_prompts_are_left_out(study, tmp_path):
         prompts.append((int(path.stem.split("_")[0]), "eeg", "the prompt"))
     table = pd.DataFrame(prompts, columns=["trial_id", "source", "text"])
     run.write_table(run.prompts_path, table)
-    asked = {"trial_ids": [*table["trial_id"], run.fold(study).test[-1]]}
+    asked = {"trial_ids": [*table["trial_id"], run.fold.test[-1]]}
     write_json(run.path / "generation.json", {"generators": {"builtin": asked}})
     rows = evaluate(run)
     said = json.loads(run.scores_path.read_text())["missing"]

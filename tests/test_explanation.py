@@ -146,7 +146,7 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def test_planted_winners_are_found(run):
-    table = run.decodings()
+    table = run.decodings
     trials = table["trial_id"].drop_duplicates().to_numpy()
     class_of = dict(zip(trials, Material(run).trials(trials)["category"]))
     winner = (
@@ -165,11 +165,11 @@ def test_planted_winners_are_found(run):
 
 
 def test_winners_agree_with_the_decodings(explained):
-    first = explained.decodings().query("rank == 1")
+    first = explained.decodings.query("rank == 1")
     wide = first.pivot(index="trial_id", columns="head", values="confidence")[list(HEADS)]
     found = arrays(explained, "winners")
     assert np.allclose(found["confidence"], wide.loc[found["trial_id"]].to_numpy())
-    study = explained.study()
+    study = explained.study
     names = study.trials["category"].to_numpy()[found["trial_id"]]
     said = first[first["head"] == "ObjectSnap"].set_index("trial_id")["text"]
     right = [said[t] == f"a {name}" for t, name in zip(found["trial_id"], names)]
@@ -285,18 +285,18 @@ def test_run_whose_study_has_gone(explained, tmp_path):
 
 def cut(run: Run, n_test: int, tmp_path: Path, *, subject: str | None = None) -> Run:
     """The run with another test set, decoded again."""
-    study = run.study()
+    study = run.study
     place = Path(shutil.copytree(study.path, tmp_path / "cut-study"))
     config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
     (run.path / "config.yaml").write_text(config)
     run = Run(run.path)
-    fold = run.fold()
+    fold = run.fold
     trials = pd.read_parquet(place / "trials.parquet")
     if subject is not None:
         trials["subject"] = subject
         trials.to_parquet(place / "trials.parquet")
     (place / "splits" / "by-image.json").unlink()
-    run.study().write_split(Split("by-image", (Fold(fold.train, fold.val, fold.test[:n_test]),)))
+    run.study.write_split(Split("by-image", (Fold(fold.train, fold.val, fold.test[:n_test]),)))
     return decode(Run(run.path))
 
 
@@ -324,7 +324,7 @@ def test_heads_that_say_the_same_are_called_so(run):
     change_embeddings(run, **dict.fromkeys(HEADS, lambda e: stored))
     [finding] = explain(run, what="geometry")
     assert "most heads say the same thing" in finding.seen
-    table = run.decodings()
+    table = run.decodings
     first = table["rank"] == 1
     table.loc[first, "confidence"] = np.where(
         table.loc[first, "head"] == "MoodFeel", 0.61, 0.60
@@ -351,7 +351,7 @@ def test_constant_heads(run):
 
 
 def test_confidences_that_are_not_numbers(run):
-    table = run.decodings()
+    table = run.decodings
     table.loc[table["head"] == "ObjectSnap", "confidence"] = np.nan
     run.write_table(run.decodings_path, table)
     [finding] = explain(run, what="winners")
@@ -453,7 +453,7 @@ def pixels(*_):
 @pytest.fixture
 def painting(run, tmp_path, monkeypatch) -> Run:
     """A run whose generator paints what two of its three heads say, and whose images show it."""
-    study = run.study()
+    study = run.study
     place = Path(shutil.copytree(study.path, tmp_path / "painted-study"))
     config = (run.path / "config.yaml").read_text().replace(str(study.path), str(place))
     (run.path / "config.yaml").write_text(config)
@@ -498,7 +498,7 @@ def test_drawing_without_heads_goes_on_where_it_stopped(painting):
 
 
 def test_without_images_or_without_other_heads_there_is_no_contribution(run, painting):
-    info = painting.study().path / "study.json"
+    info = painting.study.path / "study.json"
     info.write_text(info.read_text().replace('"known"', '"category"'))
     [finding] = explain(painting, what="contribution")
     assert finding.verdict == "left out" and "which image was shown is not known" in finding.seen
@@ -506,9 +506,9 @@ def test_without_images_or_without_other_heads_there_is_no_contribution(run, pai
 
 # -- one trial -----------------------------------------------------------------------------------
 def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained):
-    trial = int(explained.fold().test[3])
+    trial = int(explained.fold.test[3])
     found = explain_trial(explained, trial)
-    assert np.allclose(found.eeg, explained.study().eeg[trial])
+    assert np.allclose(found.eeg, explained.study.eeg[trial])
     size, n = tiny_models.N_DIMS, len(HEADS)
     for i, said in enumerate(found.heads):
         flat = np.abs(said.attribution).ravel()
@@ -516,7 +516,7 @@ def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained
         assert own > 0.999 * flat.sum() > 0  # the oracle reads no other part for this head
         assert flat[n * size :].sum() < 1e-6 * own and said.error < 0.02
     said = found.heads[0]
-    table = explained.decodings().query(f"trial_id == {trial} and head == 'ObjectSnap'")
+    table = explained.decodings.query(f"trial_id == {trial} and head == 'ObjectSnap'")
     assert [c.text for c in said.candidates] == table.sort_values("rank")["text"].tolist()
     pool = Material(explained).pools["ObjectSnap"]
     similarity = np.sort(pool.embeddings @ Material(explained).embeddings("test")["ObjectSnap"][3])
@@ -525,7 +525,7 @@ def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained
 
 def test_paraphrases_contend_for_nothing(explained):
     # "red tone" and "all red" mean the same: the margin is over the next color
-    said = explain_trial(explained, int(explained.fold().test[0])).heads[1]
+    said = explain_trial(explained, int(explained.fold.test[0])).heads[1]
     pool = Material(explained).pools["ColorTone"]
     query = Material(explained).embeddings("test")["ColorTone"][0]
     similarity = dict(zip(pool.texts, pool.embeddings @ query))
@@ -537,11 +537,11 @@ def test_paraphrases_contend_for_nothing(explained):
 
 
 def test_page_of_one_trial(explained):
-    trial = int(explained.fold().test[3])
+    trial = int(explained.fold.test[3])
     path = write_trial_page(explained, trial)
     assert path == explained.path / "explain" / f"trial-{trial:06d}.html"
     text, source = _text(path), path.read_text("utf-8")
-    prompt = explained.prompts().query(f"trial_id == {trial} and source == 'eeg'").iloc[0]
+    prompt = explained.prompts.query(f"trial_id == {trial} and source == 'eeg'").iloc[0]
     for caption in json.loads(prompt["kept"]):
         assert f'href="#head-{caption["head"]}"' in source and caption["text"] in text
         assert f'id="head-{caption["head"]}"' in source
@@ -551,8 +551,8 @@ def test_page_of_one_trial(explained):
 
 
 def test_text_on_the_page_is_escaped(run):
-    trial = int(run.fold().test[0])
-    table = run.decodings()
+    trial = int(run.fold.test[0])
+    table = run.decodings
     mine = (table["trial_id"] == trial) & (table["rank"] == 1) & (table["head"] == "ObjectSnap")
     table.loc[mine, "text"] = "<script>alert(1)</script>"
     run.write_table(run.decodings_path, table)
@@ -562,12 +562,12 @@ def test_text_on_the_page_is_escaped(run):
 
 def test_page_of_a_trial_that_was_not_tested(run):
     with pytest.raises(InputError, match="only test trials are decoded"):
-        explain_trial(run, int(run.fold().train[0]))
+        explain_trial(run, int(run.fold.train[0]))
     with pytest.raises(InputError, match="is not in the run's fold"):
         explain_trial(run, 10_000)
     answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", "10000"])
     assert answer.exit_code == 2 and "only test trials" in answer.output
-    trial = str(run.fold().test[1])
+    trial = str(run.fold.test[1])
     answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", trial])
     assert answer.exit_code == 0 and answer.stdout.strip().endswith(".html")
 
@@ -656,7 +656,7 @@ def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch
     monkeypatch.setattr(one_trial, "integrated_gradients", spy(one_trial.integrated_gradients))
     for name in ("saliency", "integrated_gradients", "smoothgrad", "channel_occlusion"):
         monkeypatch.setattr(_maps, name, spy(getattr(_maps, name)))
-    explain_trial(run, int(run.fold().test[0]))
+    explain_trial(run, int(run.fold.test[0]))
     material = Material(run)
     scale = channel_scale(material)
     module = one_trial.FromElectrodes(material.encoder, material.steps, scale)

@@ -136,7 +136,7 @@ def test_from_the_sources_own_files_to_scores(name: str, tmp_path: Path) -> None
     assert values and np.isfinite(np.array(values, dtype=float)).all()
     kept = json.loads((run.encoder_dir / "fitted.json").read_text("utf-8"))
     assert kept["steps"] == steps
-    assert len(run.decodings()) and Study(study.path).n_trials == study.n_trials
+    assert len(run.decodings) and Study(study.path).n_trials == study.n_trials
 
 
 def test_what_the_source_whitened_is_not_whitened_again(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def drawn_run(decoded, tmp_path_factory) -> Run:
 
 
 def rows_of(run: Run) -> dict[str, dict[int, dict]]:
-    table = run.prompts().to_dict("records")
+    table = run.prompts.to_dict("records")
     return {
         r: {row["trial_id"]: row for row in table if row["source"] == r} for r in PROMPT_SOURCES
     }
@@ -141,12 +141,12 @@ def said(row: dict) -> dict[str, str]:
 
 # -- what the prompt sources are ---------------------------------------------------------------------------
 def test_each_source_is_what_it_is_named(drawn_run):
-    study, rows = drawn_run.study(), rows_of(drawn_run)
+    study, rows = drawn_run.study, rows_of(drawn_run)
     images = study.trials["image_id"].astype(str)
     categories = study.trials["category"].astype(str)
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     of = {image: {h: captions[image, h] for h in HEADS} for image in set(images)}
-    test = drawn_run.fold().test.tolist()
+    test = drawn_run.fold.test.tolist()
     assert all(sorted(rows[source]) == sorted(test) for source in PROMPT_SOURCES)
     for trial in test:
         assert said(rows["ceiling"][trial]) == of[images[trial]]
@@ -169,7 +169,7 @@ def test_each_source_is_what_it_is_named(drawn_run):
 
 
 def test_what_is_not_in_the_eeg_is_at_chance(drawn_run):
-    study, rows = drawn_run.study(), rows_of(drawn_run)
+    study, rows = drawn_run.study, rows_of(drawn_run)
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     images = study.trials["image_id"].astype(str)
     right = {
@@ -194,7 +194,7 @@ def test_sources_differ_by_what_they_are_drawn_from_and_by_nothing_else(drawn_ru
 
 
 def test_references_are_shown_at_the_size_that_is_drawn_and_through_the_generator(drawn_run):
-    study = drawn_run.study()
+    study = drawn_run.study
     trial = read_json(drawn_run.path / "generation.json")["generators"]["painter"]["trial_ids"][3]
     shown, back = (
         np.asarray(Image.open(drawn_run.image_path("painter", source, trial)))
@@ -207,7 +207,7 @@ def test_references_are_shown_at_the_size_that_is_drawn_and_through_the_generato
 
 # -- only what is missing -------------------------------------------------------------------------
 def test_only_what_is_missing_is_composed_and_drawn_in_any_order_and_batch(run, drawn_run):
-    before = run.prompts()
+    before = run.prompts
     run.config["generation"]["batch_size"] = 3
     first = Painter()
     generate(run, sources=["ceiling", "shuffled"], generator=first)
@@ -219,7 +219,7 @@ def test_only_what_is_missing_is_composed_and_drawn_in_any_order_and_batch(run, 
     assert not set(first.asked) & set(second.asked)
     assert set(kept.items()) <= set(files(run).items())
     assert files(run) == files(drawn_run)
-    table = run.prompts()
+    table = run.prompts
     same = table[table["source"].isin(["eeg", "floor", "ceiling"])].reset_index(drop=True)
     assert same.equals(before)
     third = Painter()
@@ -233,7 +233,7 @@ def test_decoding_again_with_another_choice_keeps_the_sources_and_changes_their_
     run.config["decoding"]["selection"] = "heads:MoodFeel,ColorTone"
     decode(run)
     rows = rows_of(run)
-    assert set(rows["noise"]) == set(rows["wrong-class"]) == set(run.fold().test.tolist())
+    assert set(rows["noise"]) == set(rows["wrong-class"]) == set(run.fold.test.tolist())
     for source in ("eeg", "floor", "noise", "shuffled", "wrong-class", "ceiling"):
         for row in rows[source].values():
             assert json.loads(row["heads"]) == ["ColorTone", "MoodFeel"]
@@ -261,12 +261,13 @@ def test_sources_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
             generate(run, sources=["all"], generator=without)
         assert list(run.images_dir(without.name, "reference").glob("*.png"))
         assert not list(run.images_dir(without.name, "reference-vae").glob("*.png"))
-    study = run.study()
+    study = run.study
     one = shutil.copytree(study.path, tmp_path / "one")
     import pandas as pd
 
     for table in ("trials.parquet", "images.parquet"):
         pd.read_parquet(one / table).assign(category="cat").to_parquet(one / table)
+    run = Run(run)
     run.config["study"] = str(one)
     run._check_inputs = lambda study: None  # another study than it was trained on is refused
     for source in ("wrong-class", "predicted-class"):
@@ -278,8 +279,8 @@ def test_sources_are_named_and_those_that_cannot_be_are_said(run, tmp_path):
 def test_a_generator_that_wants_an_image_is_shown_the_one_of_the_best_caption(run):
     shower = Shower()
     generate(run, sources=["eeg", "ceiling", "true-class"], generator=shower)
-    study = run.study()
-    train = study.trials.iloc[run.fold().train]
+    study = run.study
+    train = study.trials.iloc[run.fold.train]
     path_of = {str(study.image_path(i)): i for i in set(train["image_id"])}
     captions = study.captions("words").set_index(["image_id", "kind"])["text"]
     category = dict(zip(train["image_id"], train["category"]))
@@ -331,7 +332,7 @@ def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_pa
 def test_a_blend_of_one_caption_is_that_caption_drawn(run):
     """With a real pipeline: the way through embeddings changes nothing by itself."""
     decoder = Decoder.from_pretrained(run)
-    eeg = run.study().eeg[:2]
+    eeg = run.study.eeg[:2]
     settings = decoder.settings["decoding"]
     assert settings["route"] == "text"
     decoded = decoder.decode(eeg, top_k=1)
@@ -385,7 +386,7 @@ def test_a_blanked_image_is_recorded_and_never_scored(run):
 
 def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
     decoder = Decoder.from_pretrained(run.encoder_dir)
-    decoded = decoder.decode(run.study().eeg[:4])
+    decoded = decoder.decode(run.study.eeg[:4])
     prompts = decoder.prompts(
         decoded, Painter(), selection="top-k:1", order="confidence", style="ink", abstain=0.6
     )
@@ -462,7 +463,7 @@ def test_noise_takes_each_trials_length_flat_channels_and_count() -> None:
 
 
 def test_noise_goes_through_the_encoder_with_each_trials_own_length(run, monkeypatch) -> None:
-    decoder, study = Decoder.from_pretrained(run), run.study()
+    decoder, study = Decoder.from_pretrained(run), run.study
     seen: list[np.ndarray] = []
     embed = decoder._embed
 
@@ -471,7 +472,7 @@ def test_noise_goes_through_the_encoder_with_each_trials_own_length(run, monkeyp
         return embed(eeg, *rest)
 
     monkeypatch.setattr(decoder, "_embed", spy)
-    like = run.fold(study).test[:6]
+    like = run.fold.test[:6]
     eeg = np.array(study.eeg)
     eeg[like[:3], :, -8:] = 0
     monkeypatch.setattr(study, "eeg", eeg)

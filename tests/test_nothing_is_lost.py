@@ -235,7 +235,7 @@ def test_a_relative_study_is_found_from_anywhere(trained, tmp_path, monkeypatch)
     run = train(Study(study.path.name), tmp_path / "relative", relative)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert Run(run.path).study().n_trials == study.n_trials
+    assert Run(run.path).study.n_trials == study.n_trials
 
 
 def test_overwrite_keeps_what_is_not_the_runs_own(trained):

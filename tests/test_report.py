@@ -191,7 +191,7 @@ def build_run(
     ExperimentConfig(study=str(study.path), fold=fold).save(path / "config.yaml")
     run = Run(path)
     rng = np.random.default_rng(7 + fold)
-    test = run.fold(study).test
+    test = run.fold.test
     captions = study.captions("builtin")
     decodings, prompts = [], []
     for trial in test:
@@ -391,7 +391,7 @@ def test_no_number_stands_alone(page: str, run: Run) -> None:
         assert value
         rows.append((*value.groups(), *(cells.get(k, "–").strip() for k in BESIDE)))
     expected = []
-    for s in run.scores():
+    for s in run.score_rows:
         around = [number(s[k], s["unit"]) for k in ("chance", "floor", "ceiling")]
         around += [f"{s['n']:,}", p_value(s["p"]), p_value(s["p_holm"])]
         shown = number(s["value"], s["unit"]), interval(s["lo"], s["hi"], s["unit"])
@@ -427,7 +427,7 @@ def test_fid_and_kid_have_an_axis_each() -> None:
 
 
 def test_headline_counts_are_those_of_the_scores(page: str, run: Run) -> None:
-    within = [r for r in run.scores() if r["scope"] == "within-class" and r["head"]
+    within = [r for r in run.score_rows if r["scope"] == "within-class" and r["head"]
               and r["metric"].endswith("top1")]  # fmt: skip
     hits = sum(r["p_holm"] < 0.01 for r in within)
     assert 0 < hits < len(within)
@@ -495,10 +495,10 @@ def test_sample_is_fair(run: Run, tmp_path: Path) -> None:
         return [trial for _, trial in sample_trials(Material.gather(run), count)[0]]
 
     chosen = sample(run)
-    images = run.study().trials["image_id"]
-    assert len({images[t] for t in chosen}) == 5 and set(chosen) <= set(run.fold().test)
+    images = run.study.trials["image_id"]
+    assert len({images[t] for t in chosen}) == 5 and set(chosen) <= set(run.fold.test)
     other = cut(run, tmp_path / "other", "scores.json")
-    table = other.decodings()
+    table = other.decodings
     table["confidence"] = np.linspace(1, 0, len(table))
     other.write_table(other.decodings_path, table)
     assert sample(other) == chosen  # nothing that was scored moves it
@@ -513,9 +513,9 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
     meaning = {
         (k, t): m for k, t, m in study.captions("builtin")[["kind", "text", "meaning"]].values
     }
-    table = run.decodings()
+    table = run.decodings
     material = Material.gather(run).first
-    for trial in run.fold().test[:4]:
+    for trial in run.fold.test[:4]:
         view = view_trial(material, int(trial), others=2)
         image = study.trials["image_id"][trial]
         best = table[(table["trial_id"] == trial) & (table["rank"] == 1)].set_index("head")
@@ -528,7 +528,7 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
             right += expected
         assert view.right == (right, 10)
         train = captions.reset_index()
-        train = train[train["image_id"].isin(study.trials["image_id"][run.fold().train])]
+        train = train[train["image_id"].isin(study.trials["image_id"][run.fold.train])]
         by_chance = 0.0
         for kind, mine in train.drop_duplicates(["kind", "text"]).groupby("kind"):
             by_chance += (mine["meaning"] == captions.loc[(image, kind), "meaning"]).mean()
@@ -538,8 +538,8 @@ def test_marks_of_same_meaning_are_right(run: Run, study: Study) -> None:
 
 def test_right_captions_are_marked_in_the_prompt(run: Run, study: Study) -> None:
     material = Material.gather(run).first
-    prompts = run.prompts().set_index(["trial_id", "source"])
-    for trial in run.fold().test[:4]:
+    prompts = run.prompts.set_index(["trial_id", "source"])
+    for trial in run.fold.test[:4]:
         view = view_trial(material, int(trial))
         for source, pieces in view.prompts.items():
             row = prompts.loc[(trial, source)]
@@ -552,7 +552,7 @@ def test_right_captions_are_marked_in_the_prompt(run: Run, study: Study) -> None
 
 def test_unfinished_drawing_is_named(run: Run, tmp_path: Path) -> None:
     part = cut(run, tmp_path / "part")
-    trials = [int(t) for t in part.fold().test]
+    trials = [int(t) for t in part.fold.test]
     sources = {"eeg": True, "floor": False}
     noted = {"name": "builtin", "revision": "r", "trial_ids": trials, "sources": sources}
     write_json(part.path / "generation.json", {"generators": {"builtin": noted}})

@@ -198,7 +198,7 @@ def test_a_trained_run_whose_settings_lost_a_line(field, small_study, tmp_path):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
     write_json(tmp_path / "provenance.json", {"train": {"keys": {"study": "a"}}})
     with pytest.raises(RunError) as caught:
-        Run(tmp_path).study()
+        _ = Run(tmp_path).study
     assert f"'{field}'" in str(caught.value)
 
 

@@ -157,7 +157,7 @@ def test_the_run_is_complete(run, study):
     assert facts["kinds"] == list(KINDS) == list(facts["scales"])
     assert (facts["sfreq"], facts["tmin"], facts["subjects"]) == (100.0, 0.0, ["s0"])
     assert facts["categories"] == ["c0", "c1", "c2", "c3"]
-    fold = opened.fold()
+    fold = opened.fold
     places = torch.tensor(facts["positions"])
     embedded = encoder(torch.from_numpy(steps.apply(study.eeg[fold.test])), places)
     assert embedded["MoodFeel"].shape == (len(fold.test), 16)
@@ -179,7 +179,7 @@ def planted_accuracy(tmp_path, signal):
     config = settings(study, training={"epochs": 30})
     run = go(study, tmp_path / f"run{signal}", config=config)
     encoder, steps, facts = load_encoder(run.encoder_dir, device="cpu")
-    test = run.fold().test
+    test = run.fold.test
     with torch.no_grad():
         embedded = encoder(
             torch.from_numpy(steps.apply(study.eeg[test])), torch.tensor(facts["positions"])
@@ -210,7 +210,7 @@ def test_the_test_side_does_not_reach_the_trainer(own, run, tmp_path):
     images.loc[images["image_id"].isin(trials.loc[test, "image_id"]), "category"] = "nonsense"
     images.to_parquet(own.path / "images.parquet", index=False)
     captions = own.captions("mine")
-    unseen = set(run.study().trials["image_id"].iloc[test])
+    unseen = set(run.study.trials["image_id"].iloc[test])
     captions.loc[captions["image_id"].isin(unseen), "text"] = "something else"
     own.write_captions("mine", captions)
     assert_same_weights(run, go(Study(own.path), tmp_path / "run"))
@@ -242,7 +242,7 @@ def test_validation_labels_select_but_do_not_teach(own, run, tmp_path):
     one = settings(own, training={"epochs": 1})
     changed = go(Study(own.path), tmp_path / "changed", config=one)
     assert_same_weights(
-        go(run.study(), tmp_path / "same", config=settings(run.study(), training={"epochs": 1})),
+        go(run.study, tmp_path / "same", config=settings(run.study, training={"epochs": 1})),
         changed,
         but=("network_scale", "branch_scale", "anchor"),
     )

@@ -78,7 +78,7 @@ def test_planted_signal_is_decoded_from_eeg_to_report(tmp_path):
         assert top1[head]["value"] > top1[head]["chance"]
         assert top1[head]["p_holm"] < 0.05
     run = Run(tmp_path / "run")
-    prompts = run.prompts()
+    prompts = run.prompts
     assert set(prompts["source"]) == {"eeg", "floor", "ceiling"}
     images = sorted((run.path / "images").rglob("*.png"))
     assert len(images) == 3 * 32
@@ -116,6 +116,6 @@ def test_captions_of_another_captioner_are_learned_and_decoded(tmp_path):
     run = train(study, tmp_path / "run", load_config({**settings, "training": {"epochs": 2}}))
     decode(run)
     written = study.captions("rules")
-    for head, rows in run.decodings().groupby("head"):
+    for head, rows in run.decodings.groupby("head"):
         assert set(rows["text"]) <= set(written.loc[written["kind"] == head, "text"])
-    assert "mostly" in run.prompts()["text"].iloc[0]
+    assert "mostly" in run.prompts["text"].iloc[0]

@@ -94,11 +94,9 @@ class Stamp:
     def of(cls, run: Run) -> Stamp:
         """The stamp of a run's scores."""
         split = str(run.config["split"])
-        found = read_audit(run.study(), split)
+        found = read_audit(run.study, split)
         command = f"'eegprompt audit STUDY --split {split}'"
-        known = run.path / "provenance.json"
-        record = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
-        trained = record.get("train", {})
+        trained = run.provenance.get("train", {})
         allowed_leakage = tuple(trained.get("allowed_leakage") or ())
         if found is None:
             return cls("not audited", f"Design not audited: {command} does it.", allowed_leakage)

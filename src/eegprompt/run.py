@@ -7,10 +7,11 @@ whose ``fold-0``, ``fold-1``, … are such runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -31,7 +32,11 @@ from eegprompt.study.split import Fold
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["OURS", "Run", "drawn", "fold_runs", "input_keys"]
+    from eegprompt.settings import ExperimentConfig
+
+__all__ = ["OURS", "Run", "fold_runs", "input_keys"]
+
+_View = TypeVar("_View")
 
 OURS = Ours(
     "a run",
@@ -80,10 +85,13 @@ def input_keys(study: Study, fold: Fold, captions: pd.DataFrame) -> dict[str, st
 class Run:
     """A run's folder, opened.
 
+    What the folder holds is read when it is first asked for, and again when the file has changed.
+
     Parameters
     ----------
-    path : path-like
-        The run's folder, with ``config.yaml`` in it.
+    path : path-like or Run
+        The run's folder, with ``config.yaml`` in it. A :class:`Run` is opened anew with its
+        settings, so that a study or split that was changed since is noticed.
 
     Raises
     ------
@@ -91,8 +99,8 @@ class Run:
         If the folder is missing or is no run.
     """
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
+    def __init__(self, path: str | Path | Run):
+        self.path: Path = path.path if isinstance(path, Run) else Path(path)
         if not (self.path / "config.yaml").exists():
             if fold_runs(self.path):
                 raise RunError(
@@ -106,8 +114,11 @@ class Run:
         from eegprompt.core.schemas import check_content
 
         settings = self.path / "config.yaml"
-        self.config: dict[str, Any] = read_yaml_settings(settings, error=RunError)
+        self.config: dict[str, Any] = (
+            path.config if isinstance(path, Run) else read_yaml_settings(settings, error=RunError)
+        )
         check_content(self.config, "config", settings, RunError)
+        self._views: dict[Path, tuple[tuple[int, ...], Any]] = {}
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -166,7 +177,14 @@ class Run:
         """Path of one image."""
         return self.images_dir(generator, source) / f"{trial_id:06d}_{sample}.png"
 
-    # -- content -------------------------------------------------------------------------------
+    # -- what it was made from -----------------------------------------------------------------
+    @cached_property
+    def settings(self) -> ExperimentConfig:
+        """All settings, from ``config.yaml``."""
+        from eegprompt.settings import load_config
+
+        return load_config(self.config)
+
     @property
     def study_path(self) -> Path:
         """Folder of the study: as recorded, or beside the run if both were moved together."""
@@ -174,13 +192,16 @@ class Run:
         beside = self.path / recorded  # an absolute path stays as it is
         return beside if beside.exists() or not recorded.exists() else recorded
 
+    @cached_property
     def study(self) -> Study:
-        """Open the run's study.
+        """The run's study.
 
         Raises
         ------
         StudyError
             If it is gone from where it was.
+        RunError
+            If the study, the split or the captions changed since training.
         """
         try:
             study = Study(self.study_path)
@@ -192,18 +213,23 @@ class Run:
         self._check_inputs(study)
         return study
 
+    @cached_property
+    def fold(self) -> Fold:
+        """The fold this run was trained on."""
+        return self.study.split(self.config["split"]).fold(int(self.config["fold"]))
+
+    @property
+    def captions(self) -> pd.DataFrame:
+        """The caption set this run was trained on."""
+        return self.study.captions(self.config["captions"])
+
     def _check_inputs(self, study: Study) -> None:
         """Refuse a study, split or caption set that changed since training.
 
         A test trial of the changed split may have been trained on: no score of it would mean
         anything.
         """
-        known = self.path / "provenance.json"
-        trained = (
-            read_json(known, error=RunError, schema="provenance").get("train")
-            if known.exists()
-            else None
-        )
+        trained = self.provenance.get("train")
         keys = trained.get("keys") if isinstance(trained, dict) else None
         path = self.encoder_dir / "config.json"
         encoder = read_json(path, error=RunError, schema="encoder") if path.exists() else {}
@@ -234,32 +260,49 @@ class Run:
                 "'eegprompt train STUDY --out RUN'"
             )
 
-    def fold(self, study: Study | None = None) -> Fold:
-        """The fold this run was trained on."""
-        study = study or self.study()
-        return study.split(self.config["split"]).fold(int(self.config["fold"]))
+    # -- what came out -------------------------------------------------------------------------
+    def _view(self, path: Path, read: Callable[[Path], _View]) -> _View:
+        """What a file holds, read once for each state of the file."""
+        now = path.stat()
+        state = (now.st_ino, now.st_mtime_ns, now.st_size)
+        known = self._views.get(path)
+        if known is None or known[0] != state:
+            self._views[path] = known = (state, read(path))
+        view: _View = known[1]
+        return view
 
-    def decodings(self) -> pd.DataFrame:
-        """Read the retrieved captions; written by 'eegprompt decode'."""
-        return self._read_decoded(self.decodings_path)
-
-    def prompts(self) -> pd.DataFrame:
-        """Read the prompts; written by 'eegprompt decode' and 'eegprompt generate'."""
-        return self._read_decoded(self.prompts_path)
-
-    def _read_decoded(self, path: Path) -> pd.DataFrame:
+    def _need(self, path: Path, step: str) -> Path:
         if not path.exists():
-            raise RunError(f"{path} is missing; write it with 'eegprompt decode {self.path}'")
-        columns = "decodings" if path == self.decodings_path else "prompts"
-        return read_table(path, error=RunError, columns=columns)
+            raise RunError(f"{path} is missing; run 'eegprompt {step} {self.path}'")
+        return path
 
-    def embeddings(self, heads: Sequence[str] = ()) -> dict[str, np.ndarray]:
-        """Read the head embeddings; written by 'eegprompt decode'.
+    def _table(self, path: Path, columns: str) -> pd.DataFrame:
+        table = self._view(
+            self._need(path, "decode"), lambda p: read_table(p, error=RunError, columns=columns)
+        )
+        return table.copy(deep=False)
 
-        Parameters
-        ----------
-        heads : sequence of str
-            Those that must be there.
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """How each step was done, by its name; empty before the first."""
+        path = self.path / "provenance.json"
+        if not path.exists():
+            return {}
+        return dict(self._view(path, lambda p: read_json(p, error=RunError, schema="provenance")))
+
+    @property
+    def decodings(self) -> pd.DataFrame:
+        """Retrieved captions, written by ``eegprompt decode``."""
+        return self._table(self.decodings_path, "decodings")
+
+    @property
+    def prompts(self) -> pd.DataFrame:
+        """Prompts, written by ``eegprompt decode`` and ``eegprompt generate``."""
+        return self._table(self.prompts_path, "prompts")
+
+    @property
+    def embeddings(self) -> dict[str, np.ndarray]:
+        """Head embeddings, written by ``eegprompt decode``.
 
         Returns
         -------
@@ -269,11 +312,14 @@ class Run:
         Raises
         ------
         RunError
-            If the file is broken, lacks an array, or arrays do not fit one another.
+            If the file is missing or broken, lacks an array, or arrays do not fit one another.
         """
-        path = self.embeddings_path
+        return dict(self._view(self._need(self.embeddings_path, "decode"), self._read_embeddings))
+
+    def _read_embeddings(self, path: Path) -> dict[str, np.ndarray]:
         stored = read_arrays(path, error=RunError)
-        needed = [f"{side}/{name}" for side in ("val", "test") for name in ("trial_id", *heads)]
+        heads = self.config.get("kinds", ())
+        needed = [f"{part}/{name}" for part in ("val", "test") for name in ("trial_id", *heads)]
         lacking = [name for name in needed if name not in stored]
         wrong = [
             name
@@ -287,16 +333,46 @@ class Run:
             raise RunError(f"{path} {what}; run 'eegprompt decode {self.path}' again")
         return stored
 
-    def scores(self) -> list[dict[str, Any]]:
-        """Read the score rows; written by 'eegprompt evaluate'."""
-        return list(read_json(self.scores_path, error=RunError, schema="scores")["rows"])
+    @property
+    def generators(self) -> dict[str, dict[str, Any]]:
+        """What was asked of each generator, by the name of its folder under ``images``."""
+        path = self.path / "generation.json"
+        if not path.exists():
+            return {}
+        stored = self._view(path, lambda p: read_json(p, error=RunError, schema="generation"))
+        return dict(stored["generators"])
 
+    @property
+    def images(self) -> pd.DataFrame:
+        """Generated images: `generator` (its folder), `source`, `trial_id`, `sample`, `path`."""
+        import pandas as pd
+
+        rows = [
+            (path.parts[-3], path.parts[-2], *map(int, path.stem.split("_")), path)
+            for path in sorted((self.path / "images").glob("*/*/*.png"))
+            if re.fullmatch(r"\d+_\d+", path.stem)
+        ]
+        return pd.DataFrame(rows, columns=["generator", "source", "trial_id", "sample", "path"])
+
+    @property
+    def score_rows(self) -> list[dict[str, Any]]:
+        """Scores as they are written by ``eegprompt evaluate``: one dict per score."""
+        path = self._need(self.scores_path, "evaluate")
+        return list(
+            self._view(path, lambda p: read_json(p, error=RunError, schema="scores"))["rows"]
+        )
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """Scores, one row per score; written by ``eegprompt evaluate``."""
+        import pandas as pd
+
+        return pd.DataFrame(self.score_rows)
+
+    # -- writing -------------------------------------------------------------------------------
     def record(self, step: str, **facts: Any) -> None:
         """Add one step's provenance to ``provenance.json``."""
-        path = self.path / "provenance.json"
-        everything = read_json(path, error=RunError, schema="provenance") if path.exists() else {}
-        everything[step] = provenance(**facts)
-        write_json(path, everything)
+        write_json(self.path / "provenance.json", {**self.provenance, step: provenance(**facts)})
 
     def write_table(self, path: Path, table: pd.DataFrame) -> Path:
         """Write one of the run's tables, atomically."""
@@ -351,10 +427,3 @@ def _keys_now(study: Study, split: str, fold: int, captions: str) -> dict[str, s
 
 
 _KEYS: dict[tuple[Any, ...], dict[str, str]] = {}
-
-
-def drawn(run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What was asked of each generator: its folder's name and its entry in ``generation.json``."""
-    path = run.path / "generation.json"
-    if path.exists():
-        yield from read_json(path, error=RunError, schema="generation")["generators"].items()

@@ -31,7 +31,7 @@ import numpy as np
 from eegprompt.captions.usable import reference_captions, usable_captions
 from eegprompt.confounds.surrogates import derange
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
-from eegprompt.core.files import content_key, read_json
+from eegprompt.core.files import content_key
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import (
     Decoder,
@@ -43,7 +43,6 @@ from eegprompt.decoder import (
 )
 from eegprompt.prompts import HeadCaption, Prompt
 from eegprompt.retrieval.pool import CandidatePool
-from eegprompt.settings import load_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -112,16 +111,15 @@ def prompts_of_run(
     """
     import pandas as pd
 
-    config = load_config(run.config)
-    facts = run.path / "provenance.json"
-    record = read_json(facts, error=RunError, schema="provenance") if facts.exists() else {}
+    config = run.settings
+    record = run.provenance
     key = content_key(
         record.get("decode", {}).get("key"),
         config.decoding.model_dump(),
         [generator.name, generator.revision, generator.max_tokens],
         config.seed,
     )
-    stored = run.prompts() if run.prompts_path.exists() else None
+    stored = run.prompts if run.prompts_path.exists() else None
     there = list(stored["source"].unique()) if stored is not None else []
     # Prompts that no decoding is known of were put together elsewhere: they are taken as they are.
     before = record.get("prompts", {}).get("key") if {"prompts", "decode"} & set(record) else key
@@ -198,10 +196,10 @@ class _Sources:
 
     def __init__(self, run: Run, generator: Generator, progress: Progress | None):
         self.run, self.progress = run, progress
-        self.config = load_config(run.config)
+        self.config = run.settings
         self.seed = self.config.seed
-        self.study = run.study()
-        self.fold = run.fold(self.study)
+        self.study = run.study
+        self.fold = run.fold
         self.trials: list[int] = self.fold.test.tolist()
         self.pools, calibrations, _ = load_candidates(run.encoder_dir)
         self.heads = list(self.pools)
@@ -230,7 +228,7 @@ class _Sources:
     @cached_property
     def eeg(self) -> list[Prompt]:
         """The decoded prompts."""
-        said = head_captions(self.run.decodings(), self.fold.test, self.per_head)
+        said = head_captions(self.run.decodings, self.fold.test, self.per_head)
         prompts = []
         for i, captions in enumerate(said):
             prompts.append(self.composer.prompt(captions, self.count, self.max_tokens))
@@ -393,9 +391,9 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
     )
     from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
-    config = load_config(run.config)
-    study = run.study()
-    fold = run.fold(study)
+    config = run.settings
+    study = run.study
+    fold = run.fold
     images = study.trials["image_id"].astype(str).to_numpy()
     categories = study.trials["category"].astype(str).to_numpy()
     names = sorted(set(categories[fold.train]))
@@ -406,7 +404,7 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
         )
     if not run.embeddings_path.exists():
         raise RunError(f"{run.embeddings_path} is missing; run 'eegprompt decode {run.path}'")
-    stored = run.embeddings(config.kinds)
+    stored = run.embeddings
     index = {name: i for i, name in enumerate(names)}
     of_image = dict(zip(images[fold.train], categories[fold.train]))
     encoder = load_text_encoder(config.text_encoder)

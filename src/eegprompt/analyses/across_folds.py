@@ -208,7 +208,7 @@ def _pool(folds: _Folds, parent: Path) -> Finding:
 def _of_subjects(runs: Sequence[Run]) -> str:
     """How far the folds' subjects speak for others, by their number."""
     try:
-        count = len(runs[0].study().subjects)
+        count = len(runs[0].study.subjects)
     except StudyError:
         return "Of other subjects it says little."
     if count == 1:
@@ -333,7 +333,7 @@ def _draw_maps(
     from matplotlib.figure import Figure
 
     try:
-        study = folds.runs[0].study()
+        study = folds.runs[0].study
     except StudyError:  # gone since, and only needed for where the electrodes are
         return None
     cap = Cap(study.ch_names, np.asarray(study.positions))

@@ -15,12 +15,11 @@ import eegprompt
 from eegprompt.analyses.finding import Image
 from eegprompt.captions.usable import reference_captions
 from eegprompt.core.errors import RunError, StudyError
-from eegprompt.core.files import content_key, read_json
+from eegprompt.core.files import content_key
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import Decoder
 from eegprompt.figures.style import save_figure
 from eegprompt.run import Run
-from eegprompt.settings import load_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,13 +132,13 @@ class Material:
         progress: Progress | None = None,
         retrain: Callable[..., Material] | None = None,
     ):
-        self.run = run if isinstance(run, Run) else Run(run)
+        self.run = Run(run)
         self.deep = deep
         self.retrain = retrain
         self.progress: Progress = progress or (lambda done, total, label: None)
-        self.config = load_config(self.run.config)
-        self.study = self.run.study()
-        self.fold = self.run.fold(self.study)
+        self.config = self.run.settings
+        self.study = self.run.study
+        self.fold = self.run.fold
         self.decoder = Decoder.from_pretrained(self.run)
         if not (self.run.embeddings_path.exists() and self.decoder.pools):
             raise RunError(
@@ -223,7 +222,7 @@ class Material:
     def _stored(self) -> dict[str, np.ndarray]:
         path = self.run.embeddings_path
         again = f"run 'eegprompt decode {self.run.path}' again"
-        stored = self.run.embeddings(self.heads)
+        stored = self.run.embeddings
         for side in ("val", "test"):
             if not np.array_equal(stored[f"{side}/trial_id"], self.ids(side)):
                 raise RunError(f"{path} is not of this fold's {side} trials; {again}")
@@ -242,7 +241,7 @@ class Material:
     @cached_property
     def decodings(self) -> pd.DataFrame:
         """Retrieved captions of the test trials (``decodings.parquet``)."""
-        return self.run.decodings()
+        return self.run.decodings
 
     @property
     def pools(self) -> dict[str, CandidatePool]:
@@ -339,9 +338,7 @@ class Material:
     @cached_property
     def decode_key(self) -> str | None:
         """Key of the decoding: of encoder, study, split, captions and pool."""
-        known = self.run.path / "provenance.json"
-        stored = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
-        key = stored.get("decode", {}).get("key")
+        key = self.run.provenance.get("decode", {}).get("key")
         return None if key is None else str(key)
 
 

@@ -203,7 +203,7 @@ def load_findings(run: Run | str | Path, names: Sequence[str] | None = None) -> 
     """
     from eegprompt.analyses.catalog import ANALYSES
 
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     wanted = ANALYSES if names is None else names
     found = [load_finding(run.path, name) for name in wanted]
     return [finding for finding in found if finding is not None]

@@ -292,7 +292,7 @@ def _trial_pages(runs: list[Any], trials: list[int]) -> list[Path]:
 
     pages = []
     for trial in trials:
-        tested = [run for run in runs if trial in run.fold().test]
+        tested = [run for run in runs if trial in run.fold.test]
         pages.append(write_trial_page((tested or runs)[0], trial))
     return pages
 

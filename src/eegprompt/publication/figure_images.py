@@ -34,7 +34,7 @@ def chosen_trials(run: Run) -> list[tuple[str, int]]:
     list of tuple
         Class and trial, by class; empty where nothing was drawn.
     """
-    study = run.study()
+    study = run.study
     folder = run.images_dir(str(run.config["generation"]["generator"]), "eeg")
     drawn = sorted(int(p.stem.split("_")[0]) for p in folder.glob("*_0.png"))
     category = study.trials["category"].astype(str).to_numpy()
@@ -67,7 +67,7 @@ def figure_of(run: Run, chosen: list[tuple[str, int]]) -> tuple[Figure, str]:
 
     from eegprompt.figures.style import GRAY, INK, TWO_COLUMNS, style
 
-    study = run.study()
+    study = run.study
     generator = str(run.config["generation"]["generator"])
     known = study.image_identity == "known"
     columns = min(_A_ROW, len(chosen))
@@ -106,7 +106,7 @@ def figure_of(run: Run, chosen: list[tuple[str, int]]) -> tuple[Figure, str]:
                         color=INK,
                         pad=2,
                     )
-    n_classes = len(set(study.trials["category"].astype(str).iloc[run.fold(study).test]))
+    n_classes = len(set(study.trials["category"].astype(str).iloc[run.fold.test]))
     which = f"{len(chosen)} classes"
     if n_classes > MOST:
         which = f"{len(chosen)} of {n_classes} classes, drawn by lot"

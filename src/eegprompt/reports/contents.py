@@ -73,12 +73,12 @@ class RunMaterial:
         self.study: Study | None = None
         self.fold: Fold | None = None
         try:
-            self.study = run.study()
+            self.study = run.study
         except StudyError as problem:
             self._miss("the study", str(problem))
         if self.study is not None:
             try:
-                self.fold = run.fold(self.study)
+                self.fold = run.fold
             except (SplitError, InputError, KeyError) as problem:
                 self._miss("the split", str(problem))
         self.training = self._table(
@@ -91,11 +91,7 @@ class RunMaterial:
         )
         self.prompts = self._table(run.prompts_path, "prompts", f"eegprompt decode {path}")
         self._take_prompts_of_generator()
-        self.provenance: dict[str, Any] = {}
-        if (path / "provenance.json").exists():
-            self.provenance = read_json(
-                path / "provenance.json", error=RunError, schema="provenance"
-            )
+        self.provenance = run.provenance
         self.scores: list[Score] = []
         self.score_notes: list[str] = []
         self.score_missing: list[str] = []
@@ -136,11 +132,7 @@ class RunMaterial:
     @cached_property
     def generation(self) -> dict[str, Any]:
         """What was noted of the generator shown: name, revision, settings; empty if nothing."""
-        path = self.run.path / "generation.json"
-        if self.generator is None or not path.exists():
-            return {}
-        stored = read_json(path, error=RunError, schema="generation")["generators"]
-        return dict(stored.get(self.generator) or {})
+        return dict(self.run.generators.get(self.generator or "") or {})
 
     @cached_property
     def findings(self) -> list[Finding]:

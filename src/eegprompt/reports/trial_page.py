@@ -65,7 +65,7 @@ def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | Non
 
     from eegprompt.analyses.one_trial import explain_trial
 
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     explanation = explain_trial(run, trial_id)
     material = RunMaterial(run)
     numbers = {said.head: i for i, said in enumerate(explanation.heads, 1)}

@@ -13,7 +13,7 @@ from eegprompt.core.errors import RunError, StudyError
 from eegprompt.core.files import read_table
 from eegprompt.generators.generated_files import image_facts, look_of
 from eegprompt.metrics.pixels import gray, pixcorr, prepare, ssim, ssim_legacy, ssim_pairs
-from eegprompt.run import drawn, slug
+from eegprompt.run import slug
 from eegprompt.scores.rows import Score, Units, number, row_of
 from eegprompt.scores.scoring import Material
 from eegprompt.sources import PROMPT_SOURCES, SOURCES
@@ -38,7 +38,7 @@ def image_scores(work: Material, *, pixels: bool = True) -> list[Score]:
     named = work.config.generation.generator
     folders = sorted(p.name for p in (work.run.path / "images").glob("*") if p.is_dir())
     others = [f for f in folders if f != slug(named)]
-    entries = dict(drawn(work.run))
+    entries = work.run.generators
     asked = {name: set(entry.get("trial_ids", ())) for name, entry in entries.items()}
     scores: list[Score] = []
     for generator in (named, *others):
@@ -83,7 +83,7 @@ def _remedy(work: Material, generator: str, *sources: str) -> str:
     """The command that draws what is missing, to be copied."""
     words = ["eegprompt generate", str(work.run.path)]
     if slug(generator) != slug(work.config.generation.generator):
-        entry = dict(drawn(work.run)).get(slug(generator), {})
+        entry = work.run.generators.get(slug(generator), {})
         words.append(f"--generator {entry.get('name', generator)}")
     if sources:
         words.append(f"--sources {','.join(sources)}")

@@ -15,7 +15,6 @@ from eegprompt.core.files import content_key
 from eegprompt.metrics.classification import weighted_auc
 from eegprompt.run import Run
 from eegprompt.scores.rows import Score, Units, floor_and_ceiling, number, row_of
-from eegprompt.settings import load_config
 from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
 from eegprompt.stats.permutation import permutation_test, table_chance, table_statistic
 
@@ -36,10 +35,10 @@ class Material:
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.config = load_config(self.run.config)
+        self.config = self.run.settings
         self.settings = self.config.evaluation
-        self.study: Study = self.run.study()
-        self.fold = self.run.fold(self.study)
+        self.study: Study = self.run.study
+        self.fold = self.run.fold
         if not len(self.fold.test):
             raise RunError(
                 f"the test set of split '{self.config.split}' is empty, so there is nothing to score; "
@@ -289,7 +288,7 @@ class Material:
                 "caption and class scores: embeddings.safetensors is missing; run 'eegprompt decode'"
             )
             return None
-        stored = self.run.embeddings()
+        stored = self.run.embeddings
         for side in ("val", "test"):
             ids = stored[f"{side}/trial_id"]
             foreign = np.setdiff1d(ids, getattr(self.fold, side))

@@ -27,7 +27,7 @@ from eegprompt.generators import load_generator
 from eegprompt.retrieval.calibration import Calibration
 from eegprompt.retrieval.pool import POOLS, CandidatePool, build_pool
 from eegprompt.run import Run
-from eegprompt.settings import ExperimentConfig, load_config
+from eegprompt.settings import ExperimentConfig
 from eegprompt.sources import BASE_SOURCES, prompts_of_run
 from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
@@ -70,10 +70,10 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
     TokenBudgetError
         If the generator cannot read even one of the captions.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    config = load_config(run.config)
-    study = run.study()
-    fold = run.fold(study)
+    run = Run(run)
+    config = run.settings
+    study = run.study
+    fold = run.fold
     generator = load_generator(config.generation.generator, **config.generation.all_options)
     _retrieve_captions(run, config, study, fold, progress)
     _note_choices(run.encoder_dir, config)
@@ -250,8 +250,5 @@ def _is_done(run: Run, key: str) -> bool:
         run.encoder_dir / "candidates.parquet",
         run.encoder_dir / "candidates.safetensors",
     )
-    record = run.path / "provenance.json"
-    if not record.exists() or not all(path.exists() for path in files):
-        return False
-    stored = read_json(record, error=RunError, schema="provenance")
-    return stored.get("decode", {}).get("key") == key
+    there = all(path.exists() for path in files)
+    return there and run.provenance.get("decode", {}).get("key") == key

@@ -64,7 +64,7 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     RunError
         If what the run holds does not belong to its study and split, or cannot be read.
     """
-    run = run if isinstance(run, Run) else Run(run)
+    run = Run(run)
     scores, notes, missing = _scored(run, progress)
     return _write(run.path, scores, notes, missing, run, Stamp.of(run))
 
@@ -171,7 +171,7 @@ def _check_folds(folders: Sequence[Path]) -> None:
                 "folds; move one of them elsewhere"
             )
         seen[number] = folder
-        of = (run.study().key, str(run.config["split"]), str(run.config["captions"]))
+        of = (run.study.key, str(run.config["split"]), str(run.config["captions"]))
         first = first or (folder, of)
         if of != first[1]:
             raise RunError(

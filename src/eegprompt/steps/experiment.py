@@ -28,7 +28,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.core.errors import CaptionError, InputError, RunError, StorageError, StudyError
+from eegprompt.core.errors import CaptionError, InputError, StorageError, StudyError
 from eegprompt.core.files import read_json, write_bytes, write_json
 from eegprompt.core.kinds import KINDS
 from eegprompt.core.progress import Progress
@@ -254,7 +254,7 @@ def ablate_recipe(
         return None
     out = Path(out)
     run = Opened(out if (out / "config.yaml").exists() else fold_runs(out)[0])
-    study, given = run.study(), recipe.ablations
+    study, given = run.study, recipe.ablations
     with (step or _silent(progress))("ablate") as report:
         ablate(
             study,
@@ -412,7 +412,7 @@ def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[
                 f"'{word}' cannot be changed here, only {allowed}; other settings belong to another "
                 "step, and those of training need a new run"
             )
-    before = load_config(run.config)
+    before = run.settings
     after = load_config(run.config, list(overrides))
     if after != before:
         after.save(run.path / "config.yaml")
@@ -446,9 +446,7 @@ def _scores_hold(folder: Path, runs: Sequence[Run]) -> bool:
         return False
     written = scores.stat().st_mtime_ns
     for run in runs:
-        known = run.path / "provenance.json"
-        stored = read_json(known, error=RunError, schema="provenance") if known.exists() else {}
-        if stored.get("evaluate", {}).get("settings") != run.config.get("evaluation"):
+        if run.provenance.get("evaluate", {}).get("settings") != run.config.get("evaluation"):
             return False
         rests_on = [run.embeddings_path, run.decodings_path, run.prompts_path]
         rests_on += (run.path / "images").rglob("*.png")

@@ -19,7 +19,7 @@ import numpy as np
 
 from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import InputError, MissingDependencyError, ModelLoadError, RunError
-from eegprompt.core.files import content_key, provenance, read_json, write_bytes, write_json
+from eegprompt.core.files import content_key, provenance, write_bytes, write_json
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import image_seed
 from eegprompt.generators import load_generator
@@ -28,7 +28,7 @@ from eegprompt.generators.requests import ImageRequest, check_generator, request
 from eegprompt.prompts.prompt import clean, styled
 from eegprompt.run import Run, slug
 from eegprompt.scores.choice import select_trials
-from eegprompt.settings import ExperimentConfig, load_config
+from eegprompt.settings import ExperimentConfig
 from eegprompt.sources import (
     IMAGE_SOURCES,
     PROMPT_SOURCES,
@@ -110,8 +110,8 @@ def generate(
     StorageError
         If the disk is full; what was drawn is kept.
     """
-    run = run if isinstance(run, Run) else Run(run)
-    config = load_config(run.config)
+    run = Run(run)
+    config = run.settings
     wanted_sources = check_sources(sources if sources is not None else config.generation.sources)
     n_samples = config.generation.samples if samples is None else samples
     per_image = config.generation.trials_per_image if trials_per_image is None else trials_per_image
@@ -119,8 +119,8 @@ def generate(
         raise InputError(
             f"samples and trials_per_image must be at least 1, got {n_samples} and {per_image}"
         )
-    study = run.study()
-    fold: Fold = run.fold(study)
+    study = run.study
+    fold: Fold = run.fold
     loaded, folder = _load(generator, config, options or {})
     skipped = []
     if "reference-vae" in wanted_sources and not _has_coding(loaded):
@@ -233,8 +233,8 @@ def prompts_for(
         As ``prompts.parquet``. Prompts composed anew are kept as ``prompts.parquet`` in the
         generator's folder of images.
     """
-    config = load_config(run.config)
-    run.prompts()  # said in the usual words if there are none
+    config = run.settings
+    _ = run.prompts  # said in the usual words if there are none
     named = folder == config.generation.generator
     own = generator if named else _own_generator(config, generator)
     prompts = prompts_of_run(run, own, sources, progress=progress)
@@ -334,9 +334,9 @@ class _Context:
     """What a generator may want to know beside the prompt: the training image that stands for it."""
 
     def __init__(self, run: Run, config: ExperimentConfig):
-        self.study = run.study()
+        self.study = run.study
         self.config = config
-        train = self.study.trials.iloc[run.fold(self.study).train]
+        train = self.study.trials.iloc[run.fold.train]
         self.category = dict(zip(train["image_id"].astype(str), train["category"].astype(str)))
         self.images = sorted(self.category)
 
@@ -487,7 +487,7 @@ def _show_references(
     progress: Progress | None,
 ) -> None:
     """Put the images that were shown beside what was drawn, squashed to its size, one a trial."""
-    study = run.study()
+    study = run.study
     images = study.trials["image_id"].astype(str).to_numpy()
     checksum = study.images.set_index("image_id").get("sha256")
     size = _image_size(run, generator, folder)
@@ -563,17 +563,11 @@ def _note(
     run: Run, name: str, sources: Sequence[str], record: dict[str, Any], *, complete: bool
 ) -> None:
     """Write what is asked for into ``generation.json``, by generator and prompt source."""
-    path = run.path / "generation.json"
-    stored: dict[str, Any] = (
-        read_json(path, error=RunError, schema="generation")
-        if path.exists()
-        else {"generators": {}}
-    )
-    entry = stored["generators"].get(slug(name), {})
+    generators = run.generators
+    entry = generators.get(slug(name), {})
     same = all(entry.get(k) == json.loads(json.dumps(v)) for k, v in record.items())
     kept = entry.get("sources", {}) if same else {}
     entry = {**record, "sources": {**kept, **dict.fromkeys(sources, complete)}}
     if complete:
         entry["provenance"] = provenance(settings=record["settings"])
-    stored["generators"][slug(name)] = entry
-    write_json(path, stored)
+    write_json(run.path / "generation.json", {"generators": {**generators, slug(name): entry}})

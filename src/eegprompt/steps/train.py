@@ -213,10 +213,9 @@ def _open_folder(out: Path, config: ExperimentConfig, inputs: str, *, resume: bo
 
 def _difference(run: Run, config: ExperimentConfig, inputs: str) -> str:
     """What of the settings or data decides training and differs from the run's; "" if nothing."""
-    from eegprompt.settings import load_config
 
     try:
-        there = load_config(run.config)
+        there = run.settings
     except InputError as problem:
         return f"configuration ({problem})"
     if there.key != config.key:
