@@ -19,6 +19,7 @@ import tiny_models
 from eegprompt.core.errors import InputError
 from eegprompt.decoder import _FEW, Decoder, _threads_for
 from eegprompt.encoders.preprocessing import FittedSteps
+from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import CandidatePool
 from eegprompt.study import Study, StudyWriter
 
@@ -61,7 +62,7 @@ def make_decoder(study: Study) -> Decoder:
     }
     n = study.n_chans
     steps = FittedSteps((), np.eye(n), np.zeros(n))
-    return Decoder(Weighing(), steps, facts, pools={"ObjectSnap": pool})
+    return Decoder(Weighing(), steps, facts, candidates=Candidates({"ObjectSnap": pool}))
 
 
 def write_study(out: Path, unit: str = "V", positions: bool = True) -> Study:

@@ -20,7 +20,8 @@ from eegprompt.core.errors import (
     UnknownNameError,
 )
 from eegprompt.core.files import read_json, write_json
-from eegprompt.decoder import Decoder, image_seed, load_candidates
+from eegprompt.decoder import Decoder, image_seed
+from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import caption_id
 from eegprompt.run import Run
 from eegprompt.sources import prompt_table, random_captions
@@ -161,7 +162,7 @@ def test_sources_use_the_same_heads_and_the_same_pool(run, study):
 
 
 def test_floor_captions_are_fair_draws_from_the_pool(run):
-    pool = load_candidates(run.encoder_dir)[0]["ObjectSnap"]
+    pool = Candidates.load(run.encoder_dir).pools["ObjectSnap"]
     drawn = [random_captions(pool, 0, trial, 1)[0] for trial in range(2000)]
     counts = pd.Series(drawn).value_counts()
     assert len(counts) == len(pool) == 4 and counts.between(430, 570).all()
@@ -204,7 +205,7 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eegprompt.steps.decode.save_candidates", stop)
+    monkeypatch.setattr(Candidates, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         decode(fresh)
     monkeypatch.undo()

@@ -89,7 +89,6 @@ LONG_FILES_STILL: set[str] = {
     "analyses/geometry.py",
     "captions/chat.py",
     "core/numpy_pickle.py",
-    "decoder.py",
     "generators/diffusers.py",
     "readers/alljoined.py",
     "readers/continuous.py",

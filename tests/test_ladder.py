@@ -333,7 +333,7 @@ def test_a_blend_of_one_caption_is_that_caption_drawn(run):
     """With a real pipeline: the way through embeddings changes nothing by itself."""
     decoder = Decoder.from_pretrained(run)
     eeg = run.study.eeg[:2]
-    settings = decoder.settings["decoding"]
+    settings = decoder.candidates.settings["decoding"]
     assert settings["route"] == "text"
     decoded = decoder.decode(eeg, top_k=1)
     choices = {"selection": "heads:ObjectSnap"}

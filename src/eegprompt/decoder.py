@@ -16,27 +16,16 @@ import numpy as np
 
 from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
-from eegprompt.core.files import (
-    atomic_path,
-    content_key,
-    read_arrays,
-    read_json,
-    read_table,
-    write_json,
-    write_table,
-)
+from eegprompt.core.files import content_key
 from eegprompt.core.model_hub import choose_device
 from eegprompt.core.progress import Progress
-from eegprompt.encoders.saved import check_channels, load_encoder
+from eegprompt.encoders.matching import match_eeg
+from eegprompt.encoders.saved import load_encoder
 from eegprompt.generators import load_generator
 from eegprompt.generators.requests import ImageRequest, request_images
-from eegprompt.prompts import Composer, HeadCaption, Prompt
-from eegprompt.retrieval.calibration import Calibration
-from eegprompt.retrieval.pool import CandidatePool
-from eegprompt.retrieval.search import retrieve
+from eegprompt.prompts import HeadCaption, Prompt, head_captions
+from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts
 from eegprompt.run import Run
-from eegprompt.study.epochs_for_decoder import array_from_epochs
-from eegprompt.study.exchange import is_mne_object
 
 if TYPE_CHECKING:
     import mne
@@ -45,28 +34,20 @@ if TYPE_CHECKING:
 
     from eegprompt.encoders.preprocessing import FittedSteps
     from eegprompt.generators.base import Generator
+    from eegprompt.retrieval.pool import CandidatePool
     from eegprompt.study import Study
 
 __all__ = [
     "Decoded",
     "Decoder",
-    "composer_of",
     "embed_noise",
     "image_seed",
-    "load_candidates",
-    "save_candidates",
 ]
 
 _BATCH = 256
 
 
 _FEW = 32  # trials that one thread embeds; see _threads_for
-
-
-_SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
-
-
-_SCALE_OF_ONE = 300.0  # the same of one channel and the others, which a bad electrode may exceed
 
 
 _MATCHED = 200  # trials that noise is matched to, at most
@@ -132,12 +113,8 @@ class Decoder:
         Applied to the EEG first.
     facts : dict
         The encoder's ``config.json``: channels, positions, sampling rate, subjects, ….
-    pools : dict of str to CandidatePool
-        The captions each head retrieves; empty before ``eegprompt decode``.
-    calibrations : dict of str to Calibration
-        Likewise.
-    settings : dict
-        What ``calibration.json`` says beside the calibrations.
+    candidates : Candidates, optional
+        The captions each head retrieves, and its calibration; none before ``eegprompt decode``.
     device : torch.device
         Where the encoder lies.
 
@@ -156,17 +133,13 @@ class Decoder:
         steps: FittedSteps,
         facts: dict[str, Any],
         *,
-        pools: Mapping[str, CandidatePool] | None = None,
-        calibrations: Mapping[str, Calibration] | None = None,
-        settings: Mapping[str, Any] | None = None,
+        candidates: Candidates | None = None,
         device: torch.device | None = None,
     ):
         self.encoder = encoder
         self.steps = steps
         self.facts = facts
-        self.pools = dict(pools or {})
-        self.calibrations = dict(calibrations or {})
-        self.settings = dict(settings or {})
+        self.candidates = candidates or Candidates()
         self.device = device if device is not None else choose_device("cpu")
         self._generators: dict[str, Generator] = {}
 
@@ -185,10 +158,7 @@ class Decoder:
         folder = _encoder_folder(source)
         place = choose_device(device)
         encoder, steps, facts = load_encoder(folder, str(place))
-        decoder = cls(encoder, steps, facts, device=place)
-        if (folder / "calibration.json").exists():
-            decoder.pools, decoder.calibrations, decoder.settings = load_candidates(folder)
-        return decoder
+        return cls(encoder, steps, facts, candidates=Candidates.load(folder), device=place)
 
     # -- facts ---------------------------------------------------------------------------------
     @property
@@ -263,7 +233,16 @@ class Decoder:
             If the EEG does not fit, holds a value that is not finite or a flat channel, or is in
             another unit.
         """
-        eeg = self._array(eeg, ch_names, sfreq, missing, bads)
+        eeg = match_eeg(
+            eeg,
+            self.facts,
+            self.positions,
+            eeg_std=self.candidates.settings.get("eeg_std") or self.facts.get("eeg_std"),
+            ch_names=ch_names,
+            sfreq=sfreq,
+            missing=missing,
+            bads=bads,
+        )
         if positions is None:
             positions = self.positions
         elif np.shape(positions) != (eeg.shape[1], 3):
@@ -273,32 +252,6 @@ class Decoder:
             )
         indices = self._subject_indices(subject, len(eeg))
         return self._embed(eeg, np.arange(len(eeg)), positions, indices, progress, "decoding EEG")
-
-    def _array(
-        self,
-        eeg: Any,
-        ch_names: Sequence[str] | None,
-        sfreq: float | None,
-        missing: Literal["refuse", "interpolate"],
-        bads: Literal["refuse", "interpolate"],
-    ) -> np.ndarray:
-        """Trials in the channels, window and unit of the training study, checked."""
-        if is_mne_object(eeg) or (isinstance(eeg, list) and any(map(is_mne_object, eeg))):
-            if ch_names is not None or sfreq is not None:
-                raise InputError(
-                    "Epochs say their channels and their rate themselves; leave 'ch_names' and "
-                    "'sfreq' out"
-                )
-            eeg = array_from_epochs(eeg, self.facts, self.positions, missing=missing, bads=bads)
-        elif missing != "refuse" or bads != "refuse":
-            raise InputError(
-                "an array does not say which channels are missing or bad; leave 'missing' and 'bads' "
-                "out, or give MNE's Epochs"
-            )
-        eeg = np.asarray(eeg)
-        self._check_shape(eeg, ch_names, sfreq)
-        self._check_values(eeg)
-        return eeg
 
     def _embed(
         self,
@@ -335,62 +288,31 @@ class Decoder:
                 )
         return result
 
-    def _check_shape(
-        self, eeg: np.ndarray, ch_names: Sequence[str] | None, sfreq: float | None
-    ) -> None:
-        n_chans, n_times = len(self.ch_names), int(self.facts["encoder"]["n_times"])
-        if eeg.ndim != 3 or eeg.dtype.kind not in "fiu":
-            raise InputError(
-                f"EEG must be numbers of shape (n_trials, {n_chans}, {n_times}), got {eeg.dtype} of "
-                f"shape {eeg.shape}; a single trial is eeg[None]"
-            )
-        if ch_names is not None:
-            check_channels(self.facts, list(ch_names))
-        if eeg.shape[1:] != (n_chans, n_times):
-            raise InputError(
-                f"the encoder was trained on {n_chans} channels and {n_times} samples a trial, got "
-                f"{eeg.shape[1]} and {eeg.shape[2]}; give the same channels and the same window"
-            )
-        trained = float(self.facts["sfreq"])
-        if sfreq is not None and not np.isclose(sfreq, trained, rtol=1e-3):
-            raise InputError(
-                f"the encoder was trained at {trained:g} Hz, got {sfreq:g} Hz; resample the EEG"
-            )
+    def embed_study(
+        self, study: Study, ids: np.ndarray, progress: Progress | None = None, label: str = ""
+    ) -> dict[str, np.ndarray]:
+        """Embed trials of a study with the training study's channels, each by its subject.
 
-    def _check_values(self, eeg: np.ndarray) -> None:
-        finite = np.isfinite(eeg).all(axis=2)
-        if not finite.all():
-            trial, channel = np.argwhere(~finite)[0]
-            raise InputError(
-                f"trial {trial}, channel '{self.ch_names[channel]}' holds a value that is not "
-                "finite; drop the trial or mend the recording"
-            )
-        if not eeg.size:
-            return
-        flat = eeg.min(axis=2) == eeg.max(axis=2)
-        if flat.any():
-            trial, channel = np.argwhere(flat)[0]
-            raise InputError(
-                f"trial {trial}, channel '{self.ch_names[channel]}' is flat, so the electrode was "
-                "off; drop the trial or interpolate the channel"
-            )
-        trained = self.settings.get("eeg_std") or self.facts.get("eeg_std")
-        if trained:
-            unit = self.facts.get("unit", "its unit")
-            of_channel = np.median(eeg.std(axis=2), axis=0)
-            here = float(np.median(of_channel))
-            if not 1 / _SCALE < here / trained < _SCALE:
-                raise InputError(
-                    f"the EEG's channels vary by {here:.3g}, those of the training study by "
-                    f"{trained:.3g} {unit}; give the EEG in {unit}, filtered like the study"
-                )
-            apart = np.abs(np.log(of_channel / here))
-            if apart.max() > np.log(_SCALE_OF_ONE):
-                worst = int(apart.argmax())
-                raise InputError(
-                    f"channel '{self.ch_names[worst]}' varies by {of_channel[worst]:.3g}, the others by "
-                    f"{here:.3g} {unit}; it is in another unit or no EEG: convert it, or interpolate it"
-                )
+        Parameters
+        ----------
+        study : Study
+            It may be larger than memory.
+        ids : array of int, shape (n_trials,)
+            Which trials.
+        progress : callable, optional
+            Called with (done, total, `label`).
+        label : str
+            See `progress`.
+
+        Returns
+        -------
+        dict of str to float32 array (n_trials, n_dims)
+            Rows of unit length.
+        """
+        known = {name: i for i, name in enumerate(self.subjects)}
+        who = [known.get(str(name), -1) for name in study.trials["subject"].iloc[ids]]
+        subjects = np.array(who, dtype=np.int64)
+        return self._embed(study.eeg, ids, study.positions, subjects, progress, label)
 
     def _subject_indices(self, subject: str | Sequence[str] | None, n: int) -> np.ndarray:
         """Index of each trial's subject; -1 takes the shared path."""
@@ -450,8 +372,6 @@ class Decoder:
         RunError
             If the run was not decoded yet, so that there is no pool.
         """
-        pools = dict(pool) if pool is not None else self.pools
-        self._need_pools(pools)
         embeddings = self.embed(
             eeg,
             positions,
@@ -463,93 +383,10 @@ class Decoder:
             progress=progress,
         )
         ids = np.arange(len(embeddings[self.heads[0]]))
-        return Decoded(self.retrieve(embeddings, ids, pools, top_k), embeddings, ids)
-
-    def _need_pools(self, pools: Mapping[str, CandidatePool]) -> None:
-        missing = [head for head in self.heads if head not in pools]
-        if missing:
-            raise RunError(
-                f"there are no candidate captions for {', '.join(missing)}; run 'eegprompt decode "
-                "RUN' once, or give a pool for every head"
-            )
-
-    def retrieve(
-        self,
-        embeddings: Mapping[str, np.ndarray],
-        trial_ids: np.ndarray,
-        pools: Mapping[str, CandidatePool],
-        top_k: int,
-    ) -> pd.DataFrame:
-        """The nearest captions of embeddings, by trial, head and rank.
-
-        Parameters
-        ----------
-        embeddings : mapping of str to array (n_trials, n_dims)
-            By head, from :meth:`embed`.
-        trial_ids : array of int, shape (n_trials,)
-            Which trials.
-        pools : mapping of str to CandidatePool
-            By head.
-        top_k : int
-            Captions a head.
-
-        Returns
-        -------
-        pandas.DataFrame
-            See :class:`Decoded`.
-        """
-        import pandas as pd
-
-        parts: list[dict[str, np.ndarray]] = []
-        for place, head in enumerate(self.heads):
-            pool = pools[head]
-            calibration = self.calibrations.get(head, Calibration(head))
-            indices, similarity = retrieve(embeddings[head], pool, top_k)
-            confidence = calibration.confidence(embeddings[head], pool, indices)
-            n, k = indices.shape
-            flat = indices.ravel().tolist()
-            parts.append(
-                {
-                    "trial_id": np.repeat(trial_ids, k),
-                    "head": np.full(n * k, head, dtype=object),
-                    "rank": np.tile(np.arange(1, k + 1), n),
-                    "caption_id": _chosen(pool.caption_ids, flat),
-                    "text": _chosen(pool.texts, flat),
-                    "similarity": similarity.ravel().astype(np.float32),
-                    "confidence": confidence.ravel().astype(np.float32),
-                    "pool": np.full(n * k, pool.name, dtype=object),
-                    "meaning": _chosen(pool.meanings, flat),
-                    "place": np.full(n * k, place),
-                }
-            )
-        columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-        order = np.lexsort([columns["rank"], columns.pop("place"), columns["trial_id"]])
-        if all(meaning is None for head in self.heads for meaning in pools[head].meanings):
-            del columns["meaning"]
-        # One table of all heads: for few trials, making one for each takes longer than all else.
-        return pd.DataFrame({name: column[order] for name, column in columns.items()})
+        table = self.candidates.retrieve(embeddings, ids, top_k, pool)
+        return Decoded(table, embeddings, ids)
 
     # -- from captions to prompts and images -------------------------------------------------
-    def composer(self, **choices: Any) -> Composer:
-        """How captions become prompts: as in the run, but for `choices`.
-
-        Parameters
-        ----------
-        **choices
-            `selection`, `abstain`, `order`, `deduplicate`, `style` or `route`, as in the settings
-            under ``decoding``.
-
-        Raises
-        ------
-        InputError
-            If a choice is not known.
-        """
-        known = ("selection", "abstain", "order", "deduplicate", "style", "route")
-        for name in choices:
-            if name not in known:
-                raise UnknownNameError("choice", name, known)
-        return composer_of({**self.settings.get("decoding", {}), **choices}, self.calibrations)
-
     def prompts(
         self,
         decoded: Decoded,
@@ -569,7 +406,8 @@ class Decoder:
         per_head : int, optional
             Captions of each head; left out: as in the run.
         **choices
-            See :meth:`composer`; left out: as in the run.
+            `selection`, `abstain`, `order`, `deduplicate`, `style` or `route`, as in the settings
+            under ``decoding``; left out: as in the run.
 
         Raises
         ------
@@ -577,9 +415,9 @@ class Decoder:
             If not even one caption fits.
         """
         loaded = self._generator(generator)
-        composer = self.composer(**choices)
+        composer = self.candidates.composer(**choices)
         count = lru_cache(maxsize=100_000)(loaded.count_tokens)
-        own = self.settings.get("decoding", {})
+        own = self.candidates.settings.get("decoding", {})
         per_head = per_head or candidates_in_prompts({**own, "route": composer.route})
         return [
             composer.prompt(captions, count, loaded.max_tokens)
@@ -630,10 +468,11 @@ class Decoder:
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):
             return generator
-        own = self.settings.get("generator", "builtin")
+        settings = self.candidates.settings
+        own = settings.get("generator", "builtin")
         spec = own if generator is None else generator
         if spec not in self._generators:
-            options = self.settings.get("generator_options", {}) if spec == own else {}
+            options = settings.get("generator_options", {}) if spec == own else {}
             self._generators[spec] = load_generator(spec, **options)
         return self._generators[spec]
 
@@ -657,46 +496,6 @@ def _threads_for(n_trials: int, device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _chosen(values: Sequence[str | None], flat: list[int]) -> np.ndarray:
-    """Some of many texts."""
-    result = np.empty(len(flat), dtype=object)
-    result[:] = [values[i] for i in flat]
-    return result
-
-
-def composer_of(choices: Mapping[str, Any], calibrations: Mapping[str, Calibration]) -> Composer:
-    """How captions become prompts, by settings and what validation says of the heads.
-
-    Parameters
-    ----------
-    choices : mapping
-        Settings under ``decoding``; what is left out is as by default.
-    calibrations : mapping of str to Calibration
-        By head.
-
-    Returns
-    -------
-    Composer
-    """
-    names = ("selection", "order", "deduplicate", "style", "route")
-    worth = choices.get("abstain")
-    return Composer(
-        **{name: choices[name] for name in names if name in choices},
-        accuracy={head: c.mean for head, c in calibrations.items()},
-        thresholds={}
-        if worth is None
-        else {head: c.threshold(worth) for head, c in calibrations.items()},
-        temperatures={head: c.temperature for head, c in calibrations.items()},
-    )
-
-
-def candidates_in_prompts(choices: Mapping[str, Any]) -> int:
-    """How many captions of each head enter a prompt, by settings under ``decoding``."""
-    if choices.get("route", "text") == "embeddings":
-        return int(choices.get("top_k", 5))
-    return int(choices.get("per_head", 1))
 
 
 def embed_noise(
@@ -767,84 +566,3 @@ def _encoder_folder(source: str | Path | Run) -> Path:
             "or let it finish"
         )
     return folder
-
-
-def head_captions(
-    table: pd.DataFrame, trial_ids: np.ndarray, per_head: int
-) -> list[list[HeadCaption]]:
-    """The best captions of every head, a list a trial, in the order of `trial_ids`."""
-    rows = table[table["rank"] <= per_head].sort_values(["trial_id"], kind="stable")
-    by_trial: dict[int, list[HeadCaption]] = {int(trial): [] for trial in trial_ids}
-    for trial, head, text, confidence, similarity in zip(
-        rows["trial_id"], rows["head"], rows["text"], rows["confidence"], rows["similarity"]
-    ):
-        if int(trial) in by_trial:
-            by_trial[int(trial)].append(
-                HeadCaption(head, text, float(confidence), float(similarity))
-            )
-    for trial, said in by_trial.items():
-        if not said:
-            raise RunError(f"trial {trial} was not decoded; run 'eegprompt decode RUN' again")
-    return list(by_trial.values())
-
-
-def save_candidates(folder: Path, decoder: Decoder) -> None:
-    """Write pools and calibration; ``calibration.json`` comes last and marks them complete."""
-    import pandas as pd
-    from safetensors.numpy import save_file
-
-    rows = [
-        {"kind": head, "pool": pool.name, "caption_id": i, "text": text, "meaning": meaning}
-        for head, pool in decoder.pools.items()
-        for i, text, meaning in zip(pool.caption_ids, pool.texts, pool.meanings)
-    ]
-    (folder / "calibration.json").unlink(missing_ok=True)
-    write_table(folder / "candidates.parquet", pd.DataFrame(rows))
-    with atomic_path(folder / "candidates.safetensors") as partial:
-        save_file(
-            {head: np.ascontiguousarray(p.embeddings) for head, p in decoder.pools.items()},
-            partial,
-        )
-    heads = {head: c.to_dict() for head, c in decoder.calibrations.items()}
-    write_json(folder / "calibration.json", {**decoder.settings, "heads": heads})
-
-
-def load_candidates(
-    folder: Path,
-) -> tuple[dict[str, CandidatePool], dict[str, Calibration], dict[str, Any]]:
-    """Pools, calibrations and the remaining settings from an ``encoder`` folder.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        With ``calibration.json`` and the candidates.
-
-    Raises
-    ------
-    RunError
-        If a file is missing or cannot be read.
-    """
-    settings = read_json(folder / "calibration.json", error=RunError, schema="calibration")
-    calibrations = {
-        head: Calibration.from_dict(stored) for head, stored in settings.pop("heads").items()
-    }
-    table = read_table(folder / "candidates.parquet", error=RunError, columns="candidates")
-    arrays = read_arrays(folder / "candidates.safetensors", error=RunError)
-    pools = {}
-    for head in calibrations:
-        rows = table[table["kind"] == head]
-        vectors = arrays.get(head)
-        if vectors is None or vectors.ndim != 2 or len(vectors) != len(rows) or not len(rows):
-            raise RunError(
-                f"{folder} has no embedding for each of the {len(rows)} candidates of '{head}'; run "
-                "'eegprompt decode RUN' again"
-            )
-        pools[head] = CandidatePool(
-            kind=head,
-            texts=tuple(rows["text"]),
-            embeddings=vectors,
-            caption_ids=tuple(rows["caption_id"]),
-            meanings=tuple(m if isinstance(m, str) else None for m in rows["meaning"]),
-            name=str(rows["pool"].iloc[0]),
-        )
-    return pools, calibrations, settings

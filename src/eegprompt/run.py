@@ -7,7 +7,7 @@ whose ``fold-0``, ``fold-1``, … are such runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from eegprompt.core.errors import EegpromptError, RunError, StudyError
 from eegprompt.core.files import (
     Ours,
+    atomic_path,
     content_key,
     provenance,
     read_arrays,
@@ -373,6 +374,24 @@ class Run:
     def record(self, step: str, **facts: Any) -> None:
         """Add one step's provenance to ``provenance.json``."""
         write_json(self.path / "provenance.json", {**self.provenance, step: provenance(**facts)})
+
+    def write_embeddings(self, embeddings: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Write head embeddings.
+
+        Parameters
+        ----------
+        embeddings : mapping of str to mapping of str to array (n_trials, n_dims)
+            Of the validation (``val``) and the test trials (``test``), by head.
+        """
+        from safetensors.numpy import save_file
+
+        arrays: dict[str, np.ndarray] = {}
+        for part, heads in embeddings.items():
+            ids = self.fold.val if part == "val" else self.fold.test
+            arrays[f"{part}/trial_id"] = ids.astype(np.int64)
+            arrays |= {f"{part}/{head}": np.ascontiguousarray(e) for head, e in heads.items()}
+        with atomic_path(self.embeddings_path) as partial:
+            save_file(arrays, partial)
 
     def write_table(self, path: Path, table: pd.DataFrame) -> Path:
         """Write one of the run's tables, atomically."""

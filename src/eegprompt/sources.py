@@ -33,15 +33,9 @@ from eegprompt.confounds.surrogates import derange
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key
 from eegprompt.core.progress import Progress
-from eegprompt.decoder import (
-    Decoder,
-    candidates_in_prompts,
-    composer_of,
-    embed_noise,
-    head_captions,
-    load_candidates,
-)
-from eegprompt.prompts import HeadCaption, Prompt
+from eegprompt.decoder import Decoder, embed_noise
+from eegprompt.prompts import HeadCaption, Prompt, head_captions
+from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts, composer_of
 from eegprompt.retrieval.pool import CandidatePool
 
 if TYPE_CHECKING:
@@ -201,10 +195,11 @@ class _Sources:
         self.study = run.study
         self.fold = run.fold
         self.trials: list[int] = self.fold.test.tolist()
-        self.pools, calibrations, _ = load_candidates(run.encoder_dir)
+        self.candidates = Candidates.load(run.encoder_dir)
+        self.pools = self.candidates.pools
         self.heads = list(self.pools)
         self.per_head = candidates_in_prompts(self.config.decoding.model_dump())
-        self.composer = composer_of(self.config.decoding.model_dump(), calibrations)
+        self.composer = composer_of(self.config.decoding.model_dump(), self.candidates.calibrations)
         self.count = lru_cache(maxsize=100_000)(generator.count_tokens)
         self.max_tokens = generator.max_tokens
         self.images = self.study.trials["image_id"].astype(str).to_numpy()
@@ -331,13 +326,10 @@ class _Sources:
 
     def _noise(self) -> list[Prompt]:
         decoder = Decoder.from_pretrained(self.run)
-        decoder.pools, decoder.calibrations, decoder.settings = load_candidates(
-            self.run.encoder_dir
-        )
         embeddings = embed_noise(
             decoder, self.study, self.fold.test, self.trials, self.seed, self.progress
         )
-        table = decoder.retrieve(embeddings, self.fold.test, self.pools, self.per_head)
+        table = self.candidates.retrieve(embeddings, self.fold.test, self.per_head)
         return [
             self.composer.prompt(captions, self.count, self.max_tokens)
             for captions in head_captions(table, self.fold.test, self.per_head)

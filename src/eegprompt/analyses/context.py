@@ -140,7 +140,7 @@ class Material:
         self.study = self.run.study
         self.fold = self.run.fold
         self.decoder = Decoder.from_pretrained(self.run)
-        if not (self.run.embeddings_path.exists() and self.decoder.pools):
+        if not (self.run.embeddings_path.exists() and self.decoder.candidates.pools):
             raise RunError(
                 f"{self.run.path} was not decoded yet, so there is nothing to explain; run "
                 f"'eegprompt decode {self.run.path}' first"
@@ -246,12 +246,12 @@ class Material:
     @property
     def pools(self) -> dict[str, CandidatePool]:
         """What each head retrieves from."""
-        return self.decoder.pools
+        return self.decoder.candidates.pools
 
     @property
     def calibrations(self) -> dict[str, Calibration]:
         """How each head's confidence is computed."""
-        return self.decoder.calibrations
+        return self.decoder.candidates.calibrations
 
     @cached_property
     def scales(self) -> dict[str, float]:

@@ -13,11 +13,13 @@ from eegprompt.analyses.context import Material, once_for_a_run
 from eegprompt.analyses.finding import Finding, Image, Omitted
 from eegprompt.core.errors import InputError, RunError, StudyError, TokenBudgetError
 from eegprompt.core.files import atomic_path, content_key, read_arrays
-from eegprompt.decoder import candidates_in_prompts, composer_of, head_captions, image_seed
+from eegprompt.decoder import image_seed
 from eegprompt.figures import style as look
 from eegprompt.generators import load_generator
 from eegprompt.generators.requests import ImageRequest, check_generator, request_images
 from eegprompt.metrics.identification import two_way
+from eegprompt.prompts import head_captions
+from eegprompt.retrieval.candidates import candidates_in_prompts, composer_of
 from eegprompt.scores.choice import select_trials
 from eegprompt.scores.feature_scores import load_features
 from eegprompt.scores.image_scores import squashed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eegprompt.prompts.blend import blend, interpolate
 from eegprompt.prompts.compose import Composer
 from eegprompt.prompts.join import ORDERS, compose
-from eegprompt.prompts.prompt import HeadCaption, Prompt
+from eegprompt.prompts.prompt import HeadCaption, Prompt, head_captions
 from eegprompt.prompts.select import Choice, Selection, choose
 
 __all__ = [
@@ -18,5 +18,6 @@ __all__ = [
     "blend",
     "choose",
     "compose",
+    "head_captions",
     "interpolate",
 ]

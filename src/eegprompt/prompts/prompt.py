@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["HeadCaption", "Prompt"]
+import numpy as np
+
+from eegprompt.core.errors import RunError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["HeadCaption", "Prompt", "head_captions"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,25 @@ class HeadCaption:
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return {"head": self.head, "text": self.text, "confidence": float(self.confidence)}
+
+
+def head_captions(
+    table: pd.DataFrame, trial_ids: np.ndarray, per_head: int
+) -> list[list[HeadCaption]]:
+    """The best captions of every head, a list a trial, in the order of `trial_ids`."""
+    rows = table[table["rank"] <= per_head].sort_values(["trial_id"], kind="stable")
+    by_trial: dict[int, list[HeadCaption]] = {int(trial): [] for trial in trial_ids}
+    for trial, head, text, confidence, similarity in zip(
+        rows["trial_id"], rows["head"], rows["text"], rows["confidence"], rows["similarity"]
+    ):
+        if int(trial) in by_trial:
+            by_trial[int(trial)].append(
+                HeadCaption(head, text, float(confidence), float(similarity))
+            )
+    for trial, said in by_trial.items():
+        if not said:
+            raise RunError(f"trial {trial} was not decoded; run 'eegprompt decode RUN' again")
+    return list(by_trial.values())
 
 
 @dataclass(frozen=True)

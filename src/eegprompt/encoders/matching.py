@@ -1,7 +1,7 @@
-"""MNE's Epochs as the array that a trained encoder reads: the same channels, rate, window and unit.
+"""New EEG as the array that a trained encoder reads: the same channels, rate, window and unit.
 
-What differs is brought in line where that is exact (order of channels, a longer window), and refused
-with what to do where it is not.
+What differs is brought in line where that is exact (order of channels, a longer window of MNE's
+Epochs), and refused with what to do where it is not.
 """
 
 from __future__ import annotations
@@ -12,17 +12,138 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from eegprompt.core.errors import InputError, UnknownNameError
-from eegprompt.study.exchange import check_epochs
+from eegprompt.encoders.saved import check_channels
+from eegprompt.study.exchange import check_epochs, is_mne_object
 
 if TYPE_CHECKING:
     import mne
 
-__all__ = ["MOST_INTERPOLATED", "array_from_epochs"]
+__all__ = ["MOST_INTERPOLATED", "array_from_epochs", "match_eeg"]
 
 MOST_INTERPOLATED = 0.25
 """Share of the channels that may be interpolated; with more, little of the map is measured."""
 
 Remedy = Literal["refuse", "interpolate"]
+
+_SCALE = 50.0  # EEG further than this factor from the training study's is in another unit
+
+
+_SCALE_OF_ONE = 300.0  # the same of one channel and the others, which a bad electrode may exceed
+
+
+def match_eeg(
+    eeg: Any,
+    facts: Mapping[str, Any],
+    positions: np.ndarray,
+    *,
+    eeg_std: float | None = None,
+    ch_names: Sequence[str] | None = None,
+    sfreq: float | None = None,
+    missing: Remedy = "refuse",
+    bads: Remedy = "refuse",
+) -> np.ndarray:
+    """Trials in the channels, window and unit of the training study, checked.
+
+    Parameters
+    ----------
+    eeg : mne.BaseEpochs or array (n_trials, n_chans, n_times)
+        Epochs are matched by name; an array is taken to have the study's channels in their order.
+    facts : mapping
+        Of the encoder: `ch_names`, `sfreq`, `tmin`, `unit` and the number of samples.
+    positions : array, shape (n_chans, 3)
+        Where the electrodes of the training study lie, in meters; NaN where that is not known.
+    eeg_std : float, optional
+        Typical standard deviation of the training study's channels, by which another unit is told.
+    ch_names, sfreq : optional
+        Of an array: compared with the training study's.
+    missing, bads : {"refuse", "interpolate"}
+        What to do about channels that Epochs lack, or mark as bad.
+
+    Returns
+    -------
+    array of float, shape (n_trials, n_chans, n_times)
+
+    Raises
+    ------
+    InputError
+        If the EEG does not fit, is not finite, has a flat channel or is in another unit.
+    """
+    if is_mne_object(eeg) or (isinstance(eeg, list) and any(map(is_mne_object, eeg))):
+        if ch_names is not None or sfreq is not None:
+            raise InputError(
+                "Epochs say their channels and their rate themselves; leave 'ch_names' and "
+                "'sfreq' out"
+            )
+        eeg = array_from_epochs(eeg, facts, positions, missing=missing, bads=bads)
+    elif missing != "refuse" or bads != "refuse":
+        raise InputError(
+            "an array does not say which channels are missing or bad; leave 'missing' and 'bads' "
+            "out, or give MNE's Epochs"
+        )
+    eeg = np.asarray(eeg)
+    _check_shape(eeg, facts, ch_names, sfreq)
+    if eeg.size:
+        _check_values(eeg, facts["ch_names"])
+        if eeg_std:
+            _check_unit(eeg, facts["ch_names"], eeg_std, str(facts.get("unit", "its unit")))
+    return eeg
+
+
+def _check_shape(
+    eeg: np.ndarray, facts: Mapping[str, Any], ch_names: Sequence[str] | None, sfreq: float | None
+) -> None:
+    n_chans, n_times = len(facts["ch_names"]), int(facts["encoder"]["n_times"])
+    if eeg.ndim != 3 or eeg.dtype.kind not in "fiu":
+        raise InputError(
+            f"EEG must be numbers of shape (n_trials, {n_chans}, {n_times}), got {eeg.dtype} of "
+            f"shape {eeg.shape}; a single trial is eeg[None]"
+        )
+    if ch_names is not None:
+        check_channels(dict(facts), list(ch_names))
+    if eeg.shape[1:] != (n_chans, n_times):
+        raise InputError(
+            f"the encoder was trained on {n_chans} channels and {n_times} samples a trial, got "
+            f"{eeg.shape[1]} and {eeg.shape[2]}; give the same channels and the same window"
+        )
+    trained = float(facts["sfreq"])
+    if sfreq is not None and not np.isclose(sfreq, trained, rtol=1e-3):
+        raise InputError(
+            f"the encoder was trained at {trained:g} Hz, got {sfreq:g} Hz; resample the EEG"
+        )
+
+
+def _check_values(eeg: np.ndarray, names: Sequence[str]) -> None:
+    finite = np.isfinite(eeg).all(axis=2)
+    if not finite.all():
+        trial, channel = np.argwhere(~finite)[0]
+        raise InputError(
+            f"trial {trial}, channel '{names[channel]}' holds a value that is not "
+            "finite; drop the trial or fix the recording"
+        )
+    flat = eeg.min(axis=2) == eeg.max(axis=2)
+    if flat.any():
+        trial, channel = np.argwhere(flat)[0]
+        raise InputError(
+            f"trial {trial}, channel '{names[channel]}' is flat, so the electrode was "
+            "off; drop the trial or interpolate the channel"
+        )
+
+
+def _check_unit(eeg: np.ndarray, names: Sequence[str], trained: float, unit: str) -> None:
+    of_channel = np.median(eeg.std(axis=2), axis=0)
+    here = float(np.median(of_channel))
+    if not 1 / _SCALE < here / trained < _SCALE:
+        raise InputError(
+            f"the EEG's channels vary by {here:.3g}, those of the training study by "
+            f"{trained:.3g} {unit}; give the EEG in {unit}, filtered like the study"
+        )
+    apart = np.abs(np.log(of_channel / here))
+    if apart.max() > np.log(_SCALE_OF_ONE):
+        worst = int(apart.argmax())
+        raise InputError(
+            f"channel '{names[worst]}' varies by {of_channel[worst]:.3g}, the others by "
+            f"{here:.3g} {unit}; it is in another unit or no EEG: convert it, or interpolate it"
+        )
 
 
 def array_from_epochs(
