@@ -22,10 +22,10 @@ from eegprompt.core.errors import (
 from eegprompt.core.files import read_json, write_json
 from eegprompt.decoder import Decoder, image_seed
 from eegprompt.retrieval.candidates import Candidates
-from eegprompt.retrieval.pool import caption_id
+from eegprompt.retrieval.pool import candidate_pools, caption_id
 from eegprompt.run import Run
 from eegprompt.sources import prompt_table, random_captions
-from eegprompt.steps.decode import candidate_pools, decode
+from eegprompt.steps.decode import decode
 from tiny_models import HEADS, SHAPE
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eegprompt.core.errors import CaptionError, InputError
-from eegprompt.retrieval.calibration import Calibration, Logistic, closeness, evidence
+from eegprompt.retrieval.calibration import Calibration, Logistic
 from eegprompt.retrieval.pool import CandidatePool, build_pool, caption_id
-from eegprompt.retrieval.search import retrieve
+from eegprompt.retrieval.search import closeness, evidence, retrieve
 
 
 def unit(x: np.ndarray) -> np.ndarray:

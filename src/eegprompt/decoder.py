@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from eegprompt.generators.base import Generator
     from eegprompt.retrieval.pool import CandidatePool
     from eegprompt.study import Study
+    from eegprompt.text_encoders.base import TextEncoder
 
 __all__ = [
     "Decoded",
@@ -288,6 +289,22 @@ class Decoder:
                 )
         return result
 
+    def check_text_encoder(self, text_encoder: TextEncoder) -> None:
+        """Refuse a text encoder whose space is not the one that the heads point into.
+
+        Raises
+        ------
+        RunError
+            If it is of another revision.
+        """
+        trained = self.facts.get("text_encoder") or {}
+        if trained.get("revision", text_encoder.revision) != text_encoder.revision:
+            raise RunError(
+                f"the encoder was trained on {trained.get('name')} in revision {trained['revision']}, "
+                f"but {text_encoder.name} is now in revision {text_encoder.revision}; bring the former "
+                "back, or train again"
+            )
+
     def embed_study(
         self, study: Study, ids: np.ndarray, progress: Progress | None = None, label: str = ""
     ) -> dict[str, np.ndarray]:
@@ -308,7 +325,17 @@ class Decoder:
         -------
         dict of str to float32 array (n_trials, n_dims)
             Rows of unit length.
+
+        Raises
+        ------
+        RunError
+            If the study has other channels or another window.
         """
+        if study.ch_names != self.ch_names or study.n_times != self.facts["encoder"]["n_times"]:
+            raise RunError(
+                "the encoder was trained on other channels or another window than study "
+                f"{study.path} has; train it again"
+            )
         known = {name: i for i, name in enumerate(self.subjects)}
         who = [known.get(str(name), -1) for name in study.trials["subject"].iloc[ids]]
         subjects = np.array(who, dtype=np.int64)
@@ -554,12 +581,9 @@ def embed_noise(
 
 
 def _encoder_folder(source: str | Path | Run) -> Path:
-    if isinstance(source, Run):
-        folder = source.encoder_dir
-    else:
-        folder = Path(source)
-        if (folder / "config.yaml").exists() or not folder.exists():
-            folder = Run(folder).encoder_dir
+    folder = Path(source)
+    if not (folder / "config.json").exists():
+        folder = Run(source).encoder_dir
     if not (folder / "config.json").exists():
         raise RunError(
             f"{folder} holds no trained encoder; train one with 'eegprompt train STUDY --out RUN', "

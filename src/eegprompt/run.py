@@ -124,6 +124,9 @@ class Run:
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
 
+    def __fspath__(self) -> str:
+        return str(self.path)
+
     # -- places --------------------------------------------------------------------------------
     @property
     def encoder_dir(self) -> Path:

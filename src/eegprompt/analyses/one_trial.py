@@ -21,7 +21,7 @@ from eegprompt.attribution.gradients import Attribution, integrated_gradients
 from eegprompt.core.errors import InputError
 from eegprompt.figures import style as look
 from eegprompt.figures.scalp import Cap, color_bar
-from eegprompt.retrieval.calibration import evidence
+from eegprompt.retrieval.search import evidence
 from eegprompt.run import Run
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from eegprompt.analyses.context import Material
 from eegprompt.analyses.finding import Finding, Image, Omitted
 from eegprompt.figures import style as look
 from eegprompt.metrics.classification import roc_auc
-from eegprompt.retrieval.calibration import closeness
+from eegprompt.retrieval.search import closeness
 
 if TYPE_CHECKING:
     import pandas as pd

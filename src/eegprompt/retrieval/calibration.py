@@ -1,4 +1,4 @@
-"""How far a retrieved caption can be trusted: evidence, temperature, calibration on validation."""
+"""How far a retrieved caption can be trusted: temperature and calibration on validation."""
 
 from __future__ import annotations
 
@@ -8,106 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.core.errors import InputError
-from eegprompt.retrieval.pool import DECIMALS, unit_rows
-from eegprompt.retrieval.search import check_query, chunks, retrieve, top_candidates
+from eegprompt.retrieval.search import closeness, evidence, retrieve, unit_rows
 
 if TYPE_CHECKING:
     from eegprompt.retrieval.pool import CandidatePool
 
 __all__ = ["Calibration", "fit_temperature"]
-
-
-def evidence(
-    query: np.ndarray, pool: CandidatePool, indices: np.ndarray, chunk: int | None = None
-) -> np.ndarray:
-    """How far retrieved captions stand out of their pool.
-
-    Parameters
-    ----------
-    query : array, shape (n, n_dims)
-        EEG embeddings.
-    pool : CandidatePool
-        Where the captions come from.
-    indices : array of int, shape (n, k)
-        Retrieved captions.
-    chunk : int, optional
-        Queries at a time.
-
-    Returns
-    -------
-    array of float64, shape (n, k, 2)
-        The z-score of each caption's similarity among the query's similarities with the whole
-        pool, and its margin over the best other caption in the same unit (negative unless the
-        caption is the nearest). Both are 0 where all similarities are equal.
-    """
-    query = check_query(query, pool)
-    captions = unit_rows(pool.embeddings).T
-    result = np.zeros((*indices.shape, 2))
-    if len(pool) < 2:
-        return result
-    for rows in chunks(len(query), len(pool), chunk):
-        similarity = np.round(query[rows] @ captions, DECIMALS)
-        spread = similarity.std(axis=1, keepdims=True)
-        # Below the rounding of the similarities there is no spread to speak of.
-        scale = np.where(spread > 10.0**-DECIMALS, spread, np.inf)
-        top = top_candidates(similarity, 2)
-        best, second = np.take_along_axis(similarity, top, axis=1).T
-        chosen = np.take_along_axis(similarity, indices[rows], axis=1)
-        is_best = indices[rows] == top[:, :1]
-        other = np.where(is_best, second[:, None], best[:, None])
-        result[rows, :, 0] = (chosen - similarity.mean(axis=1, keepdims=True)) / scale
-        result[rows, :, 1] = (chosen - other) / scale
-    return result
-
-
-def closeness(
-    truth: np.ndarray, pool: CandidatePool, indices: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """How close retrieved captions are to the true ones, as ranks in text space.
-
-    Parameters
-    ----------
-    truth : array, shape (n, n_dims)
-        Embeddings of the true captions.
-    pool : CandidatePool
-        Where the captions were retrieved.
-    indices : array of int, shape (n, k)
-        The captions retrieved for each trial.
-
-    Returns
-    -------
-    own : array, shape (n, k)
-        Fraction of the other captions of the pool that are less similar to the trial's true
-        caption than the retrieved one is; ties count half. In [0, 1]; 1 where the true caption
-        itself was retrieved, .5 on average where any caption was taken at random.
-    others : array, shape (n, k)
-        The same with the true captions of all other trials, averaged: what a caption earns by
-        being near to everything.
-    """
-    truth = check_query(truth, pool)
-    n, m = len(truth), len(pool)
-    if m < 2:
-        return np.full(indices.shape, 0.5), np.full(indices.shape, 0.5)
-    captions = unit_rows(pool.embeddings).T
-    texts, which = np.unique(np.round(truth, DECIMALS), axis=0, return_inverse=True)
-    which = which.reshape(-1)
-    retrieved, column = np.unique(indices, return_inverse=True)
-    column = column.reshape(indices.shape)
-    table = np.zeros((len(texts), len(retrieved)))
-    for rows in chunks(len(texts), m, None):
-        similarity = np.round(texts[rows] @ captions, DECIMALS - 1)
-        for offset, row in enumerate(similarity):
-            ordered = np.sort(row)
-            values = row[retrieved]
-            below = np.searchsorted(ordered, values, side="left")
-            equal = np.searchsorted(ordered, values, side="right") - below - 1  # not itself
-            table[rows.start + offset] = (below + 0.5 * equal) / (m - 1)
-    own = table[which[:, None], column]
-    if n < 2:
-        return own, np.full(own.shape, 0.5)
-    counts = np.bincount(which, minlength=len(texts))
-    others = ((counts @ table)[column] - own) / (n - 1)
-    return own, others
 
 
 _TEMPERATURES = np.geomspace(0.001, 1, 61)

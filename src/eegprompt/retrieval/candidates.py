@@ -168,6 +168,20 @@ class Candidates:
                 raise UnknownNameError("choice", name, _CHOICES)
         return composer_of({**self.settings.get("decoding", {}), **choices}, self.calibrations)
 
+    @staticmethod
+    def paths(folder: Path) -> list[Path]:
+        """Files that :meth:`save` writes into an ``encoder`` folder."""
+        names = ("candidates.parquet", "candidates.safetensors", "calibration.json")
+        return [folder / name for name in names]
+
+    @staticmethod
+    def note(folder: Path, **settings: Any) -> None:
+        """Replace settings in ``calibration.json`` where they differ."""
+        path = folder / "calibration.json"
+        stored = read_json(path, error=RunError, schema="calibration")
+        if any(stored.get(name) != value for name, value in settings.items()):
+            write_json(path, {**settings, **stored, **settings})
+
     def save(self, folder: Path) -> None:
         """Write into an ``encoder`` folder; ``calibration.json`` comes last and marks it complete."""
         import pandas as pd

@@ -8,20 +8,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegprompt.core.errors import CaptionError, InputError
+from eegprompt.core.errors import CaptionError, InputError, UnknownNameError
 from eegprompt.core.files import content_key
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["POOLS", "CandidatePool", "build_pool", "caption_id"]
+    from eegprompt.study import Study
+    from eegprompt.study.split import Fold
+
+__all__ = ["POOLS", "CandidatePool", "build_pool", "candidate_pools", "caption_id"]
 
 POOLS = ("train", "test", "all")
-
-
-# Similarities are compared to this many decimals. Embeddings are float32, so later digits are
-# noise of the order of summation; without them, chunks of any size give the same ranking.
-DECIMALS = 7
 
 
 def caption_id(kind: str, text: str) -> str:
@@ -155,8 +153,33 @@ def build_pool(
     )
 
 
-def unit_rows(rows: np.ndarray) -> np.ndarray:
-    """Rows scaled to unit length."""
-    rows = np.asarray(rows, dtype=np.float64)
-    norms = np.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)
+def candidate_pools(
+    study: Study,
+    fold: Fold,
+    captions: pd.DataFrame,
+    heads: Sequence[str],
+    name: str,
+    embed: Callable[[Sequence[str]], np.ndarray],
+) -> dict[str, CandidatePool]:
+    """The named pool of every head.
+
+    Parameters
+    ----------
+    study, fold
+        What was recorded, and which trials train, validate and test.
+    captions : pandas.DataFrame
+        The study's captions.
+    heads : sequence of str
+        Caption kinds.
+    name : str
+        ``train`` or ``test``: captions of the images shown in that set; ``all``: of every image
+        shown in the fold.
+    embed : callable
+        From texts to unit rows.
+    """
+    if name not in POOLS:
+        raise UnknownNameError("candidate pool", name, POOLS)
+    sets = {"train": [fold.train], "test": [fold.test], "all": [fold.train, fold.val, fold.test]}
+    ids = np.concatenate(sets[name])
+    image_ids = study.trials["image_id"].iloc[ids].unique().tolist()
+    return {head: build_pool(captions, head, image_ids, embed, name=name) for head in heads}
