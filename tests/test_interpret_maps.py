@@ -19,6 +19,7 @@ from eegprompt.attribution import (
     rollout,
 )
 from eegprompt.attribution import sanity as trust
+from eegprompt.attribution.question import Question
 from eegprompt.core.errors import InputError
 
 N, CHANS, TIMES, DIMS = 48, 6, 20, 8
@@ -74,11 +75,15 @@ def loss_of(encoder, captions, head):
 
 # -- gradients -------------------------------------------------------------------------------------
 def test_gradients_are_captums(encoder, trials, captions):
-    from captum.attr import InputXGradient, Saliency
+    from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 
     state = {k: v.clone() for k, v in encoder.state_dict().items()}
-    found = gradients.saliency(encoder, trials, captions, batch_size=7)
-    times_input = gradients.gradient_times_input(encoder, trials, captions, batch_size=7)
+    asked = Question.of(encoder, trials, captions)
+    found = gradients.saliency(asked, batch_size=7)
+    times_input = gradients.gradient_times_input(asked, batch_size=7)
+    base = torch.from_numpy(trials.mean(0))
+    path = gradients.integrated_gradients(asked, n_steps=9, batch_size=7)
+    still = gradients.smoothgrad(asked, noise=0.0, n_samples=3)
     assert encoder.training, "the mode is given back"
     assert all(torch.equal(v, state[k]) for k, v in encoder.state_dict().items())
     assert all(p.grad is None for p in encoder.parameters())
@@ -92,11 +97,23 @@ def test_gradients_are_captums(encoder, trials, captions):
         np.testing.assert_allclose(found[head].magnitude, expected.abs().mean(0), atol=1e-6)
         product = InputXGradient(loss).attribute(eeg, **kw).detach()
         np.testing.assert_allclose(times_input[head].signed, product.mean(0), atol=1e-6)
+        values, delta = IntegratedGradients(loss).attribute(
+            eeg, base.expand_as(eeg), n_steps=9, return_convergence_delta=True, **kw
+        )
+        values = values.detach()
+        np.testing.assert_allclose(path[head].signed, values.mean(0), atol=1e-6)
+        np.testing.assert_allclose(path[head].magnitude, values.abs().mean(0), atol=1e-6)
+        missed = delta.abs().sum() / values.sum((1, 2)).abs().sum()
+        assert path[head].error == pytest.approx(missed.item(), abs=1e-6)
+        smooth = NoiseTunnel(Saliency(loss)).attribute(
+            eeg, nt_samples=3, stdevs=0.0, abs=False, additional_forward_args=which
+        )
+        np.testing.assert_allclose(still[head].signed, smooth.detach().mean(0), atol=1e-6)
 
 
 def test_integrated_gradients_are_complete_and_by_hand_where_known(encoder, trials, captions):
     base = trials.mean(0)
-    found = gradients.integrated_gradients(encoder, trials, captions, n_steps=40)
+    found = gradients.integrated_gradients(Question.of(encoder, trials, captions), n_steps=40)
     encoder.eval()
     for head in captions:
         loss = loss_of(encoder, captions, head)
@@ -105,14 +122,21 @@ def test_integrated_gradients_are_complete_and_by_hand_where_known(encoder, tria
         )
         assert found[head].error < 0.01
         assert found[head].signed.sum() == pytest.approx(change.mean().item(), rel=0.01)
-    assert gradients.integrated_gradients(encoder, trials, captions, n_steps=1)["a"].error > 0.01
+    assert (
+        gradients.integrated_gradients(Question.of(encoder, trials, captions), n_steps=1)["a"].error
+        > 0.01
+    )
 
 
 def test_smoothgrad_without_noise_is_the_gradient(encoder, trials, captions):
-    plain = gradients.saliency(encoder, trials, captions)["b"].magnitude
-    still = gradients.smoothgrad(encoder, trials, captions, noise=0.0, n_samples=3)["b"].magnitude
+    plain = gradients.saliency(Question.of(encoder, trials, captions))["b"].magnitude
+    still = gradients.smoothgrad(Question.of(encoder, trials, captions), noise=0.0, n_samples=3)[
+        "b"
+    ].magnitude
     np.testing.assert_allclose(still, plain, rtol=1e-4, atol=1e-6)
-    one, two = (gradients.smoothgrad(encoder, trials, captions, seed=3)["b"] for _ in range(2))
+    one, two = (
+        gradients.smoothgrad(Question.of(encoder, trials, captions), seed=3)["b"] for _ in range(2)
+    )
     np.testing.assert_array_equal(one.magnitude, two.magnitude)
     assert not np.allclose(one.magnitude, plain, rtol=1e-3)
 
@@ -120,20 +144,20 @@ def test_smoothgrad_without_noise_is_the_gradient(encoder, trials, captions):
 def test_any_module_and_one_trial(trials, captions):
     torch.manual_seed(0)
     module = nn.Sequential(nn.Flatten(), nn.Linear(CHANS * TIMES, DIMS))
-    found = gradients.saliency(module, torch.from_numpy(trials), captions["a"])
+    found = gradients.saliency(Question.of(module, torch.from_numpy(trials), captions["a"]))
     assert found["output"].magnitude.shape == (CHANS, TIMES)
-    alone = gradients.saliency(module, trials[:1], captions["a"][:1])["output"]
+    alone = gradients.saliency(Question.of(module, trials[:1], captions["a"][:1]))["output"]
     assert not alone.magnitude.any(), "with nothing to contrast with, nothing matters"
     beside = gradients.saliency(
-        module, trials[:1], captions["a"][:1], candidates={"output": captions["a"]}
+        Question.of(module, trials[:1], captions["a"][:1], candidates={"output": captions["a"]})
     )
     assert beside["output"].magnitude.any()
     with pytest.raises(InputError, match=r"trials\[None\]"):
-        gradients.saliency(module, trials[0], captions["a"][:1])
+        Question.of(module, trials[0], captions["a"][:1])
     with pytest.raises(InputError, match="one row a trial"):
-        gradients.saliency(module, trials, captions["a"][:3])
+        Question.of(module, trials, captions["a"][:3])
     with pytest.raises(InputError, match="no head a"):
-        gradients.saliency(module, trials, captions)
+        gradients.saliency(Question.of(module, trials, captions))
 
 
 # -- occlusion and rollout -------------------------------------------------------------------------
@@ -155,10 +179,11 @@ def signed_task():
 
 def test_occlusion_finds_the_channel_and_the_moment():
     eeg, said = signed_task()
-    rise = occlusion.channel_occlusion(OneChannelOneMoment(), eeg, said)["output"]
+    asked = Question.of(OneChannelOneMoment(), eeg, said)
+    rise = occlusion.channel_occlusion(asked)["output"]
     assert rise.argmax() == 2 and rise[2] > 0.3
     assert not np.delete(rise, 2).any()
-    centers, when = occlusion.window_occlusion(OneChannelOneMoment(), eeg, said, width=4)
+    centers, when = occlusion.window_occlusion(asked, width=4)
     assert centers[when["output"].argmax()] == 9.5
     assert when["output"][np.abs(centers - 9.5) >= 4].max() == 0
     groups = occlusion.channel_groups(
@@ -168,7 +193,7 @@ def test_occlusion_finds_the_channel_and_the_moment():
     nowhere = occlusion.channel_groups(np.full((CHANS, 3), np.nan), CHANS, 3)
     np.testing.assert_array_equal(nowhere, np.eye(CHANS, dtype=bool))
     with pytest.raises(InputError, match="width"):
-        occlusion.window_occlusion(OneChannelOneMoment(), eeg, said, width=99)
+        occlusion.window_occlusion(asked, width=99)
 
 
 class Filtered(nn.Module):
@@ -192,12 +217,12 @@ class Filtered(nn.Module):
 
 def test_rollout_looks_where_the_head_listens():
     eeg, said = signed_task()
-    share = rollout.attention_rollout(
+    asked = Question.of(
         Filtered(), eeg, {"a": said}, positions=np.zeros((CHANS, 3)), subject=np.zeros(N, int)
-    )["a"]
+    )
+    share = rollout.attention_rollout(asked, filters=asked.encoder)["a"]
     assert share.argmax() == 2 and share.sum() == pytest.approx(1) and share[1] == 0
-    with pytest.raises(InputError, match="no spatial attention"):
-        rollout.attention_rollout(OneChannelOneMoment(), eeg, said, positions=np.zeros((CHANS, 3)))
+    assert not isinstance(OneChannelOneMoment(), rollout.SpatialFilters)
 
 
 # -- patterns --------------------------------------------------------------------------------------
@@ -304,10 +329,12 @@ def test_deletion_and_insertion_reward_the_right_order():
     right = np.array([0, 0, 1.0, 0, 0, 0])
     wrong = -right
     kw = {"fractions": (0, 1 / 6, 0.5, 1), "n_random": 5}
-    good = trust.deletion_insertion(OneChannelOneMoment(), eeg, said, {"output": right}, **kw)
-    bad = trust.deletion_insertion(OneChannelOneMoment(), eeg, said, {"output": wrong}, **kw)
-    assert good["output"].gain > 0.2 > 0 > bad["output"].gain
-    curves = good["output"]
+    found = occlusion.deletion_insertion(
+        Question.of(OneChannelOneMoment(), eeg, said),
+        {"right": {"output": right}, "wrong": {"output": wrong}}, **kw,
+    )  # fmt: skip
+    curves = found["right"]["output"]
+    assert curves.gain > 0.2 > 0 > found["wrong"]["output"].gain
     assert curves.deletion[0] == curves.insertion[-1] < curves.deletion[-1]
     assert curves.deletion[1] == pytest.approx(curves.deletion[-1])
 

@@ -33,10 +33,10 @@ def analyze(material: Material) -> Finding:
     """Attributions by method, head and level, each with its verdict."""
     found = attributions_of(material)
     scale = channel_scale(material)
-    asked = question(material, found.ids[:HALF], scale)
+    asked = question(material, found.module, found.ids[:HALF], scale)
     width = max(round(WINDOW * material.sfreq), 1)
     width = min(width, len(material.times))
-    centers, rises = window_occlusion(found.module, **asked, width=width)
+    centers, rises = window_occlusion(asked, width=width)
     moments = material.times[0] + centers / material.sfreq
     cap = Cap(material.ch_names, material.positions)
     images: list[Image] = []

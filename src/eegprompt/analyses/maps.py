@@ -15,12 +15,7 @@ import numpy as np
 from eegprompt.analyses.context import Material, once_for_a_run
 from eegprompt.analyses.trials import FromElectrodes, View, channel_scale, typical_trial, view
 from eegprompt.attribution import sanity as trust
-from eegprompt.attribution.gradients import (
-    gradient_times_input,
-    integrated_gradients,
-    saliency,
-    smoothgrad,
-)
+from eegprompt.attribution.gradients import integrated_gradients, plain_gradients, smoothgrad
 from eegprompt.attribution.occlusion import channel_groups, channel_occlusion
 from eegprompt.attribution.patterns import (
     Pattern,
@@ -28,6 +23,7 @@ from eegprompt.attribution.patterns import (
     class_means,
     half_agreement,
 )
+from eegprompt.attribution.question import Question
 from eegprompt.attribution.rollout import attention_rollout
 from eegprompt.attribution.sanity import Information, Verdict
 from eegprompt.core.kinds import KINDS, LEVELS
@@ -263,52 +259,56 @@ def shuffled_encoder(material: Material) -> Any:
     return trust.shuffled_weights(material.encoder, material.seed + 1)
 
 
-def question(material: Material, ids: np.ndarray, scale: np.ndarray) -> dict[str, Any]:
+def question(
+    material: Material, module: FromElectrodes, ids: np.ndarray, scale: np.ndarray
+) -> Question:
     """Trials and captions as the functions of :mod:`eegprompt.attribution` take them."""
     pools = {head: pool.embeddings for head, pool in material.pools.items()}
-    return {
-        "trials": View(material.study.eeg, ids, 1 / scale),
-        "captions": material.true_embeddings(ids),
-        "positions": material.positions,
-        "subject": material.subject_index(ids),
-        "scales": material.scales,
+    return Question.of(
+        module,
+        View(material.study.eeg, ids, 1 / scale),
+        material.true_embeddings(ids),
+        positions=material.positions,
+        subject=material.subject_index(ids),
+        scales=material.scales,
         # The captions that the head chooses from; as many as give a loss of its usual size.
-        "candidates": {head: rows[_spread(len(rows), 200)] for head, rows in pools.items()},
-    }
+        candidates={head: rows[_spread(len(rows), 200)] for head, rows in pools.items()},
+    )
 
 
 def _attributions(
     material: Material, module: FromElectrodes, ids: np.ndarray, scale: np.ndarray
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray | None, float]]]:
     """Method → head → magnitude, signed mean where there is one, error of completeness."""
-    asked = question(material, ids, scale)
+    asked = question(material, module, ids, scale)
     mean = typical_trial(material, scale)
-    found: dict[str, dict[str, Any]] = {}
-    by_gradient: dict[str, Any] = {
-        "saliency": lambda: saliency(module, **asked),
-        "gradient_times_input": lambda: gradient_times_input(module, **asked, baseline=mean),
-        "integrated_gradients": lambda: integrated_gradients(
-            module, **asked, baseline=mean, n_steps=INTEGRATION_STEPS
+    plain, times_input = plain_gradients(asked, baseline=mean)
+    by_gradient = {
+        "saliency": plain,
+        "gradient_times_input": times_input,
+        "integrated_gradients": integrated_gradients(
+            asked, baseline=mean, n_steps=INTEGRATION_STEPS
         ),
-        "smoothgrad": lambda: smoothgrad(module, **asked, seed=material.seed),
+        "smoothgrad": smoothgrad(asked, seed=material.seed),
     }
-    for place, (method, compute) in enumerate(by_gradient.items()):
-        material.progress(place, len(METHODS), METHODS[method])
-        found[method] = {
+    found: dict[str, dict[str, Any]] = {
+        method: {
             head: (
                 np.abs(a.signed) if method == "gradient_times_input" else a.magnitude,
                 a.signed,
-                a.error or 0.0,
+                a.error,
             )
-            for head, a in compute().items()
+            for head, a in maps.items()
         }
+        for method, maps in by_gradient.items()
+    }
     # A group that spans a small cap would tell nothing of where.
     neighbors = max(1, min(NEIGHBORS, len(material.ch_names) // 4))
     groups = channel_groups(material.positions, len(material.ch_names), neighbors)
-    occluded = channel_occlusion(module, **asked, groups=groups, baseline=mean)
+    occluded = channel_occlusion(asked, groups=groups, baseline=mean)
     found["occlusion"] = {head: (np.maximum(v, 0), None, 0.0) for head, v in occluded.items()}
-    if module.spatial_attention is not None and module.stem is not None:
-        attention = attention_rollout(module, **asked)
+    if module.filters is not None:
+        attention = attention_rollout(asked, filters=module.filters)
         found["rollout"] = {head: (v, None, 0.0) for head, v in attention.items()}
     return found
 

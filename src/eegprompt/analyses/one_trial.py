@@ -18,6 +18,7 @@ from eegprompt.analyses.trials import (
     typical_trial,
 )
 from eegprompt.attribution.gradients import Attribution, integrated_gradients
+from eegprompt.attribution.question import Question
 from eegprompt.core.errors import InputError
 from eegprompt.figures import style as look
 from eegprompt.figures.scalp import Cap, color_bar
@@ -203,7 +204,7 @@ def _said(material: Material, row: int, trial_id: int) -> list[HeadSaid]:
                 float(z),
                 texts[head][0],
                 -attribution.signed.astype(np.float64),
-                float(attribution.error or 0.0),
+                attribution.error,
             )
         )
     return said
@@ -233,7 +234,7 @@ def _attributions(
     """What of the EEG made each head retrieve its best caption rather than one of another meaning."""
     trial = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
     scale = channel_scale(material)
-    return integrated_gradients(
+    question = Question.of(
         FromElectrodes(material.encoder, material.steps, scale),
         (trial / scale)[None].astype(np.float32),
         {head: material.pools[head].embeddings[place][None] for head, place in first.items()},
@@ -244,9 +245,8 @@ def _attributions(
             for head, place in first.items()
         },
         scales=material.scales,
-        baseline=typical_trial(material, scale),
-        n_steps=STEPS,
     )
+    return integrated_gradients(question, baseline=typical_trial(material, scale), n_steps=STEPS)
 
 
 # -- figures -------------------------------------------------------------------------------------

@@ -4,13 +4,14 @@ its preprocessing, so that every attribution is of the electrodes as they were r
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import nn
 
 from eegprompt.analyses.context import Material
+from eegprompt.attribution.rollout import SpatialFilters
 
 __all__ = [
     "FromElectrodes",
@@ -22,6 +23,13 @@ __all__ = [
     "units_of",
     "view",
 ]
+
+
+@runtime_checkable
+class Windowed(SpatialFilters, Protocol):
+    """An encoder that averages windows of samples before its stem."""
+
+    samples: int
 
 
 class View:
@@ -88,9 +96,9 @@ class FromElectrodes(nn.Module):
         return dict(self.inner(self.steps.apply(eeg * self.scale), positions, subject))
 
     @property
-    def stem(self) -> Any:
-        """What comes behind the spatial filters, where the encoder has it."""
-        return getattr(self.inner, "stem", None)
+    def filters(self) -> SpatialFilters | None:
+        """The encoder, where it has spatial filters."""
+        return self.inner if isinstance(self.inner, SpatialFilters) else None
 
     @property
     def step(self) -> int:
@@ -100,16 +108,9 @@ class FromElectrodes(nn.Module):
         convolution whose kernel is no multiple of its stride reads some windows more often than
         others (Odena et al. 2016). So no finer resolution than a step has a meaning.
         """
-        samples, stride = getattr(self.inner, "samples", 1), getattr(self.stem, "stride", 1)
-        stride = stride[0] if isinstance(stride, tuple) and stride else stride
-        if not (isinstance(samples, int) and isinstance(stride, int)):
+        if not (isinstance(self.inner, Windowed) and isinstance(self.inner.stem, nn.Conv1d)):
             return 1
-        return max(1, samples * stride)
-
-    @property
-    def spatial_attention(self) -> Any:
-        """The encoder's own spatial attention, where it has one."""
-        return getattr(self.inner, "spatial_attention", None)
+        return max(1, self.inner.samples * self.inner.stem.stride[0])
 
 
 def in_steps(values: np.ndarray, step: int) -> np.ndarray:

@@ -18,7 +18,8 @@ from eegprompt.analyses.maps import (
 )
 from eegprompt.analyses.trials import channel_scale
 from eegprompt.attribution import sanity as trust
-from eegprompt.attribution.sanity import ALIKE, ALPHA, RELIABLE, Curves, deletion_insertion
+from eegprompt.attribution.occlusion import Curves, deletion_insertion
+from eegprompt.attribution.sanity import ALIKE, ALPHA, RELIABLE
 from eegprompt.figures.style import TWO_COLUMNS, style
 
 __all__ = ["analyze"]
@@ -108,21 +109,19 @@ def _mean(values: Any) -> float | None:
 
 def _curves(material: Material, found: Attributions) -> dict[str, dict[str, Curves]]:
     known = patterns_of(material)
-    asked = question(material, found.ids[:HALF], channel_scale(material))
-    trials, captions = asked.pop("trials"), asked.pop("captions")
+    asked = question(material, found.module, found.ids[:HALF], channel_scale(material))
     maps = {"patterns": {h: p.z for h, p in known.found.items()}, **found.magnitude}
-    curves = {}
-    for place, (method, by_head) in enumerate(maps.items()):
-        channels = {
+    channels = {
+        method: {
             h: m if m.ndim == 1 else np.sqrt((np.maximum(m, 0) ** 2).mean(axis=1))
             for h, m in by_head.items()
         }
-        curves[method] = deletion_insertion(
-            found.module, trials, captions, channels, **asked, n_random=3, seed=material.seed,
-            fractions=(0.0, 0.1, 0.2, 0.4, 0.7, 1.0),
-        )  # fmt: skip
-        material.progress(place + 1, len(maps), "deletion and insertion")
-    return curves
+        for method, by_head in maps.items()
+    }
+    return deletion_insertion(
+        asked, channels, n_random=3, seed=material.seed, progress=material.progress,
+        fractions=(0.0, 0.1, 0.2, 0.4, 0.7, 1.0),
+    )  # fmt: skip
 
 
 def _retraining(material: Material) -> tuple[list[str], dict[str, dict[str, Any]], str]:

@@ -4,56 +4,54 @@ Gradients of a decoder are filters, not sources: an electrode without any signal
 it cancels another's noise (Haufe et al. 2014, NeuroImage 87:96). Beside them belong
 :mod:`eegprompt.attribution.patterns`.
 
-All functions take any torch module. It is called as ``encoder(eeg, positions, subject)``, or as
-``encoder(eeg)`` where no positions are given, and returns a mapping from head to embeddings, or one
-tensor of embeddings.
+Every method is a weighted sum of gradients at some points, times the distance from a baseline where
+the method says so. One forward pass serves all heads; captum, whose results these are, takes one for
+each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from eegprompt.attribution.question import Question, evaluating, mean_trial
+from eegprompt.attribution.question import Question, evaluating
 from eegprompt.core.progress import Progress
 
 __all__ = [
     "Attribution",
     "gradient_times_input",
     "integrated_gradients",
+    "plain_gradients",
     "saliency",
     "smoothgrad",
 ]
 
+Points = Callable[[Tensor], Iterator[tuple[float, Tensor]]]
+
 
 @dataclass(frozen=True)
 class Attribution:
-    """How a head's loss depends on each channel at each moment.
+    """How a head's loss depends on each channel at each time point.
 
     Parameters
     ----------
     signed : array (n_chans, n_times)
-        Mean over trials; negative where the EEG lowers the loss, that is, speaks for the caption.
+        Mean over trials; negative where the EEG lowers the loss, that is, supports the caption.
     magnitude : array (n_chans, n_times)
         Mean over trials of the absolute value.
-    error : float or None
+    error : float
         Integrated gradients: by how much attributions miss the change of the loss that they should
-        sum to, as a fraction of it.
+        sum to, as a fraction of it; else 0.
     """
 
     signed: np.ndarray
     magnitude: np.ndarray
-    error: float | None = None
-
-    @property
-    def channels(self) -> np.ndarray:
-        """Magnitude of each channel, mean over time, (n_chans,)."""
-        return self.magnitude.mean(axis=1)
+    error: float = 0.0
 
 
 class _Mean:
@@ -63,6 +61,7 @@ class _Mean:
         self.n = 0
         self.signed: Any = 0.0
         self.magnitude: Any = 0.0
+        self.missed = self.change = 0.0
 
     def add(self, values: Tensor) -> None:
         """Add values (n, n_chans, n_times)."""
@@ -70,46 +69,52 @@ class _Mean:
         self.signed = self.signed + values.sum(dim=0, dtype=torch.float64)
         self.magnitude = self.magnitude + values.abs().sum(dim=0, dtype=torch.float64)
 
-    def attribution(self, error: float | None = None) -> Attribution:
+    def attribution(self) -> Attribution:
         """The means."""
         signed, magnitude = (
             (total / self.n).float().cpu().numpy() for total in (self.signed, self.magnitude)
         )
-        return Attribution(signed, magnitude, error)
+        return Attribution(signed, magnitude, self.missed / self.change if self.change else 0.0)
 
 
-def saliency(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
+def _gradient_sums(
+    question: Question, points: Points, batch_size: int, progress: Progress | None, label: str
+) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+    """For each batch its rows, its trials, and by head the weighted sum of gradients at `points`."""
+    with evaluating(question.encoder), torch.enable_grad():
+        for rows, eeg in question.batches(batch_size):
+            total = {head: torch.zeros_like(eeg) for head in question.heads}
+            for weight, point in points(eeg):
+                point = point.detach().requires_grad_()
+                losses = question.losses(point, rows)
+                last = next(reversed(losses))
+                for head, loss in losses.items():
+                    (gradient,) = torch.autograd.grad(loss.sum(), point, retain_graph=head != last)
+                    total[head] += weight * gradient
+            yield rows, eeg, total
+            if progress is not None:
+                progress(int(rows[-1]) + 1, len(question), label)
+
+
+def _at_the_trial(eeg: Tensor) -> Iterator[tuple[float, Tensor]]:
+    yield 1.0, eeg
+
+
+def plain_gradients(
+    question: Question,
     *,
-    positions: Any = None,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
+    baseline: Any = None,
     batch_size: int = 64,
     progress: Progress | None = None,
-) -> dict[str, Attribution]:
-    """Gradient of each head's contrastive loss with respect to the EEG.
-
-    Its `magnitude`, averaged over time, is the saliency of arXiv 2507.07157, section 3.4.
+) -> tuple[dict[str, Attribution], dict[str, Attribution]]:
+    """:func:`saliency` and :func:`gradient_times_input` in one pass.
 
     Parameters
     ----------
-    encoder : torch.nn.Module
-        Any; see the module's docstring.
-    trials : array or tensor (n_trials, n_chans, n_times)
-        As the encoder takes them; sliced in batches, so it may be memory-mapped.
-    captions : mapping of head to array (n_trials, n_dims), or one array
-        Embeddings of each trial's caption.
-    positions : array (n_chans, 3), optional
-        Electrode positions in meters.
-    subject : int array (n_trials,), optional
-        Index of each trial's subject.
-    candidates : mapping of head to array (n_candidates, n_dims), optional
-        Captions to contrast with, beside those in `captions`; a single trial needs some.
-    scales : mapping of head to float, optional
-        Inverse temperatures; 1/0.07 where not given.
+    question : Question
+        Encoder, trials and captions.
+    baseline : array (n_chans, n_times), optional
+        Subtracted from the EEG before the product; zero if not given.
     batch_size : int
         Trials at a time.
     progress : callable, optional
@@ -117,108 +122,80 @@ def saliency(
 
     Returns
     -------
+    tuple of two dict of str to Attribution
+    """
+    zero = question.tensor(0.0 if baseline is None else baseline)
+    gradient = {head: _Mean() for head in question.heads}
+    product = {head: _Mean() for head in question.heads}
+    for _, eeg, found in _gradient_sums(question, _at_the_trial, batch_size, progress, "gradients"):
+        for head, values in found.items():
+            gradient[head].add(values)
+            product[head].add(values * (eeg - zero))
+    return (
+        {head: total.attribution() for head, total in gradient.items()},
+        {head: total.attribution() for head, total in product.items()},
+    )
+
+
+def saliency(question: Question, *, batch_size: int = 64) -> dict[str, Attribution]:
+    """Gradient of each head's contrastive loss with respect to the EEG.
+
+    Its `magnitude`, averaged over time, is the saliency of arXiv 2507.07157, section 3.4.
+
+    Parameters
+    ----------
+    question, batch_size
+        As in :func:`plain_gradients`.
+
+    Returns
+    -------
     dict of str to Attribution
         By head; nats per unit of the input. All zero where every trial has the same caption.
-
-    Raises
-    ------
-    InputError
-        If shapes do not match.
     """
-    question = Question.of(
-        encoder, trials, captions,
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
-    return _gradients(question, lambda gradient, eeg: gradient, batch_size, progress)
+    return plain_gradients(question, batch_size=batch_size)[0]
 
 
 def gradient_times_input(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
-    *,
-    positions: Any = None,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
-    baseline: Any = None,
-    batch_size: int = 64,
-    progress: Progress | None = None,
+    question: Question, *, baseline: Any = None, batch_size: int = 64
 ) -> dict[str, Attribution]:
     """Gradient of each head's contrastive loss times the EEG's difference from a baseline, signed.
 
     Parameters
     ----------
-    encoder, trials, captions, positions, subject, candidates, scales
-        As in :func:`saliency`.
-    baseline : array (n_chans, n_times), optional
-        Subtracted from the EEG before the product; zero if not given.
-    batch_size, progress
-        As in :func:`saliency`.
+    question, baseline, batch_size
+        As in :func:`plain_gradients`.
 
     Returns
     -------
     dict of str to Attribution
         By head, in nats.
     """
-    question = Question.of(
-        encoder, trials, captions,
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
-    zero = torch.zeros(()) if baseline is None else torch.as_tensor(baseline).float()
-    zero = zero.to(question.device)
-    return _gradients(question, lambda gradient, eeg: gradient * (eeg - zero), batch_size, progress)
-
-
-def _gradients(
-    question: Question,
-    combine: Callable[[Tensor, Tensor], Tensor],
-    batch_size: int,
-    progress: Progress | None,
-) -> dict[str, Attribution]:
-    sums = {head: _Mean() for head in question.heads}
-    with evaluating(question.encoder), torch.enable_grad():
-        for rows, eeg in question.batches(batch_size):
-            eeg.requires_grad_()
-            losses = question.losses(eeg, rows)
-            for place, (head, loss) in enumerate(losses.items()):
-                last = place == len(losses) - 1
-                (gradient,) = torch.autograd.grad(loss.sum(), eeg, retain_graph=not last)
-                sums[head].add(combine(gradient, eeg.detach()))
-            if progress is not None:
-                progress(int(rows[-1]) + 1, len(question), "gradients")
-    return {head: total.attribution() for head, total in sums.items()}
+    return plain_gradients(question, baseline=baseline, batch_size=batch_size)[1]
 
 
 def integrated_gradients(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
+    question: Question,
     *,
-    positions: Any = None,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
     baseline: Any = None,
     n_steps: int = 32,
-    batch_size: int = 16,
+    batch_size: int = 64,
     progress: Progress | None = None,
 ) -> dict[str, Attribution]:
-    """Integrated gradients of each head's contrastive loss (Sundararajan et al. 2017), by captum.
+    """Integrated gradients of each head's contrastive loss (Sundararajan et al. 2017).
+
+    The path is integrated by Gauss and Legendre's rule, as captum does.
 
     Parameters
     ----------
-    encoder, trials, captions, positions, subject, candidates, scales
-        As in :func:`saliency`.
+    question : Question
+        Encoder, trials and captions.
     baseline : array (n_chans, n_times), optional
         Where the path starts; the mean trial if not given, for what all trials share cannot tell
         captions apart.
     n_steps : int
         Points on the path.
-    batch_size : int
-        Trials at a time; `n_steps` times as many pass the encoder at once.
-    progress : callable, optional
-        Called with (done, total, label).
+    batch_size, progress
+        As in :func:`plain_gradients`.
 
     Returns
     -------
@@ -226,43 +203,31 @@ def integrated_gradients(
         By head, in nats; a trial's attributions sum to its loss less the baseline's. `error` is the
         mean absolute deviation from that over the mean absolute change.
     """
-    from captum.attr import IntegratedGradients
+    start = question.tensor(question.mean_trial() if baseline is None else baseline)
+    nodes, weights = np.polynomial.legendre.leggauss(n_steps)
 
-    question = Question.of(
-        encoder, trials, captions,
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
-    start = mean_trial(trials, 64) if baseline is None else torch.as_tensor(baseline).float()
-    start = start.to(question.device)
-    found = {}
-    with evaluating(question.encoder), torch.enable_grad():
-        for place, head in enumerate(question.heads):
-            total, missed, change = _Mean(), 0.0, 0.0
-            method = IntegratedGradients(_forward(question, head))
-            for rows, eeg in question.batches(batch_size):
-                origin = start.expand_as(eeg)
-                values, delta = method.attribute(
-                    eeg, origin, additional_forward_args=(rows,), n_steps=n_steps,
-                    return_convergence_delta=True,
-                )  # fmt: skip
-                total.add(values.detach())
-                missed += float(delta.abs().sum())
-                change += float(values.detach().sum(dim=(1, 2)).abs().sum())
-            found[head] = total.attribution(missed / change if change > 0 else 0.0)
-            if progress is not None:
-                progress(place + 1, len(question.heads), "integrated gradients")
-    return found
+    def path(eeg: Tensor) -> Iterator[tuple[float, Tensor]]:
+        for node, weight in zip(nodes, weights):
+            yield float(weight / 2), start + float((1 + node) / 2) * (eeg - start)
+
+    sums = {head: _Mean() for head in question.heads}
+    batches = _gradient_sums(question, path, batch_size, progress, "integrated gradients")
+    for rows, eeg, found in batches:
+        with torch.no_grad():
+            there = question.losses(eeg, rows)
+            here = question.losses(start.expand_as(eeg), rows)
+        for head, gradient in found.items():
+            values = gradient * (eeg - start)
+            sums[head].add(values)
+            whole = values.sum(dim=(1, 2))
+            sums[head].missed += float((whole - (there[head] - here[head])).abs().sum())
+            sums[head].change += float(whole.abs().sum())
+    return {head: total.attribution() for head, total in sums.items()}
 
 
 def smoothgrad(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
+    question: Question,
     *,
-    positions: Any = None,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
     n_samples: int = 8,
     noise: float = 0.3,
     seed: int = 0,
@@ -273,8 +238,8 @@ def smoothgrad(
 
     Parameters
     ----------
-    encoder, trials, captions, positions, subject, candidates, scales
-        As in :func:`saliency`.
+    question : Question
+        Encoder, trials and captions.
     n_samples : int
         Noisy copies of each trial.
     noise : float
@@ -282,38 +247,22 @@ def smoothgrad(
     seed : int
         Of the noise.
     batch_size, progress
-        As in :func:`saliency`.
+        As in :func:`plain_gradients`.
 
     Returns
     -------
     dict of str to Attribution
         By head; nats per unit of the input.
     """
-    question = Question.of(
-        encoder, trials, captions,
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
-    sums = {head: _Mean() for head in question.heads}
     generator = torch.Generator().manual_seed(seed)
-    with evaluating(question.encoder), torch.enable_grad():
-        for rows, eeg in question.batches(batch_size):
-            spread = noise * float(eeg.std(correction=0))
-            smooth = {head: torch.zeros_like(eeg) for head in question.heads}
-            for _ in range(n_samples):
-                drawn = torch.randn(eeg.shape, generator=generator).to(eeg)
-                noisy = (eeg + spread * drawn).requires_grad_()
-                losses = question.losses(noisy, rows)
-                for place, (head, loss) in enumerate(losses.items()):
-                    last = place == len(losses) - 1
-                    (gradient,) = torch.autograd.grad(loss.sum(), noisy, retain_graph=not last)
-                    smooth[head] += gradient / n_samples
-            for head, values in smooth.items():
-                sums[head].add(values)
-            if progress is not None:
-                progress(int(rows[-1]) + 1, len(question), "SmoothGrad")
+
+    def copies(eeg: Tensor) -> Iterator[tuple[float, Tensor]]:
+        spread = noise * float(eeg.std(correction=0))
+        for _ in range(n_samples):
+            yield 1 / n_samples, eeg + spread * torch.randn(eeg.shape, generator=generator).to(eeg)
+
+    sums = {head: _Mean() for head in question.heads}
+    for _, _, found in _gradient_sums(question, copies, batch_size, progress, "SmoothGrad"):
+        for head, values in found.items():
+            sums[head].add(values)
     return {head: total.attribution() for head, total in sums.items()}
-
-
-def _forward(question: Question, head: str) -> Callable[[Tensor, Tensor], Tensor]:
-    """One head's losses as a function of the EEG, as captum wants it."""
-    return lambda eeg, rows: question.losses(eeg, rows)[head]

@@ -1,4 +1,8 @@
-"""What the attributions share: any module as heads, each trial's contrastive loss, batches."""
+"""What the attributions share: any module as heads, each trial's contrastive loss, batches.
+
+The module is called as ``encoder(eeg, positions, subject)``, or as ``encoder(eeg)`` where no positions
+are given, and returns a mapping from head to embeddings, or one tensor of embeddings.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +24,7 @@ OUTPUT = "output"
 SCALE = 1 / 0.07
 """Inverse temperature where none is given: CLIP's initial one."""
 
-__all__ = ["Contrast", "Question", "by_head", "embed", "evaluating", "mean_trial", "read"]
-
-
-def embed(
-    encoder: nn.Module, eeg: Tensor, positions: Tensor | None, subject: Tensor | None
-) -> dict[str, Tensor]:
-    """Call the encoder as it is called: with positions where there are some."""
-    out = encoder(eeg) if positions is None else encoder(eeg, positions, subject)
-    return dict(out) if isinstance(out, Mapping) else {OUTPUT: out}
+__all__ = ["Contrast", "Question", "evaluating"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,30 @@ class Question:
         candidates: Any = None,
         scales: Mapping[str, float] | None = None,
     ) -> Question:
-        """Check what was given and put it on the encoder's device."""
+        """Check what is given and put it on the encoder's device.
+
+        Parameters
+        ----------
+        encoder : torch.nn.Module
+            Any; see the module's docstring.
+        trials : array or tensor (n_trials, n_chans, n_times)
+            As the encoder takes them; sliced in batches, so it may be memory-mapped.
+        captions : mapping of head to array (n_trials, n_dims), or one array
+            Embeddings of each trial's caption.
+        positions : array (n_chans, 3), optional
+            Electrode positions in meters.
+        subject : int array (n_trials,), optional
+            Index of each trial's subject.
+        candidates : mapping of head to array (n_candidates, n_dims), optional
+            Captions to contrast with, beside those in `captions`; a single trial needs some.
+        scales : mapping of head to float, optional
+            Inverse temperatures; 1/0.07 where not given.
+
+        Raises
+        ------
+        InputError
+            If shapes do not match.
+        """
         if len(np.shape(trials)) != 3:
             raise InputError(
                 f"trials must have shape (n_trials, n_chans, n_times), got {tuple(np.shape(trials))}; "
@@ -82,8 +101,8 @@ class Question:
         device = torch.device("cpu") if parameter is None else parameter.device
         n = len(trials)
         contrasts = {}
-        others = by_head(candidates) if candidates is not None else {}
-        for head, rows in by_head(captions).items():
+        others = _by_head(candidates) if candidates is not None else {}
+        for head, rows in _by_head(captions).items():
             if np.ndim(rows) != 2 or len(rows) != n:
                 raise InputError(
                     f"captions of {head} must have shape ({n}, n_dims), one row a trial, got "
@@ -121,12 +140,26 @@ class Question:
         """Yield row numbers and trials, a few at a time."""
         for start in range(0, len(self), size):
             rows = torch.arange(start, min(start + size, len(self)), device=self.device)
-            yield rows, read(self.trials, slice(start, start + size)).to(self.device)
+            yield rows, _read(self.trials, slice(start, start + size)).to(self.device)
+
+    def tensor(self, values: Any) -> Tensor:
+        """Values as floats on the encoder's device."""
+        return torch.as_tensor(values).float().to(self.device)
+
+    def mean_trial(self) -> Tensor:
+        """Mean over trials, (n_chans, n_times): what all trials share."""
+        total = torch.zeros(tuple(np.shape(self.trials))[1:], dtype=torch.float64)
+        for _, eeg in self.batches(128):
+            total += eeg.cpu().double().sum(dim=0)
+        return (total / max(len(self), 1)).float()
 
     def losses(self, eeg: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Each head's loss of each trial of a batch."""
         who = None if self.subject is None else self.subject[rows]
-        said = embed(self.encoder, eeg, self.positions, who)
+        out = (
+            self.encoder(eeg) if self.positions is None else self.encoder(eeg, self.positions, who)
+        )
+        said = dict(out) if isinstance(out, Mapping) else {OUTPUT: out}
         missing = [head for head in self.contrasts if head not in said]
         if missing:
             raise InputError(
@@ -135,7 +168,7 @@ class Question:
         return {head: c.loss(said[head], rows) for head, c in self.contrasts.items()}
 
 
-def read(trials: Any, which: slice) -> Tensor:
+def _read(trials: Any, which: slice) -> Tensor:
     """Some trials as a float tensor, whatever holds them."""
     some = trials[which]
     if isinstance(some, Tensor):
@@ -155,14 +188,6 @@ def evaluating(encoder: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def mean_trial(trials: Any, batch_size: int) -> Tensor:
-    """Mean over trials, (n_chans, n_times): what all trials share."""
-    total = torch.zeros(tuple(np.shape(trials))[1:], dtype=torch.float64)
-    for start in range(0, len(trials), batch_size):
-        total += read(trials, slice(start, start + batch_size)).cpu().double().sum(dim=0)
-    return (total / max(len(trials), 1)).float()
-
-
-def by_head(captions: Any) -> dict[str, Any]:
+def _by_head(captions: Any) -> dict[str, Any]:
     """A mapping from head to rows, whichever was given."""
     return dict(captions) if isinstance(captions, Mapping) else {OUTPUT: captions}

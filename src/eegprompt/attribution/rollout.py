@@ -8,43 +8,43 @@ filter looks and not whether anyone uses it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from eegprompt.attribution.question import Question, evaluating
-from eegprompt.core.errors import InputError
 
-__all__ = ["attention_rollout"]
+__all__ = ["SpatialFilters", "attention_rollout"]
+
+
+@runtime_checkable
+class SpatialFilters(Protocol):
+    """An encoder whose first layer are spatial filters, as a rollout needs it."""
+
+    stem: nn.Module
+    """The submodule whose first input are the filtered signals (…, n_filters, n_samples)."""
+
+    def spatial_attention(self, positions: Tensor, subject: int | None = None) -> Tensor:
+        """Filters for a montage, signed (n_filters, n_chans)."""
+        ...
 
 
 def attention_rollout(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
+    question: Question,
     *,
-    positions: Any,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
-    after: nn.Module | None = None,
+    filters: SpatialFilters,
     batch_size: int = 64,
 ) -> dict[str, np.ndarray]:
     """Attention to each electrode, weighted by how much each head uses each spatial filter.
 
     Parameters
     ----------
-    encoder : torch.nn.Module
-        With a method ``spatial_attention(positions, subject)`` that returns signed filters
-        (n_filters, n_chans).
-    trials, captions, positions, subject, candidates, scales
-        As in :func:`eegprompt.attribution.gradients.saliency`.
-    after : torch.nn.Module, optional
-        The submodule whose first input are the filtered signals (…, n_filters, n_samples);
-        ``encoder.stem`` if not given.
+    question : Question
+        Encoder, trials and captions.
+    filters : SpatialFilters
+        The encoder, or its innermost part.
     batch_size : int
         Trials at a time.
 
@@ -52,36 +52,20 @@ def attention_rollout(
     -------
     dict of str to array (n_chans,)
         By head; sums to one. Zero where a head uses no filter.
-
-    Raises
-    ------
-    InputError
-        If the encoder has no spatial attention.
     """
-    attend = getattr(encoder, "spatial_attention", None)
-    after = after if after is not None else getattr(encoder, "stem", None)
-    if attend is None or after is None:
-        raise InputError(
-            f"{type(encoder).__name__} has no spatial attention to roll out: it needs a method "
-            "spatial_attention(positions, subject) and a submodule 'stem' behind it"
-        )
-    question = Question.of(
-        encoder, trials, captions,
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
     caught: list[Tensor] = []
 
     def catch(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         caught.append(inputs[0])
 
-    who = question.subject
+    who, positions = question.subject, question.tensor(question.positions)
     n_subjects = 0 if who is None else int(who.max()) + 1
     total: dict[str, Any] = dict.fromkeys(question.heads, 0.0)
-    hook = after.register_forward_pre_hook(catch)
+    hook = filters.stem.register_forward_pre_hook(catch)
     try:
-        with evaluating(encoder), torch.enable_grad():
+        with evaluating(question.encoder), torch.enable_grad():
             looks = {
-                s: torch.as_tensor(attend(question.positions, s)).abs()
+                s: torch.as_tensor(filters.spatial_attention(positions, s)).abs()
                 for s in (None, *range(n_subjects))
             }
             for rows, eeg in question.batches(batch_size):

@@ -4,15 +4,15 @@
 - A map must not look the same when the encoder's weights are shuffled, or when it was trained on
   shuffled labels (Adebayo et al. 2018, arXiv:1810.03292): :func:`shuffled_weights`,
   :func:`similarity`.
-- Taking away what a map marks must hurt more than taking away as much at random
-  (:func:`deletion_insertion`).
+- Deleting what a map marks must hurt more than deleting as much at random
+  (:func:`eegprompt.attribution.occlusion.deletion_insertion`).
 - Two halves of the trials must give the same map (:func:`halves`).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from eegprompt.attribution.question import Question, by_head, evaluating, mean_trial
 from eegprompt.core.errors import InputError
 
 __all__ = [
     "ALIKE",
     "ALPHA",
     "RELIABLE",
-    "Curves",
     "Information",
     "Verdict",
     "caption_information",
-    "deletion_insertion",
     "halves",
     "judge",
     "reliability",
@@ -264,123 +261,6 @@ def halves(units: Sequence[Any] | np.ndarray, seed: int = 0) -> tuple[np.ndarray
     chosen = np.random.default_rng(seed).permutation(len(names)) < len(names) // 2
     inside = chosen[code]
     return np.flatnonzero(inside), np.flatnonzero(~inside)
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Loss of a head while channels are taken away, or given back, in the order of a map.
-
-    Parameters
-    ----------
-    fractions : array (n_steps,)
-        Share of channels taken away or given back, from 0 to 1.
-    deletion, insertion : array (n_steps,)
-        Mean loss in nats: highest-ranked channels replaced first; highest-ranked shown first.
-    deletion_random, insertion_random : array (n_orders, n_steps)
-        The same in random orders.
-    """
-
-    fractions: np.ndarray
-    deletion: np.ndarray
-    insertion: np.ndarray
-    deletion_random: np.ndarray
-    insertion_random: np.ndarray
-
-    @property
-    def gain(self) -> float:
-        """Area between the curves of the map and of random orders, over the whole rise.
-
-        Mean of deletion and insertion; above 0 where the map knows better than chance.
-        """
-        rise = self.deletion[-1] - self.deletion[0]
-        if not abs(rise) > 1e-9:
-            return 0.0
-        deleted = np.trapezoid(self.deletion - self.deletion_random.mean(axis=0), self.fractions)
-        shown = np.trapezoid(self.insertion_random.mean(axis=0) - self.insertion, self.fractions)
-        return float((deleted + shown) / 2 / rise)
-
-
-@torch.no_grad()
-def deletion_insertion(
-    encoder: nn.Module,
-    trials: Any,
-    captions: Any,
-    channels: Mapping[str, np.ndarray],
-    *,
-    positions: Any = None,
-    subject: Any = None,
-    candidates: Any = None,
-    scales: Mapping[str, float] | None = None,
-    fractions: Sequence[float] = (0.0, 0.05, 0.1, 0.2, 0.4, 0.7, 1.0),
-    n_random: int = 3,
-    seed: int = 0,
-    batch_size: int = 128,
-    progress: Callable[[int, int, str], None] | None = None,
-) -> dict[str, Curves]:
-    """Take channels away, and give them back, in the order of each head's map.
-
-    A channel that is taken away shows the mean trial.
-
-    Parameters
-    ----------
-    encoder, trials, captions
-        As in :func:`eegprompt.attribution.gradients.saliency`.
-    channels : mapping of head to array (n_chans,)
-        A map, larger where more should be lost.
-    positions, subject, candidates, scales
-        As in :func:`eegprompt.attribution.gradients.saliency`.
-    fractions : sequence of float
-        From 0 to 1.
-    n_random : int
-        Random orders to compare with, the same for all heads.
-    seed : int
-        Of these.
-    batch_size : int
-        Trials at a time.
-    progress : callable, optional
-        Called with (done, total, label).
-
-    Returns
-    -------
-    dict of str to Curves
-    """
-    question = Question.of(
-        encoder, trials, {h: rows for h, rows in by_head(captions).items() if h in channels},
-        positions=positions, subject=subject, candidates=candidates, scales=scales,
-    )  # fmt: skip
-    n_chans = np.shape(trials)[1]
-    stand_in = mean_trial(trials, batch_size).to(question.device)
-    rng = np.random.default_rng(seed)
-    counts = [round(fraction * n_chans) for fraction in fractions]
-    random_orders = [rng.permutation(n_chans) for _ in range(n_random)]
-    orders = {head: np.argsort(-values, kind="stable") for head, values in channels.items()}
-    # One forward pass serves all heads where the order is the same, as the random ones are.
-    jobs: list[tuple[list[str], np.ndarray]] = [([head], order) for head, order in orders.items()]
-    jobs += [(question.heads, order) for order in random_orders]
-    found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {head: [] for head in orders}
-    with evaluating(encoder):
-        for done, (heads, order) in enumerate(jobs):
-            losses = np.zeros((2, len(counts), len(heads)))
-            for rows, eeg in question.batches(batch_size):
-                for step, count in enumerate(counts):
-                    first = torch.zeros(n_chans, dtype=torch.bool, device=question.device)
-                    first[torch.from_numpy(order[:count].copy())] = True
-                    for way, hidden in enumerate((first, ~first)):
-                        shown = torch.where(hidden[:, None], stand_in, eeg)
-                        values = question.losses(shown, rows)
-                        losses[way, step] += [float(values[head].sum()) for head in heads]
-            losses /= len(question)
-            for place, head in enumerate(heads):
-                found[head].append((losses[0, :, place], losses[1, :, place]))
-            if progress is not None:
-                progress(done + 1, len(jobs), "deletion and insertion")
-    curves = {}
-    for head, ((deletion, insertion), *others) in found.items():
-        random = np.array(others).reshape(n_random, 2, len(counts))
-        curves[head] = Curves(
-            np.asarray(fractions, dtype=float), deletion, insertion, random[:, 0], random[:, 1]
-        )
-    return curves
 
 
 def _unit_rows(rows: np.ndarray) -> np.ndarray:
