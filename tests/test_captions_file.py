@@ -6,11 +6,11 @@ import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
+from eegprompt.captions.base import Answered, Captioner
 from eegprompt.captions.file import FileCaptioner
 from eegprompt.captions.store import CaptionStore, Origin
 from eegprompt.core.errors import CaptionError, EegpromptError, InputError, UnknownNameError
@@ -202,7 +202,7 @@ def test_options_and_names(study: Study, tmp_path: Path) -> None:
         write_captions(study, f"file:{file}", name="../x", allow_missing=True)
 
 
-class Scripted:
+class Scripted(Captioner):
     """A captioner that counts what it is asked and stops where told."""
 
     name = "scripted"
@@ -214,17 +214,13 @@ class Scripted:
         self.words = words
         self.stop_after = stop_after
 
-    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
         for image_id in image_ids:
             if self.stop_after is not None and len(self.asked) == self.stop_after:
                 raise KeyboardInterrupt
             self.asked.append(image_id)
-            for kind in ("ThemeTag", "ObjectSnap"):
-                yield {
-                    "image_id": image_id,
-                    "kind": kind,
-                    "text": f" {kind}  {self.words}\n{image_id} ",
-                }
+            kinds = ("ThemeTag", "ObjectSnap")
+            yield image_id, {k: f" {k}  {self.words}\n{image_id} " for k in kinds}, None
 
 
 def test_a_stopped_call_goes_on_and_asks_nothing_twice(study: Study) -> None:
@@ -233,16 +229,15 @@ def test_a_stopped_call_goes_on_and_asks_nothing_twice(study: Study) -> None:
         write_captions(study, first)
     assert "scripted" not in study.caption_names()
     journal = study.path / "captions" / "scripted.jsonl"
-    # The third image's rows were yielded but the image was not known to be finished.
-    assert len(journal.read_text().splitlines()) == 2
+    assert len(journal.read_text().splitlines()) == 3
     # A crash in the middle of a line: that line is lost, and nothing else.
     with journal.open("ab") as stream:
         stream.write(b'[{"image_id": "img-2", "ki')
     second = Scripted()
     seen: list[tuple[int, int, str]] = []
     write_captions(study, second, progress=lambda *a: seen.append(a))
-    assert second.asked == ids(study)[2:]
-    assert seen[0] == (2, 8, "captions") and seen[-1] == (8, 8, "captions")
+    assert second.asked == ids(study)[3:]
+    assert seen[0] == (3, 8, "captions") and seen[-1] == (8, 8, "captions")
     table = study.captions("scripted")
     assert len(table) == 16 and not table.duplicated(["image_id", "kind"]).any()
     assert table["text"].iloc[0] == "ObjectSnap of img-0" and table["kind"].iloc[1] == "ThemeTag"
@@ -307,10 +302,10 @@ def test_a_changed_image_is_captioned_anew(study: Study) -> None:
 
 
 def test_a_captioner_that_writes_nothing_or_emptiness(study: Study) -> None:
-    class Silent:
+    class Silent(Captioner):
         name = "silent"
 
-        def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
+        def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
             return iter(())
 
     with pytest.raises(CaptionError, match="'silent' wrote no captions"):
@@ -319,8 +314,8 @@ def test_a_captioner_that_writes_nothing_or_emptiness(study: Study) -> None:
     class Empty(Silent):
         name = "empty"
 
-        def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-            yield {"image_id": image_ids[0], "kind": "ThemeTag", "text": " \n"}
+        def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
+            yield image_ids[0], {"ThemeTag": " \n"}, None
 
     with pytest.raises(CaptionError, match="ThemeTag of image 'img-0' is empty"):
         write_captions(study, Empty())

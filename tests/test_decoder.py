@@ -21,6 +21,7 @@ from eegprompt.core.errors import (
 )
 from eegprompt.core.files import read_json, write_json
 from eegprompt.decoder import Decoder, image_seed
+from eegprompt.generators.base import Generator
 from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import candidate_pools, caption_id
 from eegprompt.run import Run
@@ -328,7 +329,7 @@ def test_decoded_prompts_are_drawn(run, study):
     decoder = Decoder.from_pretrained(run)
     prompts = decoder.prompts(decoder.decode(study.eeg[:2]))
 
-    class Gray:
+    class Gray(Generator):
         name, revision, max_tokens = "gray", "1", 99
 
         def count_tokens(self, text):
@@ -396,7 +397,7 @@ def test_a_run_that_was_not_decoded_has_no_pool(fresh, study):
 
 
 def test_prompts_can_be_composed_for_another_generator(run):
-    class Short:
+    class Short(Generator):
         name, revision, max_tokens = "short", "1", 3
 
         def count_tokens(self, text):

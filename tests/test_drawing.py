@@ -17,6 +17,7 @@ import tiny_pipelines
 from eegprompt.core.errors import InputError, RunError, StorageError, UnknownNameError
 from eegprompt.core.files import read_json, write_table
 from eegprompt.decoder import image_seed
+from eegprompt.generators.base import Generator
 from eegprompt.generators.generated_files import image_facts
 from eegprompt.run import Run
 from eegprompt.scores.choice import select_trials
@@ -26,7 +27,7 @@ from eegprompt.steps.generate import generate, prompts_for
 SOURCES = ("eeg", "floor", "ceiling")
 
 
-class Painter:
+class Painter(Generator):
     """A generator that paints a color of its prompt and seed, and notes what it was asked for."""
 
     name, revision, max_tokens = "painter", "1", 77
@@ -346,9 +347,13 @@ def test_steps_and_guidance_stand_in_the_image_and_decide_it(run):
     class Settled(Painter):
         def __init__(self, steps, device="cpu"):
             super().__init__()
-            running = {"compile": device == "cuda"}
-            self.settings = {"model": "painter", "steps": steps, "guidance": 0.0}
-            self.settings |= {"device": device, "batch_size": 4, "running": running}
+            self.steps, self.device = steps, device
+
+        @property
+        def settings(self):
+            running = {"compile": self.device == "cuda"}
+            how = {"device": self.device, "batch_size": 4, "running": running}
+            return {"model": "painter", "steps": self.steps, "guidance": 0.0, **how}
 
     generate(run, sources=["eeg"], generator=Settled(2))
     said = [image_facts(run.path / name) for name in files(run)]

@@ -21,13 +21,14 @@ from eegprompt.settings import load_config
 from eegprompt.steps.evaluate import evaluate, evaluate_folds, scores_of
 from eegprompt.study import Study, StudyWriter
 from eegprompt.study.split import Fold, Split
+from eegprompt.text_encoders.base import TextEncoder
 
 HEADS = ("ObjectSnap", "ColorTone", "StoryHint")
 COLORS = ("red", "blue", "green")
 DIMS = 24
 
 
-class FakeTextEncoder:
+class FakeTextEncoder(TextEncoder):
     """A fixed random direction for each text, close for texts that share their first word."""
 
     name, revision, max_tokens = "fake", "1", 77

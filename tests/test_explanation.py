@@ -26,6 +26,7 @@ from eegprompt.analyses.one_trial import explain_trial
 from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import read_json
+from eegprompt.generators.base import Generator
 from eegprompt.recipe import Recipe, demo_recipe, load_recipe
 from eegprompt.reports import write_report
 from eegprompt.reports.trial_page import write_trial_page
@@ -412,7 +413,7 @@ def test_the_report_says_how_to_get_it_and_escapes_it(run):
 
 
 # -- without single heads ------------------------------------------------------------------------
-class Painter:
+class Painter(Generator):
     """Paints what the prompt says of two heads: the left half by object, the right by color."""
 
     name, revision, max_tokens = "painter", "1", 77
@@ -697,7 +698,7 @@ def test_over_runs_one_generator_is_held_at_a_time(monkeypatch):
         return network
 
     monkeypatch.setattr(contribution, "load_generator", load)
-    generation = SimpleNamespace(generator="builtin", all_options={})
+    generation = SimpleNamespace(generator="builtin", options={})
     for _ in range(3):
         material = SimpleNamespace(config=SimpleNamespace(generation=generation))
         assert contribution._generator(material) is contribution._generator(material)

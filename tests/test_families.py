@@ -168,42 +168,6 @@ def test_drawing_from_embeddings_is_drawing_from_words(folders, family):
         generator.generate_from_embeddings(embeds, [1])
 
 
-LONG = "a red cat on the beach, " * 12 + "the blue dog, house " * 18 + "zebra"
-
-
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "sd35", "flux", "sana", "pixart-alpha"])
-def test_a_long_prompt_is_read_to_its_end_in_windows(folders, family):
-    # So much guidance that tiny networks of random weights show what they read.
-    generator = load(folders, family, batch_size=2, long_prompt="chunk", guidance=50.0)
-    assert generator.max_tokens is None
-    other = LONG.replace("zebra", "house")
-    assert generator.count_tokens(LONG) > EXPECTED[family][1]
-    embeds = generator.embed_prompts([LONG, other, "a cat"])
-    assert not np.array_equal(embeds["prompt_embeds"][0], embeds["prompt_embeds"][1])
-    begin = generator._encoder.windows(LONG)[0][0]
-    assert begin == generator._encoder.windows(other)[0][0] != LONG
-    images = generator.generate([LONG, "a cat", other, begin], [5, 5, 5, 5])
-    assert levels(images[0], images[3]) > 0
-    assert levels(generator.generate_from_embeddings(_rows(embeds, 2), [5, 5]), images[::2]) <= 1
-    # What is drawn beside it changes nothing, nor does a short prompt change by the option.
-    assert np.array_equal(generator.generate([other, LONG], [5, 5]), images[[2, 0]])
-    short = load(folders, family, batch_size=2, guidance=50.0).generate(["a cat"], [5])
-    assert np.array_equal(short[0], images[1])
-
-
-def _rows(embeds: dict[str, Any], n: int) -> dict[str, Any]:
-    return {name: value[:n] for name, value in embeds.items()}
-
-
-def test_windows_are_whole_words_and_hold_everything(folders):
-    generator = load(folders, "sdxl", long_prompt="chunk")
-    windows = generator._budget.clip_windows(LONG)
-    assert len(windows) > 2 and " ".join(windows) == LONG
-    assert all(70 < generator.count_tokens(w) <= 77 for w in windows[:-1])
-    with pytest.raises(TokenBudgetError, match="alone is longer"):
-        generator._budget.clip_windows("a " + "xy" * 60)
-
-
 @pytest.mark.parametrize("family", ["sd15", "sdxl", "sd35", "sana", "pixart-sigma"])
 def test_a_negative_prompt_changes_a_guided_image(folders, family):
     generator = load(folders, family, guidance=6.0)

@@ -98,7 +98,6 @@ LONG_FUNCTIONS_STILL: set[str] = {
     "analyses.attribution.analyze",
     "analyses.levels.analyze",
     "analyses.when.analyze",
-    "builtin.drawing._background",
     "confounds.signal_checks.check_decoders",
     "readers.things_eeg2.read",
     "scores.class_scores.class_scores",

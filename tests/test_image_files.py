@@ -106,7 +106,7 @@ def test_all_that_reads_image_files_reads_them_alike(
     for found in (
         study.load_images(["img-3"])[0],
         np.asarray(load_image(path)),
-        nearest.generate(["a"], [0], contexts=[{"image_path": str(path)}])[0],
+        nearest.generate(["a"], [0], image_paths=[str(path)])[0],
         copy,
     ):
         assert np.abs(found.astype(int) - RAMP[..., None].astype(int)).max() <= 3
@@ -122,7 +122,7 @@ def test_an_image_that_is_refused_is_refused_everywhere(small_study: Path, tmp_p
     with pytest.raises(CaptionError):
         load_image(path)
     with pytest.raises(InputError):
-        NearestGenerator(None).generate(["a"], [0], contexts=[{"image_path": str(path)}])
+        NearestGenerator(None).generate(["a"], [0], image_paths=[str(path)])
     with pytest.raises(RecordingError):
         add_image(path, tmp_path, "copy")
 

@@ -16,6 +16,7 @@ from eegprompt.confounds.surrogates import count_scale, derange, matched_noise, 
 from eegprompt.core.errors import InputError
 from eegprompt.core.files import read_json
 from eegprompt.decoder import Decoder, embed_noise, image_seed
+from eegprompt.generators.base import Generator
 from eegprompt.generators.generated_files import image_facts
 from eegprompt.prompts import HeadCaption
 from eegprompt.run import Run
@@ -32,10 +33,11 @@ from eegprompt.steps.generate import generate
 from tiny_models import HEADS
 
 
-class Painter:
+class Painter(Generator):
     """Paints a color of what it was asked for; takes embeddings, a negative prompt, a round trip."""
 
-    name, revision, max_tokens, supports_embeddings = "painter", "1", 77, True
+    name, revision, max_tokens = "painter", "1", 77
+    supports_embeddings = has_autoencoder = takes_negative_prompt = True
 
     def __init__(self):
         self.asked: list[tuple] = []
@@ -65,13 +67,10 @@ class Painter:
         return 255 - images
 
 
-class Bare:
+class Bare(Generator):
     """As little as a generator can be."""
 
-    name, revision, max_tokens = "bare", "1", 77
-
-    def count_tokens(self, text):
-        return len(text.split())
+    name = "bare"
 
     def generate(self, prompts, seeds):
         return np.zeros((len(prompts), 8, 8, 3), np.uint8)
@@ -80,7 +79,7 @@ class Bare:
 class TextOnly(Painter):
     """Draws from text alone, and is shown no negative prompt."""
 
-    supports_embeddings = False
+    supports_embeddings = takes_negative_prompt = False
 
     def generate(self, prompts, seeds):
         return self._paint(list(zip(prompts, seeds)))
@@ -89,10 +88,10 @@ class TextOnly(Painter):
 class Shower(TextOnly):
     """Wants the training image that stands for the prompt."""
 
-    name, wants = "shower", frozenset({"image_path"})
+    name, wants_images = "shower", True
 
-    def generate(self, prompts, seeds, *, contexts):
-        return self._paint([(c["image_path"], p) for c, p in zip(contexts, prompts)])
+    def generate(self, prompts, seeds, *, image_paths):
+        return self._paint(list(zip(image_paths, prompts)))
 
 
 @pytest.fixture(scope="module")

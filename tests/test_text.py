@@ -108,7 +108,7 @@ def test_the_revision_follows_the_content(tmp_path, clip, encoder):
 
 
 # -- the cache ------------------------------------------------------------------------------------
-class Counting:
+class Counting(TextEncoder):
     """An encoder that notes what it was asked to embed."""
 
     name, revision, max_tokens = "counting", "1", 77

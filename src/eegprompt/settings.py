@@ -112,11 +112,6 @@ class GenerationConfig(_Settings):
     options: dict[str, Any] = Field(
         default_factory=dict, description="for the generator: steps, guidance, dtype, ..."
     )
-    long_prompt: Literal["drop", "chunk"] = Field(
-        "drop",
-        description="where captions exceed what the generator reads: leave some out, or embed the "
-        "prompt in chunks (where the generator can)",
-    )
     negative_prompt: str = Field("", description="what images should not show; empty: nothing")
     sources: tuple[str, ...] = Field(
         ("eeg", "floor", "ceiling"), description="prompt sources that are drawn"
@@ -130,12 +125,6 @@ class GenerationConfig(_Settings):
         ge=1,
         description="images asked for at a time, of a generator that has no size of its own",
     )
-
-    @property
-    def all_options(self) -> dict[str, Any]:
-        """What the generator is made with."""
-        chunk = {"long_prompt": "chunk"} if self.long_prompt == "chunk" else {}
-        return {**chunk, **self.options}
 
 
 class EvaluationConfig(_Settings):

@@ -133,7 +133,7 @@ def analyze(material: Material) -> Finding:
 @once_for_a_run
 def _generator(material: Material) -> Any:
     generation = material.config.generation
-    return load_generator(generation.generator, **generation.all_options)
+    return load_generator(generation.generator, **generation.options)
 
 
 def _prompts(material: Material, trials: np.ndarray) -> dict[str, list[Any]]:

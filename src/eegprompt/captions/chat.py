@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from eegprompt.captions._image_data import data_url, image_sources, load_image
 from eegprompt.captions.answers import json_schema, read_answer, repair_words
+from eegprompt.captions.base import Answered, Captioner
 from eegprompt.captions.instruction import load_instruction
 from eegprompt.core.errors import CaptionError, InputError
 from eegprompt.core.kinds import parse_kinds
@@ -123,7 +124,7 @@ class _Result:
     asked: bool = True  # whether it holds a place among the requests under way
 
 
-class ChatCaptioner:
+class ChatCaptioner(Captioner):
     """Asks a model on a server for captions, one request an image.
 
     The server is asked for structured output by a JSON schema; where it has none, for a JSON
@@ -238,7 +239,8 @@ class ChatCaptioner:
             )
         self.model = str(model)
         self.kinds = parse_kinds(kinds)
-        self.images, self.side = bool(images), side
+        self.images = self.sees_images = bool(images)
+        self.side = side
         self.concurrency, self.timeout, self.retries = concurrency, float(timeout), retries
         self.max_cost, self.price_in, self.price_out = max_cost, price_in, price_out
         self.max_tokens, self.temperature = max_tokens, temperature
@@ -300,18 +302,7 @@ class ChatCaptioner:
         return self.usage.cost + 2 * one * (under_way + 1) <= self.max_cost
 
     # -- writing -------------------------------------------------------------------------------
-    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield rows with `image_id`, `kind` and `text`; images that fail are passed over.
-
-        Images come as they are answered, not in the order asked for.
-        """
-        for image_id, captions, _ in self.answers(study, image_ids):
-            for kind, text in captions.items():
-                yield {"image_id": image_id, "kind": kind, "text": text}
-
-    def answers(
-        self, study: Study, image_ids: Sequence[str]
-    ) -> Iterator[tuple[str, dict[str, str], str | None]]:
+    def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
         """Yield each image's id, its captions by kind, and why there are none (else None).
 
         Raises

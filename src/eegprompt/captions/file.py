@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from eegprompt.captions.base import Answered, Captioner
 from eegprompt.captions.validity import MAX_WORDS
 from eegprompt.core.errors import CaptionError, UnknownNameError
 from eegprompt.core.files import content_key, sha256_file
@@ -37,7 +37,7 @@ class _Row:
     meaning: str | None
 
 
-class FileCaptioner:
+class FileCaptioner(Captioner):
     """Takes captions from a file.
 
     The file has one row a caption (columns `kind` and `text`), or one row an image with a column a
@@ -93,29 +93,23 @@ class FileCaptioner:
             raise UnknownNameError("caption kind", kind, KINDS)
         if self.path.is_dir():
             records, digest = _folder_records(self.path, kind)
-            self.target_column, self._rows = _rows_of(self.path, records)
-            self.model, self.prompt_version = self.path.name, digest
-            return
-        suffix = self.path.suffix.lower()
-        if suffix != ".json" and suffix not in _PARSERS:
-            raise CaptionError(
-                f"{self.path} has an unknown format '{self.path.suffix}'; captions come as "
-                f"{', '.join(_PARSERS)}, .json (COCO) or a folder of text files"
+        else:
+            suffix = self.path.suffix.lower()
+            if suffix != ".json" and suffix not in _PARSERS:
+                raise CaptionError(
+                    f"{self.path} has an unknown format '{self.path.suffix}'; captions come as "
+                    f"{', '.join(_PARSERS)}, .json (COCO) or a folder of text files"
+                )
+            if not self.path.is_file():
+                raise CaptionError(f"the caption file {self.path} does not exist")
+            records = (
+                _coco_records(self.path, kind) if suffix == ".json" else _PARSERS[suffix](self.path)
             )
-        if not self.path.is_file():
-            raise CaptionError(f"the caption file {self.path} does not exist")
-        records = (
-            _coco_records(self.path, kind) if suffix == ".json" else _PARSERS[suffix](self.path)
-        )
+            digest = sha256_file(self.path)[:12]
         self.target_column, self._rows = _rows_of(self.path, records)
-        self.model = self.path.name
-        self.prompt_version = sha256_file(self.path)[:12]
-
-    @cached_property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds that occur in the file, in prompt order."""
+        self.model, self.prompt_version = self.path.name, digest
         present = {row.kind for row in self._rows}
-        return tuple(kind for kind in KINDS if kind in present)
+        self.kinds = tuple(kind for kind in KINDS if kind in present)
 
     def check(self, study: Study, image_ids: Sequence[str] | None = None) -> list[str]:
         """Compare the file with a study.
@@ -191,17 +185,14 @@ class FileCaptioner:
             )
         return notes
 
-    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield rows with `image_id`, `kind`, `text` and `meaning`, an image at a time."""
+    def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
+        """Yield each image's id and its rows with `kind`, `text` and `meaning`."""
         by_image, _ = self._match(study, image_ids)
+        order = {kind: i for i, kind in enumerate(KINDS)}
         for image_id in image_ids:
-            for row in sorted(by_image[image_id], key=lambda r: list(KINDS).index(r.kind)):
-                yield {
-                    "image_id": image_id,
-                    "kind": row.kind,
-                    "text": row.text,
-                    "meaning": row.meaning,
-                }
+            rows = sorted(by_image[image_id], key=lambda r: order[r.kind])
+            if rows:
+                yield image_id, [asdict(row) for row in rows], None
 
     def _match(
         self, study: Study, image_ids: Sequence[str]

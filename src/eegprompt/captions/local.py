@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegprompt.captions._image_data import image_sources, load_image
 from eegprompt.captions.answers import Answer, read_answer, repair_words
+from eegprompt.captions.base import Answered, Captioner
 from eegprompt.captions.instruction import load_instruction
 from eegprompt.core.errors import CaptionError, InputError, ModelLoadError, UnknownNameError
 from eegprompt.core.kinds import parse_kinds
@@ -33,7 +34,7 @@ _DTYPES = ("auto", "float32", "float16", "bfloat16")
 _BROKEN_AFTER = 20  # images in a row at which the model itself failed, after which the run ends
 
 
-class LocalCaptioner:
+class LocalCaptioner(Captioner):
     """Asks a vision-language model on this machine for captions, a batch of images at a time.
 
     The model is loaded when the first image is asked for, not before: a look at what a run would
@@ -75,6 +76,7 @@ class LocalCaptioner:
     """
 
     name = "local"
+    sees_images = True
 
     def __init__(
         self,
@@ -128,15 +130,7 @@ class LocalCaptioner:
             example = {"model": self.model, "messages": self._question(source["label"])}
         return {"requests": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0, "example": example}
 
-    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield rows with `image_id`, `kind` and `text`; images that fail are passed over."""
-        for image_id, captions, _ in self.answers(study, image_ids):
-            for kind, text in captions.items():
-                yield {"image_id": image_id, "kind": kind, "text": text}
-
-    def answers(
-        self, study: Study, image_ids: Sequence[str]
-    ) -> Iterator[tuple[str, dict[str, str], str | None]]:
+    def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
         """Yield each image's id, its captions by kind, and why there are none (else None).
 
         Raises

@@ -29,10 +29,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.captions._colors import NAMES, balance, body_color, name_indices, to_lab
-from eegprompt.captions._image_data import load_image
+from eegprompt.captions._image_data import image_sources, load_image
 from eegprompt.captions._salient import salient_mask
+from eegprompt.captions.base import Answered, Captioner
 from eegprompt.core.errors import CaptionError, InputError
-from eegprompt.core.kinds import KINDS
 from eegprompt.study import Study
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def describe(measures: Measures, label: str | None) -> dict[str, str]:
     }
 
 
-class RulesCaptioner:
+class RulesCaptioner(Captioner):
     """Writes captions offline, from images and labels, the same every time.
 
     See this module's page for what is measured and what cannot be seen. Images without an image
@@ -279,30 +279,17 @@ class RulesCaptioner:
         if argument:
             raise InputError(f"the captioner 'rules' takes no argument, got '{argument}'")
 
-    def write(self, study: Study, image_ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Yield rows with `image_id`, `kind` and `text`; images that fail are passed over."""
-        for image_id, captions, _ in self.answers(study, image_ids):
-            for kind, text in captions.items():
-                yield {"image_id": image_id, "kind": kind, "text": text}
-
-    def answers(
-        self, study: Study, image_ids: Sequence[str]
-    ) -> Iterator[tuple[str, dict[str, str], str | None]]:
+    def answers(self, study: Study, image_ids: Sequence[str]) -> Iterator[Answered]:
         """Yield each image's id, its captions by kind, and why there are none (else None)."""
-        table = study.images
-        known = {
-            str(i): (path, label)
-            for i, path, label in zip(table["image_id"], table["path"], table["category"])
-        }
+        known = image_sources(study)
         for image_id in image_ids:
-            path, label = known[image_id]
-            if not isinstance(path, str) or not path:
-                yield image_id, {}, "the study has no picture of this image"
+            source = known[image_id]
+            if source["path"] is None:
+                yield image_id, {}, "the study has no file of this image"
                 continue
             try:
-                image = load_image(study.path / path, 2 * _SIDE)
+                image = load_image(source["path"], 2 * _SIDE)
             except CaptionError as problem:
                 yield image_id, {}, str(problem)
                 continue
-            captions = describe(measure(image), label if isinstance(label, str) else None)
-            yield image_id, {kind: captions[kind] for kind in KINDS}, None
+            yield image_id, describe(measure(image), source["label"] or None), None

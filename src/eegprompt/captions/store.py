@@ -35,6 +35,8 @@ from eegprompt.study.study import _checked_name
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eegprompt.captions.base import Captioner
+
 __all__ = ["COLUMNS", "CaptionStore", "Origin", "facts_of", "unfinished_sets"]
 
 COLUMNS = (
@@ -58,12 +60,12 @@ class Origin(dict[str, str]):
     """Who writes a set: `captioner`, `model` and `prompt_version`, as text."""
 
     @classmethod
-    def of(cls, captioner: Any) -> Origin:
-        """Read it from a captioner; `model` and `prompt_version` are optional attributes."""
+    def of(cls, captioner: Captioner) -> Origin:
+        """Read it from a captioner."""
         return cls(
-            captioner=str(captioner.name),
-            model=str(getattr(captioner, "model", "") or ""),
-            prompt_version=str(getattr(captioner, "prompt_version", "") or ""),
+            captioner=captioner.name,
+            model=captioner.model,
+            prompt_version=captioner.prompt_version,
         )
 
     def __str__(self) -> str:

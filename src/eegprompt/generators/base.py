@@ -1,83 +1,103 @@
-"""What a generator must offer."""
+"""What a generator offers: images from prompts and seeds."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from eegprompt.core.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
-__all__ = ["GeneratesFromEmbeddings", "Generator", "NeedsContext", "RoundTrips"]
+__all__ = ["Generator"]
 
 
-@runtime_checkable
-class Generator(Protocol):
-    """Draws images from prompts; frozen.
+class Generator(ABC):
+    """Generates images from prompts; frozen. Only `name` and :meth:`generate` must be given.
 
-    `max_tokens` is None where any length is read to the end. A generator that can be told what a
-    image should not show takes ``negative_prompt=`` (one text for all images) in `generate`
-    and, where it has it, in `generate_from_embeddings`. One with a safety checker lists in
-    ``blanked``, a truth value an image of the last call, which of them it blanked.
+    The constructor takes what a user types behind the name (``NAME:ARGUMENT``), or None, and
+    options by keyword.
+
+    Attributes
+    ----------
+    name, revision : str
+        What it is and in which version.
+    max_tokens : int or None
+        Longest prompt in tokens that is read to the end, special tokens included; None where any
+        length is.
+    batch_size : int or None
+        Images that it generates in one go; None: any number.
+    takes_negative_prompt : bool
+        Whether it can be told what images should not show.
+    wants_images : bool
+        Whether it is shown, beside each prompt, the training image that stands for the prompt's
+        most trusted caption.
+    blanked : sequence of bool
+        Of the images generated last, which a safety checker blanked; empty where there is none.
+    notes : sequence of str
+        What was done differently than asked for, a sentence each.
     """
 
     name: str
-    revision: str
+    revision: str = "unknown"
+    max_tokens: int | None = None
+    batch_size: int | None = None
+    takes_negative_prompt: bool = False
+    wants_images: bool = False
+    blanked: Sequence[bool] = ()
+    notes: Sequence[str] = ()
 
     @property
-    def max_tokens(self) -> int | None:
-        """Longest prompt in tokens that is read to the end, marks included."""
-        ...
+    def supports_embeddings(self) -> bool:
+        """Whether prompts can be given as embeddings, and so between captions."""
+        return False
+
+    @property
+    def has_autoencoder(self) -> bool:
+        """Whether :meth:`round_trip` can be had."""
+        return False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides an image beside prompt and seed, for the record."""
+        return {"model": self.name, "revision": self.revision}
 
     def count_tokens(self, text: str) -> int:
-        """Number of tokens, begin and end marks included; the most of all its tokenizers'."""
-        ...
+        """Number of tokens, special tokens included; by default of words."""
+        return len(text.split())
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
-        """Draw one uint8 image (height, width, 3) a prompt, stacked.
+    @abstractmethod
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        negative_prompt: str | None = None,
+        image_paths: Sequence[str] = (),
+    ) -> np.ndarray:
+        """Generate one uint8 image (height, width, 3) for each prompt, stacked.
 
-        An image depends on its own prompt and seed only, not on its neighbors in the batch.
+        An image depends on its own prompt and seed only, not on its neighbors in the batch. A class
+        that does not set `takes_negative_prompt` or `wants_images` is never given the keyword.
         """
-        ...
-
-
-@runtime_checkable
-class GeneratesFromEmbeddings(Protocol):
-    """What a generator adds that can draw from prompt embeddings, and so between prompts.
-
-    `supports_embeddings` says whether this one can: a class may serve pipelines that can and others.
-    """
-
-    supports_embeddings: bool
 
     def embed_prompts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
-        """Embeddings by name, one row a prompt; all rows of one call have the same shape."""
-        ...
+        """Embeddings by name, one row for each prompt; all rows of one call have the same shape."""
+        raise InputError(f"{self.name} takes no prompt embeddings; compose prompts as text")
 
     def generate_from_embeddings(
-        self, embeddings: dict[str, torch.Tensor], seeds: Sequence[int]
+        self,
+        embeds: dict[str, torch.Tensor],
+        seeds: Sequence[int],
+        *,
+        negative_prompt: str | None = None,
     ) -> np.ndarray:
-        """Draw one image a row, as :meth:`Generator.generate` does."""
-        ...
+        """Generate one image for each row, as :meth:`generate` does."""
+        raise InputError(f"{self.name} takes no prompt embeddings; compose prompts as text")
 
-
-@runtime_checkable
-class NeedsContext(Protocol):
-    """What a generator adds that needs to know more than the prompt.
-
-    Its ``generate`` takes ``contexts=``, one dictionary a prompt with what `wants` names:
-    ``image_path``, the training image that stands for the prompt's most trusted caption.
-    """
-
-    wants: frozenset[str]
-
-
-@runtime_checkable
-class RoundTrips(Protocol):
-    """What a generator adds that can show what its own image space lets through."""
-
-    def round_trip(self, images: np.ndarray) -> np.ndarray:
-        """Encode and decode uint8 images (n, height, width, 3); same shape and type."""
-        ...
+    def round_trip(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Encode and decode uint8 images (height, width, 3): what its own image space lets through."""
+        raise InputError(f"{self.name} has no autoencoder, so there is no round trip")

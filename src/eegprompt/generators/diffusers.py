@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from eegprompt.core.errors import (
 )
 from eegprompt.core.files import read_json
 from eegprompt.core.model_hub import choose_device, fetch, locate, quiet
+from eegprompt.generators.base import Generator
 from eegprompt.generators.finite_values import FiniteValues
 from eegprompt.generators.loading import OFFLOADS, load_pipeline, offload_pipeline, place_pipeline
 from eegprompt.generators.model_defaults import (
@@ -59,14 +60,11 @@ _RESERVED = (  # what `extra` must not decide
 )
 
 
-LONG_PROMPTS = ("drop", "chunk")
-
-
 # Gives a call's arguments for some of the images, by their numbers.
 _Arguments = Callable[[list[int]], dict[str, Any]]
 
 
-class DiffusersGenerator:
+class DiffusersGenerator(Generator):
     """A text-to-image pipeline, by folder or by name on huggingface.co.
 
     The pipeline's weights are loaded when the first image is drawn; counting tokens needs its
@@ -91,10 +89,6 @@ class DiffusersGenerator:
         Images in every call of the pipeline; left out: 1 on a CPU, else 8. Fixed, because the
         last bit of an image may depend on it. Where they do not fit into memory, fewer are
         drawn at a time, and :attr:`notes` says so.
-    long_prompt : str, default "drop"
-        What becomes of text beyond :attr:`max_tokens`: with ``drop`` there must be none (whoever
-        composes prompts drops phrases); with ``chunk`` there is no limit, and a longer prompt is
-        read in windows whose embeddings are joined.
     offload : str, optional
         ``model`` or ``sequential``: keep what does not compute in the processor's memory.
     vae_slicing, vae_tiling : bool, default False
@@ -114,9 +108,9 @@ class DiffusersGenerator:
     ----------
     name, revision : str
         What it is and in which version.
-    max_tokens : int or None
-        Longest prompt in tokens that is read to the end, marks included: that of the tokenizer
-        with the least limit. None if long prompts are read in windows.
+    max_tokens : int
+        Longest prompt in tokens that is read to the end, special tokens included: that of the
+        tokenizer with the least limit. Whoever composes prompts drops phrases.
     blanked : list of bool
         Of the images drawn last, which the safety checker blanked.
     notes : list of str
@@ -127,6 +121,10 @@ class DiffusersGenerator:
     ModelLoadError
         If the model is not there, may not be had, or draws no images from text.
     """
+
+    takes_negative_prompt = True
+    batch_size: int
+    max_tokens: int
 
     def __init__(
         self,
@@ -140,7 +138,6 @@ class DiffusersGenerator:
         device: str = "auto",
         dtype: str | None = None,
         batch_size: int | None = None,
-        long_prompt: Literal["drop", "chunk"] = "drop",
         offload: str | None = None,
         vae_slicing: bool = False,
         vae_tiling: bool = False,
@@ -160,7 +157,6 @@ class DiffusersGenerator:
         on_cpu = self._device.type == "cpu"
         for what, value, allowed in (
             ("dtype", dtype, DTYPES),
-            ("long_prompt", long_prompt, LONG_PROMPTS),
             ("offload", offload, OFFLOADS),
         ):
             if value is not None and value not in allowed:
@@ -188,15 +184,7 @@ class DiffusersGenerator:
         self._extra = {**default_extra(folder, self._index), **(extra or {})}
         asked = self._extra.get("max_sequence_length")
         self._budget = load_budget(folder, self._index, model, asked)
-        self.long_prompt = long_prompt
-        self.max_tokens: int | None = self._budget.limit
-        if long_prompt == "chunk":
-            if not self.supports_embeddings:
-                raise InputError(
-                    f"long_prompt 'chunk' needs a pipeline that takes embeddings, and {self.name} is "
-                    f"a {self._kind}; use 'drop'"
-                )
-            self.max_tokens = None
+        self.max_tokens = self._budget.limit
         self._offload = offload
         self._running: dict[str, Any] = {
             "channels_last": channels_last,
@@ -208,7 +196,6 @@ class DiffusersGenerator:
         self._pipeline: Any = None
         self._encoder: PromptEncoder | None = None
         self._finite: FiniteValues | None = None
-        self.blanked: list[bool] = []
         self.notes: list[str] = []
 
     def __repr__(self) -> str:
@@ -237,7 +224,6 @@ class DiffusersGenerator:
             "dtype": self.dtype,
             "device": self._device.type,
             "batch_size": self.batch_size,
-            "long_prompt": self.long_prompt,
             "pipeline": self._kind,
             "scheduler": (self._index.get("scheduler") or [None, None])[1],
             "safety_checker": checker,
@@ -282,7 +268,7 @@ class DiffusersGenerator:
         self._pipeline = pipeline
         self._finite = FiniteValues(pipeline)
         if self.supports_embeddings:
-            self._encoder = PromptEncoder(pipeline, self._budget, self._extra)
+            self._encoder = PromptEncoder(pipeline, self._extra)
 
     # -- drawing -------------------------------------------------------------------------------
     def generate(
@@ -291,6 +277,7 @@ class DiffusersGenerator:
         seeds: Sequence[int],
         *,
         negative_prompt: str | None = None,
+        image_paths: Sequence[str] = (),
     ) -> np.ndarray:
         """Draw one image a prompt.
 
@@ -325,33 +312,13 @@ class DiffusersGenerator:
         self._check_prompts(prompts)
         negative = self._check_negative(negative_prompt)
         self.load()
-        images: list[np.ndarray | None] = [None] * len(prompts)
-        self.blanked = [False] * len(prompts)
-        # Prompts are drawn beside others of as many windows: their embeddings are as long.
-        groups: dict[tuple[int, int] | None, list[int]] = {}
-        for i, prompt in enumerate(prompts):
-            groups.setdefault(self._size(prompt, negative), []).append(i)
-        for size, members in groups.items():
 
-            def arguments(
-                rows: list[int], size: tuple[int, int] | None = size, members: list[int] = members
-            ) -> dict[str, Any]:
-                texts = [prompts[members[row]] for row in rows]
-                if size is None:
-                    more = {"negative_prompt": [negative] * len(rows)} if negative else {}
-                    return {"prompt": texts, **more}
-                assert self._encoder is not None
-                embeds = self._encoder.encode(texts, size=size, batch_size=self.batch_size)
-                return {**embeds, **self._negative(negative, embeds)}
+        def arguments(rows: list[int]) -> dict[str, Any]:
+            more = {"negative_prompt": [negative] * len(rows)} if negative else {}
+            return {"prompt": [prompts[row] for row in rows], **more}
 
-            drawn, blanked = self._draw(
-                arguments, [seeds[i] for i in members], [prompts[i] for i in members]
-            )
-            for i, image, blank in zip(members, drawn, blanked):
-                images[i], self.blanked[i] = image, blank
-        if not images:
-            return self._nothing()
-        return np.stack([image for image in images if image is not None])
+        drawn, self.blanked = self._draw(arguments, seeds, prompts)
+        return np.stack(drawn) if drawn else self._nothing()
 
     def embed_prompts(self, prompts: Sequence[str]) -> dict[str, torch.Tensor]:
         """Embed prompts, for :meth:`generate_from_embeddings`.
@@ -364,8 +331,7 @@ class DiffusersGenerator:
         Returns
         -------
         dict of str to tensor, each with n rows
-            By the names of the pipeline's arguments: float32 on the CPU, masks as they are. With
-            ``long_prompt="chunk"`` shorter prompts are filled up to the longest.
+            By the names of the pipeline's arguments: float32 on the CPU, masks as they are.
 
         Raises
         ------
@@ -390,7 +356,7 @@ class DiffusersGenerator:
 
     def generate_from_embeddings(
         self,
-        embeds: Mapping[str, torch.Tensor],
+        embeds: dict[str, torch.Tensor],
         seeds: Sequence[int],
         *,
         negative_prompt: str | None = None,
@@ -507,16 +473,6 @@ class DiffusersGenerator:
         return height, width
 
     # -- what a call is given ------------------------------------------------------------------
-    def _size(self, prompt: str, negative: str | None) -> tuple[int, int] | None:
-        """Windows a prompt is read in; None where the pipeline itself reads it to the end."""
-        if self.long_prompt == "drop" or self._encoder is None:
-            return None
-        texts = [text for text in (prompt, negative) if text]
-        if all(self._budget.count(text) <= self._budget.limit for text in texts):
-            return None
-        sizes = [self._encoder.size(text) for text in texts]
-        return max(s for s, _ in sizes), max(w for _, w in sizes)
-
     def _negative(self, negative: str | None, embeds: dict[str, Any]) -> dict[str, Any]:
         """The negative prompt's embeddings, where the pipeline is drawn with guidance."""
         # Some pipelines' own default is an empty text, which must not come beside embeddings.
@@ -554,13 +510,11 @@ class DiffusersGenerator:
             self._check_length(prompt, f"prompt {i}")
 
     def _check_length(self, text: str, what: str) -> None:
-        if self.max_tokens is None:
-            return
         n_tokens = self.count_tokens(text)
         if n_tokens > self.max_tokens:
             raise TokenBudgetError(
                 f"{what} has {n_tokens} tokens, but {self.name} reads {self.max_tokens}; shorten it "
-                "(nothing is cut silently), or use long_prompt 'chunk'"
+                "(nothing is cut silently)"
             )
 
     def _check_negative(self, negative: str | None) -> str | None:

@@ -5,7 +5,7 @@ A generated image is worth its diffusion model only where it beats this one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,15 @@ import numpy as np
 
 from eegprompt.core.errors import InputError
 from eegprompt.core.image_files import to_rgb
+from eegprompt.generators.base import Generator
 
 __all__ = ["NearestGenerator"]
 
 
-class NearestGenerator:
+class NearestGenerator(Generator):
     """Shows an image of the training set instead of drawing one.
 
-    Which image that is, whoever asks must say: it is given beside the prompt, as ``image_path``.
+    Which image that is, whoever asks must say: it is given beside the prompt, in ``image_paths``.
     Prompt and seed decide nothing, so all samples of a trial are the same image.
 
     Parameters
@@ -35,13 +36,11 @@ class NearestGenerator:
     ----------
     name, revision : str
         What it is and in which version.
-    max_tokens : None
-        There is no longest prompt.
-    wants : frozenset of str
-        What it needs to know beside a prompt.
     """
 
-    wants = frozenset({"image_path"})
+    name = "nearest"
+    revision = "1"
+    wants_images = True
 
     def __init__(self, argument: str | None = None, *, height: int = 256, width: int = 256):
         if argument:
@@ -49,9 +48,6 @@ class NearestGenerator:
         for field, value in (("height", height), ("width", width)):
             if not isinstance(value, int) or value < 1:
                 raise InputError(f"{field} must be a whole number of at least 1, got {value!r}")
-        self.name = "nearest"
-        self.revision = "1"
-        self.max_tokens: int | None = None
         self._size = (width, height)
 
     def __repr__(self) -> str:
@@ -67,16 +63,13 @@ class NearestGenerator:
             "height": self._size[1],
         }
 
-    def count_tokens(self, text: str) -> int:
-        """Number of words; nothing is limited by it."""
-        return len(text.split())
-
     def generate(
         self,
         prompts: Sequence[str],
         seeds: Sequence[int],
         *,
-        contexts: Sequence[Mapping[str, Any]] | None = None,
+        negative_prompt: str | None = None,
+        image_paths: Sequence[str] = (),
     ) -> np.ndarray:
         """Show one image a prompt.
 
@@ -86,8 +79,8 @@ class NearestGenerator:
             For the record.
         seeds : sequence of int, length n
             For the record.
-        contexts : sequence of dict, length n
-            ``image_path``: the image that stands for the prompt.
+        image_paths : sequence of str, length n
+            The image that stands for each prompt.
 
         Returns
         -------
@@ -98,18 +91,17 @@ class NearestGenerator:
         InputError
             If the lengths differ, or an image is not given, not there or not an image.
         """
-        if contexts is None or not len(prompts) == len(seeds) == len(contexts):
-            got = "none" if contexts is None else str(len(contexts))
+        if not len(prompts) == len(seeds) == len(image_paths):
             raise InputError(
-                f"{len(prompts)} prompts need as many seeds and contexts with their training image, "
-                f"got {len(seeds)} and {got}; 'eegprompt generate' gives them"
+                f"{len(prompts)} prompts need as many seeds and training images, got {len(seeds)} "
+                f"and {len(image_paths)}; 'eegprompt generate' gives them"
             )
         images = np.zeros((len(prompts), self._size[1], self._size[0], 3), dtype=np.uint8)
-        for i, context in enumerate(contexts):
-            images[i] = self._load(context.get("image_path"))
+        for i, path in enumerate(image_paths):
+            images[i] = self._load(path)
         return images
 
-    def _load(self, path: Any) -> np.ndarray:
+    def _load(self, path: str) -> np.ndarray:
         from PIL import Image, ImageOps
 
         if not path:

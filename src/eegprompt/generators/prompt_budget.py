@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from eegprompt.core.errors import ModelLoadError, TokenBudgetError
+from eegprompt.core.errors import ModelLoadError
 from eegprompt.core.files import read_json
 from eegprompt.core.model_hub import load_errors, quiet, token_limit
 
@@ -22,8 +22,7 @@ class _Reader:
     """One tokenizer of a pipeline."""
 
     tokenizer: Any
-    limit: int  # tokens, marks included
-    clip: bool
+    limit: int  # tokens, special tokens included
     lower: bool  # the pipeline puts prompts into lower case before it reads them
 
     def count(self, text: str) -> int:
@@ -57,53 +56,6 @@ class Budget:
         """
         with _no_length_warning():
             return max(r.count(text) - (r.limit - self.limit) for r in self.readers)
-
-    def clip_windows(self, text: str) -> list[str]:
-        """A text in parts that the CLIP encoders read; all readers', where there are none."""
-        return _windows(text, self._fits(self._clip or self.readers))
-
-    def long_windows(self, text: str) -> list[str]:
-        """A text in parts that T5 or the language model reads; all readers', where there is none."""
-        return _windows(text, self._fits(self._long or self.readers))
-
-    @property
-    def _clip(self) -> list[_Reader]:
-        return [reader for reader in self.readers if reader.clip]
-
-    @property
-    def _long(self) -> list[_Reader]:
-        return [reader for reader in self.readers if not reader.clip]
-
-    @staticmethod
-    def _fits(readers: list[_Reader]) -> Callable[[str], bool]:
-        def fits(text: str) -> bool:
-            with _no_length_warning():
-                return all(reader.count(text) <= reader.limit for reader in readers)
-
-        return fits
-
-
-def _windows(text: str, fits: Callable[[str], bool]) -> list[str]:
-    """Split a text at its spaces into as long parts as fit; a text that fits stays as it is."""
-    if fits(text):
-        return [text]
-    words = text.split()
-    windows: list[str] = []
-    while words:
-        low, high = 0, len(words)  # `low` words fit; find the most that do
-        while low < high:
-            middle = (low + high + 1) // 2
-            if fits(" ".join(words[:middle])):
-                low = middle
-            else:
-                high = middle - 1
-        if not low:
-            raise TokenBudgetError(
-                f"the word '{words[0][:40]}' alone is longer than a text encoder reads; shorten it"
-            )
-        windows.append(" ".join(words[:low]))
-        words = words[low:]
-    return windows
 
 
 def load_budget(
@@ -141,7 +93,7 @@ def load_budget(
             tokenizer = loader.from_pretrained(folder / name)
             clip = "CLIP" in entry[1]
             limit = _limit(folder, name, tokenizer, clip, pipeline, asked)
-            readers.append(_Reader(tokenizer, limit, clip, lower))
+            readers.append(_Reader(tokenizer, limit, lower))
     if not readers:
         raise ModelLoadError(
             f"the generator '{model}' ({index.get('_class_name')}) has no tokenizer, so it draws no "

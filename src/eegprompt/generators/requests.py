@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -42,11 +41,6 @@ class ImageRequest:
     image_path: str = ""
 
 
-def wants_image(generator: Generator) -> bool:
-    """Whether a generator asks for the training image of the best caption."""
-    return "image_path" in getattr(generator, "wants", ())
-
-
 def check_generator(
     generator: Generator, requests: Sequence[ImageRequest], negative_prompt: str = ""
 ) -> None:
@@ -67,20 +61,16 @@ def check_generator(
         If it takes no prompt embeddings, no negative prompt, or wants an image that is not there.
     """
     blends = any(request.parts for request in requests)
-    if blends and not getattr(generator, "supports_embeddings", False):
+    if blends and not generator.supports_embeddings:
         raise InputError(
             f"{generator.name} draws from text alone, and these prompts are blends of embeddings; use "
             "decoding.route=text, or a diffusers pipeline that takes prompt embeddings"
         )
-    call: Any = generator.generate
-    if blends:
-        call = generator.generate_from_embeddings  # type: ignore[attr-defined]
-    if negative_prompt and "negative_prompt" not in inspect.signature(call).parameters:
+    if negative_prompt and not generator.takes_negative_prompt:
         raise InputError(
-            f"{generator.name} takes no negative prompt{' beside embeddings' if blends else ''}; leave "
-            "generation.negative_prompt empty"
+            f"{generator.name} takes no negative prompt; leave generation.negative_prompt empty"
         )
-    if wants_image(generator) and not all(request.image_path for request in requests):
+    if generator.wants_images and not all(request.image_path for request in requests):
         raise InputError(
             f"{generator.name} shows training images, which only a run with its study knows; use "
             "'eegprompt generate', or another generator"
@@ -108,8 +98,8 @@ def request_images(
     blends = [i for i, request in enumerate(requests) if request.parts]
     texts = [i for i, request in enumerate(requests) if not request.parts]
     if not blends:
-        if wants_image(generator):
-            more["contexts"] = [{"image_path": request.image_path} for request in requests]
+        if generator.wants_images:
+            more["image_paths"] = [request.image_path for request in requests]
         drawn = generator.generate([r.prompt for r in requests], [r.seed for r in requests], **more)
         return drawn, _blanked(generator, len(requests))
     images: dict[int, np.ndarray] = {}
@@ -124,7 +114,7 @@ def request_images(
         shape = tuple((name, tuple(row.shape)) for name, row in sorted(rows.items()))
         by_shape.setdefault(shape, []).append(i)
     for group in by_shape.values():
-        drawn = generator.generate_from_embeddings(  # type: ignore[attr-defined]
+        drawn = generator.generate_from_embeddings(
             _stacked([embedded[i] for i in group]), [requests[i].seed for i in group], **more
         )
         images.update(zip(group, drawn))
@@ -135,11 +125,11 @@ def request_images(
 
 def _blanked(generator: Generator, count: int) -> list[bool]:
     """Which of the images drawn last a safety checker blanked."""
-    flags = list(getattr(generator, "blanked", ()))
+    flags = list(generator.blanked)
     return flags if len(flags) == count else [False] * count
 
 
-def _embedded(generator: Any, request: ImageRequest) -> dict[str, torch.Tensor]:
+def _embedded(generator: Generator, request: ImageRequest) -> dict[str, torch.Tensor]:
     """The blend of one request; its texts are embedded by themselves, whatever else is drawn."""
     texts = [text for text, _ in request.parts]
     return interpolate(generator.embed_prompts(texts), [weight for _, weight in request.parts])

@@ -23,6 +23,7 @@ import numpy as np
 
 from eegprompt.core.errors import InputError, ModelLoadError
 from eegprompt.core.image_files import to_rgb
+from eegprompt.generators.base import Generator
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -39,7 +40,7 @@ class _NotAccepted(Exception):
     """The server does not know a field of the request."""
 
 
-class ServerGenerator:
+class ServerGenerator(Generator):
     """Asks a server for images.
 
     Parameters
@@ -128,10 +129,8 @@ class ServerGenerator:
         if not self._key and parts.hostname == "api.openai.com":
             raise InputError("OPENAI_API_KEY is not set; export it before asking OpenAI")
         self.name = f"server:{self._url}"
-        self.revision = "unknown"
         self.model = model
         self.max_tokens = max_tokens
-        self.blanked: list[bool] = []
         self.seeded = True
         self._formatted = True
         self._settled = False  # whether it is known what fields the server accepts
@@ -163,7 +162,14 @@ class ServerGenerator:
         """Number of words and marks; the server's own tokenizer is not known."""
         return len(re.findall(r"\w+|[^\w\s]", text))
 
-    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> np.ndarray:
+    def generate(
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        negative_prompt: str | None = None,
+        image_paths: Sequence[str] = (),
+    ) -> np.ndarray:
         """Ask for one image a prompt.
 
         Parameters
@@ -194,7 +200,7 @@ class ServerGenerator:
             if not isinstance(prompt, str) or not prompt.strip():
                 raise InputError(f"prompt {i} is empty; every image needs a prompt")
         images = np.zeros((len(prompts), self._height, self._width, 3), dtype=np.uint8)
-        self.blanked = [False] * len(prompts)
+        self.blanked = blanked = [False] * len(prompts)
         if not prompts:
             return images
         from openai import OpenAI
@@ -218,7 +224,7 @@ class ServerGenerator:
                 pool.shutdown(wait=False, cancel_futures=True)
         for i, image in enumerate(drawn):
             if image is None:
-                self.blanked[i] = True
+                blanked[i] = True
             else:
                 images[i] = image
         return images

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eegprompt.captions.alike import AlikeWatch, alike_images
+from eegprompt.captions.base import Captioner, caption_rows
 from eegprompt.captions.review import Review, review_table
 from eegprompt.captions.store import CaptionStore, Origin, facts_of
 from eegprompt.captions.validity import check_table
@@ -19,8 +19,6 @@ from eegprompt.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from eegprompt.captions.base import Captioner
 
 __all__ = [
     "caption",
@@ -109,8 +107,7 @@ def caption(
     elif options:
         raise InputError(f"options {sorted(options)} belong to a captioner given by its name")
     image_ids = [str(i) for i in study.images["image_id"]]
-    check = getattr(captioner, "check", None)
-    notes = list(check(study)) if check is not None else []
+    notes = captioner.check(study)
     store = CaptionStore(study, name or captioner.name, Origin.of(captioner), overwrite=overwrite)
     todo, n_done = _todo(store, image_ids, retry_failed=retry_failed)
     if max_images is not None:
@@ -119,14 +116,15 @@ def caption(
         progress(n_done, len(image_ids), "captions")
     files = _files(study)
     watch = None
-    if hasattr(captioner, "instruction") and getattr(captioner, "images", True):
+    if captioner.sees_images:
         labels = dict(zip(image_ids, study.images["category"].astype(str)))
         watch = AlikeWatch(labels, files)
-    for image_id, captions, error in _answers(captioner, study, todo) if todo else ():
+    for image_id, captions, error in captioner.answers(study, todo) if todo else ():
         if error is None:
-            store.append(image_id, captions)
+            rows = caption_rows(captions)
+            store.append(image_id, rows)
             n_done += 1
-            if watch is not None and (alarm := watch.add(image_id, captions)):
+            if watch is not None and (alarm := watch.add(image_id, rows)):
                 warnings.warn(alarm, stacklevel=2)
         else:
             store.fail(image_id, error)
@@ -140,7 +138,7 @@ def caption(
                     f"the captioner '{captioner.name}' wrote no captions: all {len(failed)} images "
                     f"it was asked for failed (first: {failed[0]['image_id']}: {failed[0]['error']})"
                 )
-            said = "; ".join(getattr(captioner, "notes", ()))
+            said = "; ".join(captioner.notes)
             raise CaptionError(
                 f"the captioner '{captioner.name}' wrote no captions{f' ({said})' if said else ''}"
             )
@@ -148,7 +146,7 @@ def caption(
         def notes_on(table: pd.DataFrame) -> list[str]:
             alike = alike_images(table, files)
             seen = [alike.sentence()] if alike.alarming else []
-            return [*seen, *notes, *getattr(captioner, "notes", ())]
+            return [*seen, *notes, *captioner.notes]
 
         store.compact(image_ids, notes_on)
     return store.table_path
@@ -170,20 +168,6 @@ def _todo(
     open_ = [i for i in image_ids if keys[i] not in done]
     todo = [i for i in open_ if (keys[i] in failed) == retry_failed]
     return todo, len(image_ids) - len(open_)
-
-
-def _answers(
-    captioner: Captioner, study: Study, todo: list[str]
-) -> Iterator[tuple[str, list[dict[str, Any]], str | None]]:
-    """Each image's captions as soon as they are whole, or why there are none."""
-    answers = getattr(captioner, "answers", None)
-    if answers is not None:  # a captioner that can fail at one image and go on
-        for image_id, captions, error in answers(study, todo):
-            rows = [{"kind": kind, "text": text} for kind, text in captions.items()]
-            yield str(image_id), rows, error
-        return
-    for image_id, group in groupby(captioner.write(study, todo), key=lambda r: r["image_id"]):
-        yield str(image_id), list(group), None
 
 
 def estimate_captions(
@@ -209,12 +193,7 @@ def estimate_captions(
     store = CaptionStore(study, name or captioner.name, Origin.of(captioner), dry=True)
     todo, n_done = _todo(store, image_ids, retry_failed=retry_failed)
     todo = todo[:max_images]
-    estimate = getattr(captioner, "estimate", None)
-    none: Mapping[str, Any] = {
-        "requests": 0, "tokens_in": 0, "tokens_out": 0, "cost": 0.0, "example": None
-    }  # fmt: skip
-    facts = estimate(study, todo) if estimate is not None else none
-    return {"images": len(todo), "done": n_done, **facts}
+    return {"images": len(todo), "done": n_done, **captioner.estimate(study, todo)}
 
 
 def failed_captions(study: Study, name: str) -> list[dict[str, str]]:

@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any
 
 from eegprompt.core.errors import CaptionError, InputError, StorageError, StudyError
 from eegprompt.core.files import read_json, write_bytes, write_json
-from eegprompt.core.kinds import KINDS
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
 from eegprompt.recipe import ABLATION, STUDY
@@ -519,7 +518,7 @@ def _check_files(make: MakeRecipe, kinds: Sequence[str]) -> None:
     from eegprompt.steps.caption import load_captioner
 
     captioner = load_captioner(make.captions.captioner, **make.captions.options)
-    there = getattr(captioner, "kinds", KINDS)
+    there = captioner.kinds
     lacking = [kind for kind in kinds if kind not in there]
     if lacking:
         raise CaptionError(

@@ -23,8 +23,9 @@ from eegprompt.core.files import content_key, provenance, write_bytes, write_jso
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import image_seed
 from eegprompt.generators import load_generator
+from eegprompt.generators.base import Generator
 from eegprompt.generators.generated_files import image_facts, look_of, pixels, png
-from eegprompt.generators.requests import ImageRequest, check_generator, request_images, wants_image
+from eegprompt.generators.requests import ImageRequest, check_generator, request_images
 from eegprompt.prompts.prompt import clean, styled
 from eegprompt.run import Run, slug
 from eegprompt.scores.choice import select_trials
@@ -42,7 +43,6 @@ from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eegprompt.generators.base import Generator
     from eegprompt.study.split import Fold
 
 __all__ = ["generate", "prompts_for"]
@@ -123,7 +123,7 @@ def generate(
     fold: Fold = run.fold
     loaded, folder = _load(generator, config, options or {})
     skipped = []
-    if "reference-vae" in wanted_sources and not _has_coding(loaded):
+    if "reference-vae" in wanted_sources and not loaded.has_autoencoder:
         why = f"it shows an image through a pipeline's own coding, and {loaded.name} has none"
         if sources is None or "all" not in sources:
             raise InputError(
@@ -134,12 +134,12 @@ def generate(
     spoken = [source for source in wanted_sources if source in PROMPT_SOURCES]
     prompts = prompts_for(run, loaded, folder, spoken, progress=progress)
     trials = select_trials(study.trials["image_id"].tolist(), fold.test, per_image, config.seed)
-    context = _Context(run, config) if wants_image(loaded) else None
+    context = _Context(run, config) if loaded.wants_images else None
     tasks = _tasks(run, folder, prompts, spoken, trials, n_samples, config, context)
     negative = config.generation.negative_prompt
     check_generator(loaded, [task.request for task in tasks], negative)
 
-    settings = getattr(loaded, "settings", {"model": loaded.name, "revision": loaded.revision})
+    settings = loaded.settings
     if negative:
         settings = {**settings, "negative_prompt": negative}
     look = content_key({k: v for k, v in settings.items() if k not in _NOT_LOOK})
@@ -160,9 +160,7 @@ def generate(
         if source in IMAGE_SOURCES:
             _show_references(run, loaded, folder, source, trials, look, progress)
     _note(run, folder, wanted_sources, record, complete=True)
-    notes = skipped + list(
-        getattr(loaded, "notes", ())
-    )  # e.g. that it needed more memory than there is
+    notes = [*skipped, *loaded.notes]  # e.g. that it needed more memory than there is
     others = [r for r in SOURCES if r not in wanted_sources and _differs(run, folder, r, look)]
     if others:
         notes.append(
@@ -178,11 +176,6 @@ def generate(
     return run
 
 
-def _has_coding(generator: Generator) -> bool:
-    """Whether a generator can send an image through an autoencoder of its own."""
-    return hasattr(generator, "round_trip") and getattr(generator, "has_autoencoder", True)
-
-
 # Settings that do not decide what an image shows: another machine may go on with a run.
 _NOT_LOOK = ("device", "batch_size", "running")
 
@@ -193,9 +186,13 @@ def _load(
     """The generator, and the name its images stand under."""
     if generator is None or generator == config.generation.generator:
         spec = config.generation.generator
-        return load_generator(spec, **{**config.generation.all_options, **options}), spec
+        return load_generator(spec, **{**config.generation.options, **options}), spec
     if isinstance(generator, str):
         return load_generator(generator, **options), generator
+    if not isinstance(generator, Generator):
+        raise InputError(
+            f"a generator derives from eegprompt.generators.base.Generator, got {type(generator).__name__}"
+        )
     if options:
         raise InputError(
             f"{generator.name} is made already, so options ({', '.join(options)}) come too late; "
@@ -252,7 +249,7 @@ def prompts_for(
 def _own_generator(config: ExperimentConfig, other: Generator) -> Generator:
     """The run's own generator, whose budget its prompts keep; `other` where it cannot be had."""
     try:
-        return load_generator(config.generation.generator, **config.generation.all_options)
+        return load_generator(config.generation.generator, **config.generation.options)
     except (ModelLoadError, MissingDependencyError):
         return other
 
@@ -409,7 +406,7 @@ def _draw_missing(
     progress: Progress | None,
 ) -> None:
     label = f"drawing with {generator.name}"
-    settings = getattr(generator, "settings", {})
+    settings = generator.settings
     how = {k: str(settings[k]) for k in ("steps", "guidance") if settings.get(k) is not None}
 
     def facts(task: _Task) -> dict[str, str]:
@@ -460,7 +457,7 @@ def _draw_missing(
     while groups:
         # What a generator draws in one go is finished together: asking for more would lose finished
         # images to an interruption. It draws fewer where memory does not suffice.
-        count = getattr(generator, "batch_size", None) or batch_size
+        count = generator.batch_size or batch_size
         part, groups = groups[:count], groups[count:]
         asked = [group[0].request for group in part]
         for group, one_image, blank in zip(
@@ -520,7 +517,7 @@ def _show_references(
             size = (one_image.shape[1], one_image.shape[0])
         one_image = _squashed(one_image, size)
         if source == "reference-vae":
-            one_image = generator.round_trip(one_image[None])[0]  # type: ignore[attr-defined]
+            one_image = generator.round_trip(one_image[None])[0]
         for trial in mine:
             write_bytes(run.image_path(folder, source, trial), png(one_image, facts(trial)))
         done += len(mine)
@@ -539,7 +536,7 @@ def _image_size(run: Run, generator: Generator, folder: str) -> tuple[int, int] 
                     return image.size
             except OSError:
                 continue
-    settings = getattr(generator, "settings", {})
+    settings = generator.settings
     if settings.get("width") and settings.get("height"):
         return int(settings["width"]), int(settings["height"])
     return None

@@ -32,4 +32,5 @@ def load_text_encoder(spec: str, device: str = "auto") -> TextEncoder:
         If the model cannot be loaded.
     """
     target, argument = resolve("text encoder", spec)
-    return target(argument, device=device)
+    encoder: TextEncoder = target(argument, device=device)
+    return encoder

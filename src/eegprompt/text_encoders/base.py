@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 
@@ -34,23 +34,44 @@ def check_texts(texts: Sequence[Any]) -> None:
             raise InputError(f"only text that is not empty can be embedded, got {text!r}")
 
 
-class BatchedTextEncoder(ABC):
+class TextEncoder(ABC):
+    """Embeds text; frozen. Only `name` and :meth:`embed` must be given.
+
+    The constructor takes what a user types behind the name (``NAME:ARGUMENT``), or None, and the
+    keyword `device`.
+
+    Attributes
+    ----------
+    name, revision : str
+        What it is and in which version: embeddings are cached under both.
+    max_tokens : int
+        Longest text in tokens, special tokens included.
+    """
+
+    name: str
+    revision: str = "unknown"
+    max_tokens: int = 1 << 30
+
+    @abstractmethod
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Float32 (n_texts, n_dims), each row of unit length."""
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens, special tokens included; by default of words."""
+        return len(text.split())
+
+
+class BatchedTextEncoder(TextEncoder):
     """A text encoder whose model takes a batch of texts of one length.
 
     Attributes
     ----------
-    name : str
-        As the user gave it.
-    max_tokens : int
-        Longest text in tokens, begin and end marks included.
     n_dims : int
         Length of an embedding.
     length_step : int
         Texts are padded to a multiple of this many tokens.
     """
 
-    name: str
-    max_tokens: int
     n_dims: int
     length_step = 1
 
@@ -131,20 +152,3 @@ class BatchedTextEncoder(ABC):
     def _find_n_dims(self) -> int:
         """Length of an embedding, from a first one."""
         return int(self._rows(["a"], self._tokenize(["a"])).shape[1])
-
-
-@runtime_checkable
-class TextEncoder(Protocol):
-    """Embeds text; frozen."""
-
-    name: str
-    revision: str
-    max_tokens: int
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        """Float32 (n_texts, n_dims), each row of unit length."""
-        ...
-
-    def count_tokens(self, text: str) -> int:
-        """Number of tokens, begin and end marks included."""
-        ...

@@ -18,6 +18,7 @@ from eegprompt.builtin.models import clip_folder
 from eegprompt.core.errors import CaptionError, InputError
 from eegprompt.core.files import content_key, read_json
 from eegprompt.core.model_hub import choose_device, fetch, load_errors, locate, quiet
+from eegprompt.text_encoders.base import TextEncoder
 
 if TYPE_CHECKING:
     from eegprompt.study import Study
@@ -50,7 +51,7 @@ def image_captions(study: Study) -> str:
     return CAPTION_SET
 
 
-class ImageTargets:
+class ImageTargets(TextEncoder):
     """The image side of a CLIP, asked by an image's name.
 
     Parameters
@@ -68,8 +69,6 @@ class ImageTargets:
     ModelLoadError
         If the model cannot be had or has no image side.
     """
-
-    max_tokens = 1 << 30
 
     def __init__(self, argument: str | None, device: str = "auto"):
         import torch
@@ -100,10 +99,6 @@ class ImageTargets:
         stated = read_json(settings, schema="mapping") if settings.exists() else {}
         self._mean = np.array(stated.get("image_mean", _MEAN), np.float32)
         self._sd = np.array(stated.get("image_std", _SD), np.float32)
-
-    def count_tokens(self, text: str) -> int:
-        """Words; there is no limit."""
-        return len(text.split())
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Embed the images that texts name.

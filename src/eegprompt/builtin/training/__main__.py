@@ -33,38 +33,35 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     import torch
 
-    from eegprompt.builtin.training.group_norm import fast_group_norm
-
     if options.threads:
         torch.set_num_threads(options.threads)
     wanted = _ORDER if options.model == "all" else (options.model,)
-    with fast_group_norm():
-        for name in wanted:
-            how = {"minutes": options.minutes, "resume": options.resume}
-            if name == "vae":
-                from eegprompt.builtin.training.train_autoencoder import train_vae
+    for name in wanted:
+        how = {"minutes": options.minutes, "resume": options.resume}
+        if name == "vae":
+            from eegprompt.builtin.training.train_autoencoder import train_vae
 
-                train_vae(options.out, **how)
-            elif name == "clip":
-                from eegprompt.builtin.training.train_clip import train_clip
+            train_vae(options.out, **how)
+        elif name == "clip":
+            from eegprompt.builtin.training.train_clip import train_clip
 
-                train_clip(options.out, **how)
-            elif name == "vision":
-                from eegprompt.builtin.training.train_clip import train_vision
+            train_clip(options.out, **how)
+        elif name == "vision":
+            from eegprompt.builtin.training.train_clip import train_vision
 
-                train_vision(options.out, **how)
-            elif name == "features":
-                from eegprompt.builtin.feature_network import train_features
+            train_vision(options.out, **how)
+        elif name == "features":
+            from eegprompt.builtin.feature_network import train_features
 
-                train_features(options.out, **how)
-            elif name == "diffusion":
-                from eegprompt.builtin.training.train_denoiser import train_diffusion
+            train_features(options.out, **how)
+        elif name == "diffusion":
+            from eegprompt.builtin.training.train_denoiser import train_diffusion
 
-                train_diffusion(options.out, **how)
-            else:
-                from eegprompt.builtin.training.export import export
+            train_diffusion(options.out, **how)
+        else:
+            from eegprompt.builtin.training.export import export
 
-                export(options.out)
+            export(options.out)
 
 
 if __name__ == "__main__":
