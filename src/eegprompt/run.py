@@ -27,6 +27,7 @@ from eegprompt.core.files import (
     write_json,
     write_table,
 )
+from eegprompt.core.kinds import add_kinds
 from eegprompt.study import Study
 from eegprompt.study.split import Fold
 
@@ -119,6 +120,7 @@ class Run:
             path.config if isinstance(path, Run) else read_yaml_settings(settings, error=RunError)
         )
         check_content(self.config, "config", settings, RunError)
+        add_kinds(self.config.get("own_kinds", ()))
         self._views: dict[Path, tuple[tuple[int, ...], Any]] = {}
 
     def __repr__(self) -> str:

@@ -6,11 +6,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from eegprompt.core.errors import InputError, UnknownNameError
 from eegprompt.core.files import content_key, write_text
-from eegprompt.core.kinds import KINDS, parse_kinds
+from eegprompt.core.kinds import KINDS, add_kinds, own_kinds, parse_kinds
 from eegprompt.core.registry import forms, names
 from eegprompt.core.safe_yaml import parse_yaml, read_yaml_settings
 from eegprompt.prompts.select import Selection
@@ -148,8 +155,12 @@ class ExperimentConfig(_Settings):
     split: str = Field("official", description="the split's name")
     fold: int = Field(0, ge=0, description="the fold, counted from 0")
     captions: str = Field("builtin", description="the caption set's name")
+    own_kinds: tuple[dict[str, Any], ...] = Field(
+        (), description="definitions of the `kinds` that are one's own; filled in from kind files"
+    )
     kinds: tuple[str, ...] = Field(
-        tuple(KINDS), description="caption kinds, one head each; also as low, mid or high"
+        tuple(KINDS),
+        description="caption kinds, one head each; also as low, mid, high or a kind file (YAML)",
     )
     text_encoder: str = Field("builtin", description="what embeds the captions; frozen")
     seed: int = Field(0, description="of all that is random")
@@ -162,10 +173,17 @@ class ExperimentConfig(_Settings):
         (), description="what the split's sides may share: images, repetitions, samples, subjects"
     )
 
-    @field_validator("kinds", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _known_kinds(cls, value: Any) -> tuple[str, ...]:
-        return parse_kinds(value)
+    def _known_kinds(cls, settings: Any) -> Any:
+        given = settings.get("own_kinds") or ()
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"own_kinds is a list of definitions, got {given!r:.60}")
+        add_kinds(given)
+        if "kinds" not in settings:
+            return settings
+        kinds = parse_kinds(settings["kinds"])
+        return {**settings, "kinds": kinds, "own_kinds": own_kinds(kinds)}
 
     @field_validator("allow_leakage", mode="before")
     @classmethod

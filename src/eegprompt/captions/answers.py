@@ -180,11 +180,9 @@ def _opened(found: Any) -> Mapping[str, Any]:
         return pairs
     if not isinstance(found, Mapping):
         return {}
-    if not any(str(k).strip().lower() in _KNOWN for k in found):
+    known = {kind.lower() for kind in KINDS}
+    if not any(str(k).strip().lower() in known for k in found):
         for value in found.values():
             if isinstance(value, (Mapping, list)):
                 return _opened(value) if isinstance(value, list) else value
     return found
-
-
-_KNOWN = frozenset(kind.lower() for kind in KINDS)

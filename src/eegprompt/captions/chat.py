@@ -147,7 +147,7 @@ class ChatCaptioner(Captioner):
     instruction : path-like, optional
         Instruction file; see :func:`~eegprompt.captions.instruction.load_instruction`.
     kinds : str or iterable of str, optional
-        Default all ten.
+        Default all; a file of kinds of one's own may be among them.
     images : bool, default True
         Send the image. For models that read text only: False sends the image's label and what
         the captioner `rules` can say about its image.

@@ -12,7 +12,7 @@ from eegprompt.captions.base import Answered, Captioner
 from eegprompt.captions.validity import MAX_WORDS
 from eegprompt.core.errors import CaptionError, UnknownNameError
 from eegprompt.core.files import content_key, sha256_file
-from eegprompt.core.kinds import KINDS
+from eegprompt.core.kinds import KINDS, parse_kinds
 from eegprompt.study import Study
 
 __all__ = ["FileCaptioner"]
@@ -61,13 +61,16 @@ class FileCaptioner(Captioner):
     kind : str, default "ObjectSnap"
         Kind of captions in files that do not say it: COCO without `kind`, and text files that lie
         in no kind's folder.
+    kinds : str or iterable of str, optional
+        Kinds that are taken, as :func:`eegprompt.core.kinds.parse_kinds` reads them; a file of
+        one's own kinds may be among them. Default all.
 
     Raises
     ------
     CaptionError
         If the file cannot be read, a caption is empty, or columns are missing.
     UnknownNameError
-        If a kind is not one of the ten.
+        If there is no such kind.
 
     Examples
     --------
@@ -81,7 +84,12 @@ class FileCaptioner(Captioner):
     name = "file"
 
     def __init__(
-        self, path: str | Path | None, *, allow_missing: bool = False, kind: str = "ObjectSnap"
+        self,
+        path: str | Path | None,
+        *,
+        allow_missing: bool = False,
+        kind: str = "ObjectSnap",
+        kinds: str | Sequence[str] | None = None,
     ):
         if not path:
             raise CaptionError(
@@ -89,6 +97,7 @@ class FileCaptioner(Captioner):
             )
         self.path = Path(path)
         self.allow_missing = allow_missing
+        taken = parse_kinds(kinds)
         if kind not in KINDS:
             raise UnknownNameError("caption kind", kind, KINDS)
         if self.path.is_dir():
@@ -106,7 +115,8 @@ class FileCaptioner(Captioner):
                 _coco_records(self.path, kind) if suffix == ".json" else _PARSERS[suffix](self.path)
             )
             digest = sha256_file(self.path)[:12]
-        self.target_column, self._rows = _rows_of(self.path, records)
+        self.target_column, rows = _rows_of(self.path, records)
+        self._rows = [row for row in rows if row.kind in taken]
         self.model, self.prompt_version = self.path.name, digest
         present = {row.kind for row in self._rows}
         self.kinds = tuple(kind for kind in KINDS if kind in present)

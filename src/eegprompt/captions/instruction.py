@@ -35,7 +35,7 @@ class Instruction:
 
 
 def load_instruction(
-    path: str | Path | None = None, kinds: Sequence[str] = tuple(KINDS)
+    path: str | Path | None = None, kinds: Sequence[str] | None = None
 ) -> Instruction:
     """Read an instruction file.
 
@@ -45,8 +45,8 @@ def load_instruction(
         Default the one in the package, :data:`DEFAULT_INSTRUCTION`. Its first line is
         ``version: NAME``; in the rest, ``{kinds}`` stands for the list of kinds with what each
         says, and ``{names}`` for their names.
-    kinds : sequence of str
-        The kinds that are asked for.
+    kinds : sequence of str, optional
+        The kinds that are asked for; default all.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def load_instruction(
         If the file is missing, is not UTF-8, has no version, or does not hold ``{kinds}``.
     """
     file = Path(path) if path else DEFAULT_INSTRUCTION
+    kinds = tuple(KINDS) if kinds is None else kinds
     try:
         first, _, body = file.read_text("utf-8-sig").partition("\n")
     except FileNotFoundError:

@@ -50,7 +50,7 @@ class LocalCaptioner(Captioner):
     instruction : path-like, optional
         Instruction file; see :func:`~eegprompt.captions.instruction.load_instruction`.
     kinds : str or iterable of str, optional
-        Default all ten.
+        Default all; a file of kinds of one's own may be among them.
     side : int, default 512
         Images are reduced to at most so many pixels a side.
     batch_size : int, default 4

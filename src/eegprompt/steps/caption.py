@@ -108,6 +108,7 @@ def caption(
         raise InputError(f"options {sorted(options)} belong to a captioner given by its name")
     image_ids = [str(i) for i in study.images["image_id"]]
     notes = captioner.check(study)
+    study.keep_kinds(captioner.kinds)
     store = CaptionStore(study, name or captioner.name, Origin.of(captioner), overwrite=overwrite)
     todo, n_done = _todo(store, image_ids, retry_failed=retry_failed)
     if max_images is not None:

@@ -23,10 +23,15 @@ from eegprompt.builtin.eeg import (
     simulate_eeg,
 )
 from eegprompt.builtin.scene_captions import captions
-from eegprompt.builtin.world import Scene, kind_vector, meaning, split_scenes
+from eegprompt.builtin.world import (
+    KIND_ATTRIBUTES,
+    Scene,
+    kind_vector,
+    meaning,
+    split_scenes,
+)
 from eegprompt.core.errors import InputError
 from eegprompt.core.files import content_key, provenance, sha256_file
-from eegprompt.core.kinds import KINDS
 from eegprompt.signal.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.study import Study, StudyWriter
 from eegprompt.study.split import Fold, Split
@@ -126,7 +131,10 @@ def simulate(
     ids = [f"scene-{index:05d}" for index in range(len(scenes))]
     classes = np.array([scene.object for scene in scenes])
     simulation = simulate_eeg(
-        {kind: np.stack([kind_vector(scene, kind) for scene in scenes]) for kind in KINDS},
+        {
+            kind: np.stack([kind_vector(scene, kind) for scene in scenes])
+            for kind in KIND_ATTRIBUTES
+        },
         np.unique(classes, return_inverse=True)[1],
         subjects=subjects,
         repetitions=repetitions,

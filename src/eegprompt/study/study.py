@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -28,8 +28,10 @@ from eegprompt.core.files import (
     sampled_sha256,
     write_json,
     write_table,
+    write_text,
 )
 from eegprompt.core.image_files import to_rgb
+from eegprompt.core.kinds import add_kinds, own_kinds, read_kinds
 from eegprompt.study.accounting import Accounting
 from eegprompt.study.split import Fold, Split
 
@@ -62,7 +64,7 @@ OURS = Ours(
     ("study.json&eeg.npy&trials.parquet",),
     (
         *("study.json", "eeg.npy", "trials.parquet", "images.parquet", "images", "truth"),
-        *("splits", "captions", "cache", "audit.json", "audit-*.html"),
+        *("splits", "captions", "kinds.yaml", "cache", "audit.json", "audit-*.html"),
     ),
     inside={"splits": ("*.json",), "captions": ("*.parquet", "*.jsonl", "*.json")},
     listed=("images", "images.parquet"),
@@ -126,6 +128,8 @@ class Study:
         self.eeg = self._open_eeg()
         self._image_rows: dict[str, int] = {}
         self._check_tables()
+        if (self.path / "kinds.yaml").exists():
+            add_kinds(self.path / "kinds.yaml")
 
     def __repr__(self) -> str:
         return (
@@ -384,6 +388,16 @@ class Study:
         """Write a caption set into the study, replacing one of the same name."""
         _checked_name("caption set", name)
         return write_table(self.path / "captions" / f"{name}.parquet", table)
+
+    def keep_kinds(self, names: Iterable[str]) -> None:
+        """Write the definitions of caption kinds of one's own beside those kept already."""
+        import yaml
+
+        path = self.path / "kinds.yaml"
+        before = [kind.name for kind in read_kinds(path)] if path.exists() else []
+        wanted = own_kinds(dict.fromkeys([*before, *names]))
+        if len(wanted) > len(before):
+            write_text(path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
     # -- to and from other libraries -----------------------------------------------------------
     def to_epochs(self, trials: Sequence[int] | np.ndarray | None = None) -> mne.EpochsArray:
