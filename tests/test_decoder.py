@@ -25,8 +25,8 @@ from eegprompt.generators.base import Generator
 from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import candidate_pools, caption_id
 from eegprompt.run import Run
-from eegprompt.sources import prompt_table, random_captions
-from eegprompt.steps.decode import decode
+from eegprompt.sources import random_captions
+from eegprompt.steps.decode import decode, prompt_table
 from tiny_models import HEADS, SHAPE
 
 

@@ -82,7 +82,6 @@ RUN_STILL: set[str] = {
     "publication.folder",
     "scores.image_scores",
     "scores.scoring",
-    "sources",
 }
 STEPS_STILL: set[str] = set()
 LONG_FILES_STILL: set[str] = {

@@ -18,7 +18,7 @@ from pydantic import (
 from eegprompt.core.errors import InputError, UnknownNameError
 from eegprompt.core.files import content_key, write_text
 from eegprompt.core.kinds import KINDS, add_kinds, own_kinds, parse_kinds
-from eegprompt.core.registry import forms, names
+from eegprompt.core.registry import check_name
 from eegprompt.core.safe_yaml import parse_yaml, read_yaml_settings
 from eegprompt.prompts.select import Selection
 from eegprompt.splits.leaks import LEAKS
@@ -281,9 +281,7 @@ def _check_names(config: ExperimentConfig) -> None:
         ("generator", config.generation.generator),
         ("features", config.evaluation.features),
     ):
-        name = spec.partition(":")[0]
-        if name not in names(group):
-            raise UnknownNameError(group, name, forms(group))
+        check_name(group, spec)
 
 
 def _in_words(problem: ValidationError) -> str:

@@ -1,285 +1,153 @@
-"""The prompt sources: what is drawn beside the decoded prompt, so that an image can be judged.
+"""The prompt sources: what an image is generated from beside the decoded prompt, to judge it by.
 
-============================ ===================================================================
-prompt source                         what the image is drawn from
-============================ ===================================================================
-``eeg``                      the captions retrieved from the trial's EEG
-``floor``                    captions drawn at random from the same pool, of the same heads
-``noise``                    what the whole pipeline makes of noise with the EEG's mean spectrum
-``shuffled``                 what it makes of another trial's EEG, of another image
-``wrong-class``              the captions of an image of another category, of the same heads
-``predicted-class``          the name of the category that the ensemble of heads decides for
-``true-class``               the name of the true category
-``ceiling``                  the captions of the image that was shown, of the same heads
-``reference``                nothing: it is the image that was shown
-``reference-vae``            nothing: it is that image through the generator's coding and back
-============================ ===================================================================
-
-All prompts have the same budget, style and seeds.
+:data:`ENTRIES` lists them. Each is a function from a run's decoded test trials to one prompt for
+each trial; all prompts have the same budget, style and seeds. A source of one's own is such an
+entry, added with :func:`add_source` or named ``module:object``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eegprompt.captions.usable import reference_captions, usable_captions
 from eegprompt.confounds.surrogates import derange
-from eegprompt.core.errors import InputError, RunError, UnknownNameError
+from eegprompt.core.errors import InputError, RunError
 from eegprompt.core.files import content_key
 from eegprompt.core.progress import Progress
-from eegprompt.decoder import Decoder, embed_noise
-from eegprompt.prompts import HeadCaption, Prompt, head_captions
-from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts, composer_of
+from eegprompt.core.registry import own_object
+from eegprompt.prompts import Composer, HeadCaption, Prompt, head_captions
+from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import CandidatePool
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from eegprompt.generators.base import Generator
-    from eegprompt.run import Run
+    from eegprompt.study import Study
+    from eegprompt.study.split import Fold
 
 __all__ = [
     "BASE_SOURCES",
+    "ENTRIES",
     "IMAGE_SOURCES",
     "PROMPT_SOURCES",
     "SOURCES",
+    "DecodedTrials",
+    "Source",
+    "add_source",
+    "check_sources",
     "class_names_decided",
-    "prompt_table",
-    "prompts_of_run",
+    "compose_prompts",
+    "random_captions",
 ]
 
-
-BASE_SOURCES = ("eeg", "floor", "ceiling")
-PROMPT_SOURCES = (
-    "eeg", "floor", "noise", "shuffled", "wrong-class", "predicted-class", "true-class", "ceiling",
-)  # fmt: skip
-IMAGE_SOURCES = ("reference", "reference-vae")
-SOURCES = (*PROMPT_SOURCES, *IMAGE_SOURCES)
-
-_COLUMNS = ("trial_id", "source", "text", "n_tokens", "heads", "kept", "dropped", "reason")
+COLUMNS = ("trial_id", "source", "text", "n_tokens", "heads", "kept", "dropped", "reason")
 
 
-def check_sources(sources: Sequence[str]) -> list[str]:
-    """Prompt sources that exist, each once, in the order of the prompt sources; ``all`` stands for all of them.
-
-    Raises
-    ------
-    UnknownNameError
-        If one does not exist.
-    """
-    asked = set(sources)
-    if "all" in asked:
-        asked = (asked - {"all"}) | set(SOURCES)
-    for source in sources:
-        if source != "all" and source not in SOURCES:
-            raise UnknownNameError("prompt source", source, SOURCES)
-    return [source for source in SOURCES if source in asked]
-
-
-def prompts_of_run(
-    run: Run, generator: Generator, sources: Sequence[str], *, progress: Progress | None = None
-) -> pd.DataFrame:
-    """The run's prompts, with those prompt sources and settings that are missing composed and stored.
+@dataclass(frozen=True)
+class DecodedTrials:
+    """A run's decoded test trials, and how their captions become prompts.
 
     Parameters
     ----------
-    run : Run
-        Decoded.
-    generator : Generator
-        The run's own, whose budget all prompts keep.
-    sources : sequence of str
-        What is needed; `eeg`, `floor` and `ceiling` always are.
+    study, fold
+        What was recorded, and which trials train, validate and test.
+    captions : pandas.DataFrame
+        The caption set that was trained on.
+    kinds : tuple of str
+        The heads.
+    decodings : pandas.DataFrame
+        What was retrieved for the test trials.
+    candidates : Candidates
+        What was retrieved from.
+    embeddings : callable
+        Gives the head embeddings of validation and test trials, as a run stores them.
+    embed_noise : callable
+        Gives what the heads make of noise in place of each test trial's EEG.
+    embed_texts : callable
+        From texts to unit rows, by the run's text encoder.
+    composer, count_tokens, max_tokens
+        How captions become prompts, and the generator's budget.
+    per_head : int
+        Captions of each head in a prompt.
+    seed : int
+        The run's.
     progress : callable, optional
         Called with (done, total, label).
-
-    Returns
-    -------
-    pandas.DataFrame
-        ``prompts.parquet``; it may hold more prompt sources.
     """
-    import pandas as pd
 
-    config = run.settings
-    record = run.provenance
-    key = content_key(
-        record.get("decode", {}).get("key"),
-        config.decoding.model_dump(),
-        [generator.name, generator.revision, generator.max_tokens],
-        config.seed,
-    )
-    stored = run.prompts if run.prompts_path.exists() else None
-    there = list(stored["source"].unique()) if stored is not None else []
-    # Prompts that no decoding is known of were put together elsewhere: they are taken as they are.
-    before = record.get("prompts", {}).get("key") if {"prompts", "decode"} & set(record) else key
-    current = stored is not None and before == key
-    wanted = [r for r in PROMPT_SOURCES if r in {*sources, *BASE_SOURCES, *there}]
-    missing = [r for r in wanted if not (current and r in there)]
-    if not missing:
-        assert stored is not None
-        return stored
-    table = prompt_table(run, generator, missing, progress=progress)
-    if current:
-        table = pd.concat([stored, table], ignore_index=True)
-        place = table["source"].map({source: i for i, source in enumerate(PROMPT_SOURCES)})
-        trials = {trial: i for i, trial in enumerate(dict.fromkeys(table["trial_id"]))}
-        order = np.lexsort((place.to_numpy(), table["trial_id"].map(trials).to_numpy()))
-        table = table.iloc[order].reset_index(drop=True)
-    run.write_table(run.prompts_path, table)
-    run.record(
-        "prompts",
-        key=key,
-        sources=wanted,
-        generator={"name": generator.name, "revision": generator.revision},
-        max_tokens=generator.max_tokens,
-    )
-    return table
+    study: Study
+    fold: Fold
+    captions: pd.DataFrame
+    kinds: tuple[str, ...]
+    decodings: pd.DataFrame
+    candidates: Candidates
+    embeddings: Callable[[], Mapping[str, np.ndarray]]
+    embed_noise: Callable[[], Mapping[str, np.ndarray]]
+    embed_texts: Callable[[Sequence[str]], np.ndarray]
+    composer: Composer
+    count_tokens: Callable[[str], int]
+    max_tokens: int | None
+    per_head: int
+    seed: int
+    progress: Progress | None = None
 
+    @cached_property
+    def trials(self) -> list[int]:
+        """Ids of the test trials, in the order of prompts."""
+        ids: list[int] = self.fold.test.tolist()
+        return ids
 
-def prompt_table(
-    run: Run,
-    generator: Generator,
-    sources: Sequence[str] = BASE_SOURCES,
-    *,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Compose the prompts of a decoded run for a generator.
+    def column(self, name: str) -> np.ndarray:
+        """A column of the study's trials as text, e.g. ``image_id`` or ``category``."""
+        return self.study.trials[name].astype(str).to_numpy()
 
-    Parameters
-    ----------
-    run : Run
-        With ``decodings.parquet``.
-    generator : Generator
-        Whose tokenizer counts.
-    sources : sequence of str, default ("eeg", "floor", "ceiling")
-        Of :data:`PROMPT_SOURCES`.
-    progress : callable, optional
-        Called with (done, total, label).
+    @cached_property
+    def images(self) -> np.ndarray:
+        """Image of each trial of the study."""
+        return self.column("image_id")
 
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of ``prompts.parquet``, by trial and prompt source; lists as JSON.
-
-    Raises
-    ------
-    TokenBudgetError
-        If not even one caption fits into a prompt.
-    InputError
-        If the study cannot have a prompt source, e.g. a wrong class where there is one class only.
-    """
-    import pandas as pd
-
-    maker = _Sources(run, generator, progress)
-    by_source = {source: maker.prompts(source) for source in PROMPT_SOURCES if source in sources}
-    rows = [
-        _row(trial, source, prompts[i])
-        for i, trial in enumerate(maker.trials)
-        for source, prompts in by_source.items()
-    ]
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-class _Sources:
-    """Makes the prompts of a run, prompt source by prompt source."""
-
-    def __init__(self, run: Run, generator: Generator, progress: Progress | None):
-        self.run, self.progress = run, progress
-        self.config = run.settings
-        self.seed = self.config.seed
-        self.study = run.study
-        self.fold = run.fold
-        self.trials: list[int] = self.fold.test.tolist()
-        self.candidates = Candidates.load(run.encoder_dir)
-        self.pools = self.candidates.pools
-        self.heads = list(self.pools)
-        self.per_head = candidates_in_prompts(self.config.decoding.model_dump())
-        self.composer = composer_of(self.config.decoding.model_dump(), self.candidates.calibrations)
-        self.count = lru_cache(maxsize=100_000)(generator.count_tokens)
-        self.max_tokens = generator.max_tokens
-        self.images = self.study.trials["image_id"].astype(str).to_numpy()
-        self.categories = self.study.trials["category"].astype(str).to_numpy()
-
-    def prompts(self, source: str) -> list[Prompt]:
-        """Prompts of one prompt source, in the order of the test trials."""
-        if source == "eeg":
-            return self.eeg
-        make = {
-            "floor": self._floor,
-            "noise": self._noise,
-            "shuffled": self._shuffled,
-            "wrong-class": self._wrong_class,
-            "predicted-class": self._predicted_class,
-            "true-class": self._true_class,
-            "ceiling": self._ceiling,
-        }[source]
-        return make()
+    @cached_property
+    def categories(self) -> np.ndarray:
+        """Category of each trial of the study."""
+        return self.column("category")
 
     @cached_property
     def eeg(self) -> list[Prompt]:
         """The decoded prompts."""
-        said = head_captions(self.run.decodings, self.fold.test, self.per_head)
+        said = head_captions(self.decodings, self.fold.test, self.per_head)
         prompts = []
         for i, captions in enumerate(said):
-            prompts.append(self.composer.prompt(captions, self.count, self.max_tokens))
+            prompts.append(self.prompt(captions))
             if self.progress is not None and (i + 1) % 100 == 0:
                 self.progress(i + 1, len(said), "composing prompts")
         return prompts
 
-    # -- other captions through the same heads -------------------------------------------------
-    def _floor(self) -> list[Prompt]:
-        def drawn(trial: int) -> Callable[[str], list[str]]:
-            return lambda head: random_captions(self.pools[head], self.seed, trial, self.per_head)
-
-        return [
-            self._reworded(prompt, drawn(trial), turn=True)
-            for trial, prompt in zip(self.trials, self.eeg)
-        ]
-
-    def _ceiling(self) -> list[Prompt]:
-        return [
-            self._reworded(prompt, self._captions_of(self.images[trial]))
-            for trial, prompt in zip(self.trials, self.eeg)
-        ]
-
-    def _wrong_class(self) -> list[Prompt]:
-        shown = {self.images[t]: self.categories[t] for t in self.trials}
-        every = np.concatenate([self.fold.train, self.fold.val, self.fold.test])
-        known = {self.images[t]: self.categories[t] for t in every}
-        prompts = []
-        for trial, prompt in zip(self.trials, self.eeg):
-            own = self.categories[trial]
-            others = sorted(i for i, c in shown.items() if c != own)
-            others = others or sorted(i for i, c in known.items() if c != own)
-            if not others:
-                raise InputError(
-                    "the prompt source 'wrong-class' needs an image of another category, but all of "
-                    f"{self.study.path} are of '{own}'; leave the prompt source out"
-                )
-            image = others[int(_rng("wrong-class", self.seed, trial).integers(len(others)))]
-            new = self._reworded(prompt, self._captions_of(image))
-            prompts.append(replace(new, reason=f"captions of image {image}; {new.reason}"))
-        return prompts
+    def prompt(self, captions: Sequence[HeadCaption]) -> Prompt:
+        """A prompt of one trial's captions, as the run's settings compose it."""
+        return self.composer.prompt(captions, self.count_tokens, self.max_tokens)
 
     @cached_property
     def _texts(self) -> dict[str, dict[str, list[str]]]:
         """Captions by head and image, of the images in the fold."""
-        captions = usable_captions(self.study.captions(self.config.captions), self.heads)
+        heads = list(self.candidates.pools)
+        captions = usable_captions(self.captions, heads)
         every = np.concatenate([self.fold.test, self.fold.val, self.fold.train])
         _, first = np.unique(self.images[every], return_index=True)
         ids = every[np.sort(first)]
-        truth = reference_captions(self.study, captions, self.heads, ids)
-        return {head: dict(zip(self.images[ids], truth[head])) for head in self.heads}
+        truth = reference_captions(self.study, captions, heads, ids)
+        return {head: dict(zip(self.images[ids], truth[head])) for head in heads}
 
-    def _captions_of(self, image: str) -> Callable[[str], list[str]]:
+    def captions_of(self, image: str) -> Callable[[str], list[str]]:
+        """The true captions of an image, by head."""
         return lambda head: self._texts[head][image]
 
-    def _reworded(
+    def reworded(
         self, prompt: Prompt, texts: Callable[[str], list[str]], *, turn: bool = False
     ) -> Prompt:
         """The same heads with other texts: a head's first caption becomes its first text, and so on.
@@ -305,56 +173,230 @@ class _Sources:
         return self.composer.reworded(
             [said[i] for i in order],
             [weights[i] for i in order if i in weights],
-            self.count,
+            self.count_tokens,
             self.max_tokens,
         )
 
-    # -- other EEG through the whole pipeline --------------------------------------------------
-    def _shuffled(self) -> list[Prompt]:
-        if len(self.trials) < 2:
-            raise InputError(
-                "the prompt source 'shuffled' needs two test trials; leave the prompt source out"
-            )
-        known = self.study.image_identity == "known"
-        groups = self.images[self.fold.test] if known else np.array(self.trials).astype(str)
-        subjects = self.study.trials["subject"].astype(str).to_numpy()[self.fold.test]
-        prompts = []
-        for place in derange(groups.tolist(), self.seed, strata=subjects.tolist()).tolist():
-            prompt, donor = self.eeg[place], self.trials[place]
-            prompts.append(replace(prompt, reason=f"EEG of trial {donor}; {prompt.reason}"))
-        return prompts
-
-    def _noise(self) -> list[Prompt]:
-        decoder = Decoder.from_pretrained(self.run)
-        embeddings = embed_noise(
-            decoder, self.study, self.fold.test, self.trials, self.seed, self.progress
-        )
-        table = self.candidates.retrieve(embeddings, self.fold.test, self.per_head)
-        return [
-            self.composer.prompt(captions, self.count, self.max_tokens)
-            for captions in head_captions(table, self.fold.test, self.per_head)
-        ]
-
-    # -- a name only ---------------------------------------------------------------------------
-    def _true_class(self) -> list[Prompt]:
-        return [self._named(self.categories[trial], 1.0, "its name") for trial in self.trials]
-
-    def _predicted_class(self) -> list[Prompt]:
-        decided = class_names_decided(self.run)
-        return [
-            self._named(*decided[trial], "decided by the ensemble of heads")
-            for trial in self.trials
-        ]
-
-    def _named(self, category: str, probability: float, how: str) -> Prompt:
+    def named(self, category: str, probability: float, how: str) -> Prompt:
+        """A prompt of a category's name alone."""
         name = " ".join(category.replace("_", " ").split())
         weights = [1.0] if self.composer.route == "embeddings" else []
         said = [HeadCaption("category", name, probability)]
-        prompt = self.composer.reworded(said, weights, self.count, self.max_tokens)
+        prompt = self.composer.reworded(said, weights, self.count_tokens, self.max_tokens)
         return replace(prompt, reason=f"category '{category}', {how}; {prompt.reason}")
 
 
-def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
+# -- one function for each source ----------------------------------------------------------------
+def _floor(known: DecodedTrials) -> list[Prompt]:
+    pools = known.candidates.pools
+
+    def drawn(trial: int) -> Callable[[str], list[str]]:
+        return lambda head: random_captions(pools[head], known.seed, trial, known.per_head)
+
+    return [
+        known.reworded(prompt, drawn(trial), turn=True)
+        for trial, prompt in zip(known.trials, known.eeg)
+    ]
+
+
+def _ceiling(known: DecodedTrials) -> list[Prompt]:
+    return [
+        known.reworded(prompt, known.captions_of(known.images[trial]))
+        for trial, prompt in zip(known.trials, known.eeg)
+    ]
+
+
+def _wrong_class(known: DecodedTrials) -> list[Prompt]:
+    fold = known.fold
+    shown = {known.images[t]: known.categories[t] for t in known.trials}
+    every = np.concatenate([fold.train, fold.val, fold.test])
+    in_fold = {known.images[t]: known.categories[t] for t in every}
+    prompts = []
+    for trial, prompt in zip(known.trials, known.eeg):
+        own = known.categories[trial]
+        others = sorted(i for i, c in shown.items() if c != own)
+        others = others or sorted(i for i, c in in_fold.items() if c != own)
+        if not others:
+            raise InputError(
+                "the prompt source 'wrong-class' needs an image of another category, but all of "
+                f"{known.study.path} are of '{own}'; leave the prompt source out"
+            )
+        image = others[int(_rng("wrong-class", known.seed, trial).integers(len(others)))]
+        new = known.reworded(prompt, known.captions_of(image))
+        prompts.append(replace(new, reason=f"captions of image {image}; {new.reason}"))
+    return prompts
+
+
+def _shuffled(known: DecodedTrials) -> list[Prompt]:
+    if len(known.trials) < 2:
+        raise InputError(
+            "the prompt source 'shuffled' needs two test trials; leave the prompt source out"
+        )
+    identified = known.study.image_identity == "known"
+    groups = known.images[known.fold.test] if identified else np.array(known.trials).astype(str)
+    subjects = known.column("subject")[known.fold.test]
+    prompts = []
+    for place in derange(groups.tolist(), known.seed, strata=subjects.tolist()).tolist():
+        prompt, donor = known.eeg[place], known.trials[place]
+        prompts.append(replace(prompt, reason=f"EEG of trial {donor}; {prompt.reason}"))
+    return prompts
+
+
+def _noise(known: DecodedTrials) -> list[Prompt]:
+    test = known.fold.test
+    table = known.candidates.retrieve(known.embed_noise(), test, known.per_head)
+    return [known.prompt(captions) for captions in head_captions(table, test, known.per_head)]
+
+
+def _true_class(known: DecodedTrials) -> list[Prompt]:
+    return [known.named(known.categories[trial], 1.0, "its name") for trial in known.trials]
+
+
+def _predicted_class(known: DecodedTrials) -> list[Prompt]:
+    decided = class_names_decided(known)
+    return [
+        known.named(*decided[trial], "decided by the ensemble of heads") for trial in known.trials
+    ]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One prompt source.
+
+    Parameters
+    ----------
+    name : str
+        What a user types.
+    says : str
+        What its images are generated from.
+    prompts : callable, optional
+        From :class:`DecodedTrials` to one prompt for each test trial; None where images are shown.
+    decoded : bool, default False
+        Whether its captions come through the heads: then their confidences mean something.
+    """
+
+    name: str
+    says: str
+    prompts: Callable[[DecodedTrials], Sequence[Prompt]] | None = None
+    decoded: bool = False
+
+
+ENTRIES: dict[str, Source] = {
+    source.name: source
+    for source in (
+        Source("eeg", "the captions retrieved from the trial's EEG", lambda known: known.eeg, True),
+        Source("floor", "random captions of the same pool and heads", _floor),
+        Source("noise", "what the pipeline makes of noise of the EEG's spectrum", _noise, True),
+        Source("shuffled", "another trial's EEG, of another image", _shuffled, True),
+        Source("wrong-class", "the captions of an image of another category", _wrong_class),
+        Source("predicted-class", "the category that the ensemble decides for", _predicted_class),
+        Source("true-class", "the name of the true category", _true_class),
+        Source("ceiling", "the captions of the image that was shown", _ceiling),
+        Source("reference", "nothing: it is the image that was shown"),
+        Source("reference-vae", "nothing: that image through the generator's coding and back"),
+    )
+}
+BASE_SOURCES = ("eeg", "floor", "ceiling")
+SOURCES = list(ENTRIES)
+"""Names of all sources, in the order in which they are shown."""
+PROMPT_SOURCES = [name for name, source in ENTRIES.items() if source.prompts is not None]
+"""Names of those that have prompts."""
+IMAGE_SOURCES = tuple(name for name, source in ENTRIES.items() if source.prompts is None)
+"""Names of those that show an image."""
+
+
+def add_source(source: Source) -> None:
+    """Add a prompt source of one's own.
+
+    Parameters
+    ----------
+    source : Source
+        With prompts.
+
+    Raises
+    ------
+    InputError
+        If it has no prompts, or another source has its name.
+    """
+    if not isinstance(source, Source) or source.prompts is None:
+        raise InputError(f"a prompt source is a Source with prompts, got {source!r:.80}")
+    if ENTRIES.get(source.name, source) != source:
+        raise InputError(f"there is a prompt source '{source.name}' already; choose another name")
+    if source.name not in ENTRIES:
+        SOURCES.insert(len(PROMPT_SOURCES), source.name)
+        PROMPT_SOURCES.append(source.name)
+        ENTRIES[source.name] = source
+
+
+def check_sources(sources: Sequence[str]) -> list[str]:
+    """Names of prompt sources, each once, in their order.
+
+    Parameters
+    ----------
+    sources : sequence of str
+        Names; ``all`` for all of them; ``module:object`` for a :class:`Source` of one's own.
+
+    Raises
+    ------
+    UnknownNameError
+        If one does not exist.
+    """
+    asked: set[str] = set()
+    for name in sources:
+        if name == "all":
+            asked.update(SOURCES)
+        elif name in SOURCES:
+            asked.add(name)
+        else:
+            own = own_object("prompt source", name, SOURCES)
+            add_source(own)
+            asked.add(own.name)
+    return [name for name in SOURCES if name in asked]
+
+
+def compose_prompts(known: DecodedTrials, sources: Sequence[str] = BASE_SOURCES) -> pd.DataFrame:
+    """Prompts of some sources for decoded trials.
+
+    Parameters
+    ----------
+    known : DecodedTrials
+        What was decoded.
+    sources : sequence of str, default ("eeg", "floor", "ceiling")
+        Of :data:`PROMPT_SOURCES`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The columns of ``prompts.parquet``, by trial and prompt source; lists as JSON.
+
+    Raises
+    ------
+    TokenBudgetError
+        If not even one caption fits into a prompt.
+    InputError
+        If the study cannot have a prompt source, e.g. a wrong class where there is one class only.
+    """
+    import pandas as pd
+
+    made: dict[str, Sequence[Prompt]] = {}
+    for name in PROMPT_SOURCES:
+        make = ENTRIES[name].prompts
+        if name in sources and make is not None:
+            made[name] = make(known)
+            if len(made[name]) != len(known.trials):
+                raise InputError(
+                    f"the prompt source '{name}' gave {len(made[name])} prompts for "
+                    f"{len(known.trials)} trials; it must give one for each"
+                )
+    rows = [
+        _row(trial, source, prompts[i])
+        for i, trial in enumerate(known.trials)
+        for source, prompts in made.items()
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def class_names_decided(known: DecodedTrials) -> dict[int, tuple[str, float]]:
     """The category that the ensemble of heads decides for, and its probability, by test trial.
 
     Each head gives class probabilities (softmax of its cosine with the mean training caption of
@@ -362,8 +404,8 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
 
     Parameters
     ----------
-    run : Run
-        Decoded.
+    known : DecodedTrials
+        What was decoded.
 
     Returns
     -------
@@ -381,45 +423,35 @@ def class_names_decided(run: Run) -> dict[int, tuple[str, float]]:
         ensemble_probabilities,
         fit_temperature,
     )
-    from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
-    config = run.settings
-    study = run.study
-    fold = run.fold
-    images = study.trials["image_id"].astype(str).to_numpy()
-    categories = study.trials["category"].astype(str).to_numpy()
+    fold, images, categories = known.fold, known.images, known.categories
     names = sorted(set(categories[fold.train]))
     if len(names) < 2:
         raise InputError(
             "the prompt source 'predicted-class' needs two categories in training, but there is only "
             f"'{names[0]}'; leave the prompt source out"
         )
-    if not run.embeddings_path.exists():
-        raise RunError(f"{run.embeddings_path} is missing; run 'eegprompt decode {run.path}'")
-    stored = run.embeddings
+    stored = known.embeddings()
     index = {name: i for i, name in enumerate(names)}
     of_image = dict(zip(images[fold.train], categories[fold.train]))
-    encoder = load_text_encoder(config.text_encoder)
-    captions = study.captions(config.captions)
-    captions = captions.assign(image_id=captions["image_id"].astype(str))
+    captions = known.captions.assign(image_id=known.captions["image_id"].astype(str))
     if not np.isin(stored["val/trial_id"], fold.val).all():
         raise RunError(
-            f"{run.embeddings_path} is of other validation trials than fold {config.fold} of split "
-            f"'{config.split}'; run 'eegprompt decode {run.path}' again"
+            "the run's embeddings are of other validation trials than its fold; run 'eegprompt "
+            "decode RUN' again"
         )
     validation = categories[stored["val/trial_id"]]
     usable = np.isin(validation, names)
     target = np.array([index[c] for c in validation[usable]], dtype=int)
     parts = []
-    for head in config.kinds:
+    for head in known.kinds:
         rows = usable_captions(captions, [head])
         rows = rows[rows["image_id"].isin(of_image)]
         classes = np.array([index[of_image[i]] for i in rows["image_id"]], dtype=int)
         if len(set(classes.tolist())) < len(names):
             continue  # a class without a caption of this kind cannot be decided for by this head
         texts = rows["text"].astype(str).tolist()
-        vectors = cached_embeddings(encoder, texts, study.path / "cache")
-        prototypes = class_prototypes(vectors, classes, len(names))
+        prototypes = class_prototypes(known.embed_texts(texts), classes, len(names))
         on_val = cosine_similarity(stored[f"val/{head}"][usable], prototypes)
         temperature = fit_temperature(on_val, target)
         on_test = cosine_similarity(stored[f"test/{head}"], prototypes)
@@ -447,14 +479,10 @@ def random_captions(pool: CandidatePool, seed: int, trial: int, n: int) -> list[
     return [pool.texts[i] for i in chosen]
 
 
-# Prompt sources whose captions come from EEG or noise through the heads: their confidences mean something.
-_DECODED = ("eeg", "noise", "shuffled")
-
-
 def _row(trial: int, source: str, prompt: Prompt) -> dict[str, Any]:
     def plain(caption: HeadCaption, **more: Any) -> dict[str, Any]:
         # On other prompt sources the confidence only says which caption would have gone first.
-        confidence: Mapping[str, Any] = {} if source in _DECODED else {"confidence": None}
+        confidence: Mapping[str, Any] = {} if ENTRIES[source].decoded else {"confidence": None}
         return {**caption.to_dict(), **confidence, **more}
 
     kept = [plain(caption) for caption in prompt.kept]

@@ -3,18 +3,35 @@
 ``resolve("generator", "diffusers:stabilityai/sdxl-turbo")`` gives the class that ``diffusers``
 names and the argument after the colon. An entry is ``"module:object"``; nothing is imported until
 it is resolved, so listing what exists costs nothing.
+
+Parts of one's own need no change of this package: ``module:Class`` (or ``module:Class:ARGUMENT``)
+is taken wherever a name is, of any module that Python can import; and an installed package may name
+its parts by entry points, one group for each of :data:`ENTRY_POINTS`.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Collection, Iterable
+from functools import cache
 from typing import Any
 
-from eegprompt.core.errors import EegpromptError, UnknownNameError
+from eegprompt.core.errors import EegpromptError, InputError, UnknownNameError
 
-__all__ = ["GROUPS", "check_options", "forms", "names", "register", "resolve"]
+__all__ = [
+    "ENTRY_POINTS",
+    "GROUPS",
+    "check_name",
+    "check_options",
+    "forms",
+    "installed",
+    "names",
+    "own_object",
+    "register",
+    "resolve",
+]
 
 GROUPS: dict[str, dict[str, str]] = {
     "reader": {
@@ -85,6 +102,39 @@ _FORMS = {
 }
 
 
+ENTRY_POINTS = {
+    "reader": "eegprompt.readers",
+    "captioner": "eegprompt.captioners",
+    "text encoder": "eegprompt.text_encoders",
+    "encoder": "eegprompt.encoders",
+    "objective": "eegprompt.objectives",
+    "generator": "eegprompt.generators",
+    "features": "eegprompt.features",
+    "split": "eegprompt.splits",
+    "metric": "eegprompt.metrics",
+    "analysis": "eegprompt.analyses",
+    "prompt source": "eegprompt.sources",
+}
+"""Groups of entry points in which an installed package names its parts."""
+
+# What a part of one's own derives from. A name from a settings file must not call just anything.
+_BASES = {
+    "captioner": "eegprompt.captions.base:Captioner",
+    "text encoder": "eegprompt.text_encoders.base:TextEncoder",
+    "generator": "eegprompt.generators.base:Generator",
+    "encoder": "torch.nn:Module",
+}
+_OWN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?::(.*))?", re.DOTALL)
+
+
+@cache
+def installed(group: str) -> dict[str, str]:
+    """Parts that installed packages name by entry points: ``"module:object"`` by name."""
+    from importlib.metadata import entry_points
+
+    return {p.name: p.value for p in entry_points(group=ENTRY_POINTS[group])}
+
+
 def forms(group: str) -> list[str]:
     """Names of a group as a user types them: those that need an argument show it.
 
@@ -101,7 +151,80 @@ def names(group: str) -> list[str]:
     """Names that exist in a group, sorted."""
     if group not in GROUPS:
         raise UnknownNameError("registry group", group, sorted(GROUPS))
-    return sorted(GROUPS[group])
+    return sorted({**installed(group), **GROUPS[group]})
+
+
+def check_name(group: str, spec: str) -> None:
+    """Refuse a name that is neither in a group nor of the form ``module:Class``; imports nothing.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is neither.
+    """
+    if spec.partition(":")[0] not in names(group) and not _OWN.fullmatch(spec):
+        raise UnknownNameError(group, spec.partition(":")[0], [*forms(group), "module:Class"])
+
+
+def own_object(what: str, spec: str, allowed: Iterable[str] = ()) -> Any:
+    """Import an object of one's own.
+
+    Parameters
+    ----------
+    what : str
+        What it is, for messages.
+    spec : str
+        ``module:object``.
+    allowed : iterable of str
+        Names that exist beside, for messages.
+
+    Raises
+    ------
+    UnknownNameError
+        If it is not of that form, or there is no such module or object.
+    InputError
+        If the module cannot be imported.
+    """
+    found = _OWN.fullmatch(spec)
+    if found is None:
+        raise UnknownNameError(what, spec, [*allowed, "module:object"])
+    name = found[1]
+    try:
+        module = importlib.import_module(name)
+    except Exception as problem:
+        if isinstance(problem, ModuleNotFoundError) and f"{name}.".startswith(f"{problem.name}."):
+            raise UnknownNameError(what, spec, [*allowed, "module:object"]) from None
+        said = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+        raise InputError(f"the module '{name}' of the {what} cannot be imported ({said})") from None
+    if not hasattr(module, found[2]):
+        public = [n for n in vars(module) if not n.startswith("_")]
+        raise UnknownNameError(f"{what} of module '{name}'", found[2], public)
+    return getattr(module, found[2])
+
+
+def _own_part(group: str, spec: str) -> Any:
+    """A part of one's own, if it is what its group needs."""
+    target = own_object(group, spec, forms(group))
+    if group in _BASES:
+        module, _, name = _BASES[group].partition(":")
+        base = getattr(importlib.import_module(module), name)
+        if not (isinstance(target, type) and issubclass(target, base)):
+            raise InputError(
+                f"the {group} '{spec}' must be a class that derives from {module}.{name}"
+            )
+    elif group == "split" and next(iter(_parameters(target)), "") != "study":
+        raise InputError(f"the split '{spec}' must be a function whose first parameter is 'study'")
+    elif not callable(target):
+        raise InputError(f"the {group} '{spec}' cannot be called; name a class or a function")
+    return target
+
+
+def _parameters(target: Any) -> dict[str, inspect.Parameter]:
+    """Parameters of a function, empty of what has none."""
+    try:
+        return dict(inspect.signature(target).parameters)
+    except (TypeError, ValueError):
+        return {}
 
 
 def register(group: str, name: str, target: str) -> None:
@@ -140,7 +263,8 @@ def resolve(group: str, spec: str) -> tuple[Any, str | None]:
     group : str
         One of :data:`GROUPS`.
     spec : str
-        ``NAME`` or ``NAME:ARGUMENT``; the argument may hold further colons.
+        ``NAME`` or ``NAME:ARGUMENT``, ``module:Class`` or ``module:Class:ARGUMENT``; the argument
+        may hold further colons.
 
     Returns
     -------
@@ -153,13 +277,19 @@ def resolve(group: str, spec: str) -> tuple[Any, str | None]:
     ------
     UnknownNameError
         If the name is not in the group.
+    InputError
+        If a part of one's own cannot be imported, or is not what the group needs.
     """
     name, _, argument = spec.partition(":")
-    names(group)
-    if name not in GROUPS[group]:
-        raise UnknownNameError(group, name, forms(group))
-    module, _, attribute = GROUPS[group][name].partition(":")
-    return getattr(importlib.import_module(module), attribute), argument or None
+    check_name(group, spec)
+    if name in GROUPS[group]:
+        module, _, attribute = GROUPS[group][name].partition(":")
+        return getattr(importlib.import_module(module), attribute), argument or None
+    if name in installed(group):
+        return _own_part(group, installed(group)[name]), argument or None
+    own = _OWN.fullmatch(spec)
+    assert own is not None
+    return _own_part(group, f"{own[1]}:{own[2]}"), own[3] or None
 
 
 def check_options(

@@ -289,6 +289,8 @@ class DiffusersGenerator(Generator):
             One an image, 0 or greater.
         negative_prompt : str, optional
             What to keep away from; for models that are drawn with guidance.
+        image_paths : sequence of str
+            Not asked for.
 
         Returns
         -------

@@ -79,6 +79,8 @@ class NearestGenerator(Generator):
             For the record.
         seeds : sequence of int, length n
             For the record.
+        negative_prompt : str, optional
+            Not asked for.
         image_paths : sequence of str, length n
             The image that stands for each prompt.
 

@@ -178,6 +178,8 @@ class ServerGenerator(Generator):
             Not empty.
         seeds : sequence of int, length n
             One an image, 0 or greater.
+        negative_prompt, image_paths
+            Not asked for.
 
         Returns
         -------

@@ -370,8 +370,10 @@ def split_function(kind: str) -> tuple[Any, str]:
     'by-subject'
     """
     known, _ = ALIASES.get(kind, (kind, None))
-    if known not in names("split"):
-        raise UnknownNameError("split", kind, sorted([*names("split"), *ALIASES]))
+    if known not in names("split") and ":" not in known:
+        raise UnknownNameError(
+            "split", kind, sorted([*names("split"), *ALIASES, "module:function"])
+        )
     return resolve("split", known)[0], known
 
 
@@ -412,7 +414,13 @@ def make_split(
             most = len(study.subjects) if known == "by-subject" else folds
             options.setdefault("folds", max(2, min(folds, most)))
     check_options(function, options, f"the split '{kind}'", beside=("name",))
-    split: Split = function(study, name=name, **options)
+    if ":" in known:  # of one's own
+        split = function(study, name=name or known.rpartition(":")[2], **options)
+        if not isinstance(split, Split):
+            raise SplitError(f"the split '{kind}' gave {type(split).__name__}, not a Split")
+        check_split(study, split)
+    else:
+        split = function(study, name=name, **options)
     study.write_split(split, overwrite=overwrite)
     return split
 

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Sequence
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from eegprompt.captions.usable import reference_captions, usable_captions
+from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key, sha256_file
 from eegprompt.core.progress import Progress
-from eegprompt.decoder import Decoder
+from eegprompt.decoder import Decoder, embed_noise
 from eegprompt.encoders.saved import typical_std
 from eegprompt.generators import load_generator
-from eegprompt.retrieval.candidates import Candidates
+from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts, composer_of
 from eegprompt.retrieval.pool import candidate_pools
 from eegprompt.run import Run
-from eegprompt.sources import BASE_SOURCES, prompts_of_run
+from eegprompt.sources import (
+    BASE_SOURCES,
+    PROMPT_SOURCES,
+    DecodedTrials,
+    compose_prompts,
+)
 from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from eegprompt.generators.base import Generator
 
-__all__ = ["decode"]
+
+__all__ = ["decode", "decoded_trials", "prompt_table", "prompts_of_run"]
 
 
 def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
@@ -56,7 +67,7 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
     """
     run = Run(run)
     settings, study, fold = run.settings, run.study, run.fold
-    generator = load_generator(settings.generation.generator, **settings.generation.all_options)
+    generator = load_generator(settings.generation.generator, **settings.generation.options)
     decoder = Decoder.from_pretrained(run)
     captions = usable_captions(run.captions, decoder.heads)
     key = _key(run, captions)
@@ -103,10 +114,121 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
         run.encoder_dir,
         decoding=settings.decoding.model_dump(mode="json", exclude={"pool"}),
         generator=settings.generation.generator,
-        generator_options=settings.generation.all_options,
+        generator_options=settings.generation.options,
     )
     prompts_of_run(run, generator, BASE_SOURCES, progress=progress)
     return run
+
+
+def prompts_of_run(
+    run: Run, generator: Generator, sources: Sequence[str], *, progress: Progress | None = None
+) -> pd.DataFrame:
+    """The run's prompts, with those prompt sources and settings that are missing composed and stored.
+
+    Parameters
+    ----------
+    run : Run
+        Decoded.
+    generator : Generator
+        The run's own, whose budget all prompts keep.
+    sources : sequence of str
+        What is needed; `eeg`, `floor` and `ceiling` always are.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    pandas.DataFrame
+        ``prompts.parquet``; it may hold more prompt sources.
+    """
+    import pandas as pd
+
+    config = run.settings
+    record = run.provenance
+    key = content_key(
+        record.get("decode", {}).get("key"),
+        config.decoding.model_dump(),
+        [generator.name, generator.revision, generator.max_tokens],
+        config.seed,
+    )
+    stored = run.prompts if run.prompts_path.exists() else None
+    there = list(stored["source"].unique()) if stored is not None else []
+    # Prompts that no decoding is known of were put together elsewhere: they are taken as they are.
+    before = record.get("prompts", {}).get("key") if {"prompts", "decode"} & set(record) else key
+    current = stored is not None and before == key
+    wanted = [r for r in PROMPT_SOURCES if r in {*sources, *BASE_SOURCES, *there}]
+    missing = [r for r in wanted if not (current and r in there)]
+    if not missing:
+        assert stored is not None
+        return stored
+    table = prompt_table(run, generator, missing, progress=progress)
+    if current:
+        table = pd.concat([stored, table], ignore_index=True)
+        place = table["source"].map({source: i for i, source in enumerate(PROMPT_SOURCES)})
+        trials = {trial: i for i, trial in enumerate(dict.fromkeys(table["trial_id"]))}
+        order = np.lexsort((place.to_numpy(), table["trial_id"].map(trials).to_numpy()))
+        table = table.iloc[order].reset_index(drop=True)
+    run.write_table(run.prompts_path, table)
+    run.record(
+        "prompts",
+        key=key,
+        sources=wanted,
+        generator={"name": generator.name, "revision": generator.revision},
+        max_tokens=generator.max_tokens,
+    )
+    return table
+
+
+def prompt_table(
+    run: Run,
+    generator: Generator,
+    sources: Sequence[str] = BASE_SOURCES,
+    *,
+    progress: Progress | None = None,
+) -> pd.DataFrame:
+    """Compose the prompts of a decoded run for a generator; see :func:`compose_prompts`."""
+    return compose_prompts(decoded_trials(run, generator, progress), sources)
+
+
+def decoded_trials(
+    run: Run, generator: Generator, progress: Progress | None = None
+) -> DecodedTrials:
+    """What prompt sources may know of a run that was decoded."""
+    settings, study, fold = run.settings, run.study, run.fold
+    decoding = settings.decoding.model_dump()
+    candidates = Candidates.load(run.encoder_dir)
+
+    def embeddings() -> dict[str, np.ndarray]:
+        if not run.embeddings_path.exists():
+            raise RunError(f"{run.embeddings_path} is missing; run 'eegprompt decode {run.path}'")
+        return run.embeddings
+
+    def noise() -> dict[str, np.ndarray]:
+        decoder = Decoder.from_pretrained(run)
+        return embed_noise(decoder, study, fold.test, fold.test.tolist(), settings.seed, progress)
+
+    def texts(some: Sequence[str]) -> np.ndarray:
+        return cached_embeddings(
+            load_text_encoder(settings.text_encoder), some, study.path / "cache"
+        )
+
+    return DecodedTrials(
+        study=study,
+        fold=fold,
+        captions=run.captions,
+        kinds=settings.kinds,
+        decodings=run.decodings,
+        candidates=candidates,
+        embeddings=embeddings,
+        embed_noise=noise,
+        embed_texts=texts,
+        composer=composer_of(decoding, candidates.calibrations),
+        count_tokens=lru_cache(maxsize=100_000)(generator.count_tokens),
+        max_tokens=generator.max_tokens,
+        per_head=candidates_in_prompts(decoding),
+        seed=settings.seed,
+        progress=progress,
+    )
 
 
 def _key(run: Run, captions: pd.DataFrame) -> str:

@@ -35,9 +35,8 @@ from eegprompt.sources import (
     PROMPT_SOURCES,
     SOURCES,
     check_sources,
-    prompt_table,
-    prompts_of_run,
 )
+from eegprompt.steps.decode import prompt_table, prompts_of_run
 from eegprompt.text_encoders import cached_embeddings, load_text_encoder
 
 if TYPE_CHECKING:
