@@ -45,7 +45,7 @@ def study(small_study: Path) -> Study:
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    monkeypatch.setattr(chat, "_LONGEST_BACKOFF", 0.05)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.05)
 
 
 def write(study: Study, server: ChatServer, **options: Any) -> Any:
@@ -163,15 +163,6 @@ def test_retry_after_is_waited_for(study: Study) -> None:
         write(study, server, concurrency=1)
     assert len(stamps) == 9
     assert stamps[1] - stamps[0] >= 0.45
-
-
-@pytest.mark.parametrize("header", ["7", "7.5", "Wed, 21 Oct 2065 07:28:00 GMT", "soon", ""])
-def test_retry_after_is_read_as_seconds_or_a_date(header: str) -> None:
-    seconds = chat._retry_after({"retry-after": header})
-    expected = {"7": 7.0, "7.5": 7.5, "soon": None, "": None}
-    assert seconds == expected[header] if header in expected else seconds > 1e9
-    assert chat._retry_after({"retry-after-ms": "250", "retry-after": "9"}) == 0.25
-    assert chat._retry_after({}) is None
 
 
 @pytest.mark.parametrize(

@@ -403,6 +403,9 @@ def test_prompts_can_be_composed_for_another_generator(run):
         def count_tokens(self, text):
             return 1 + len(text.split(","))
 
+        def generate(self, prompts, seeds):
+            raise AssertionError
+
     table = prompt_table(run, Short())
     assert table["n_tokens"].max() == 3
     assert (table["heads"].map(json.loads).map(len) == 2).all()

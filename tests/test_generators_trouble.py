@@ -75,7 +75,7 @@ def out_of_memory(generator: DiffusersGenerator, monkeypatch, fits: int, error: 
         return real(self, *args, prompt=prompt, **more)
 
     # There is nothing to be freed here, and looking for it takes seconds.
-    monkeypatch.setattr("eegprompt.generators.diffusers._free_memory", lambda: None)
+    monkeypatch.setattr("eegprompt.generators.batching.free_memory", lambda: None)
     # The settings that a call takes are read from its signature.
     call.__wrapped__ = real  # type: ignore[attr-defined]
     monkeypatch.setattr(kind, "__call__", call)

@@ -86,9 +86,7 @@ RUN_STILL: set[str] = {
 STEPS_STILL: set[str] = set()
 LONG_FILES_STILL: set[str] = {
     "analyses/geometry.py",
-    "captions/chat.py",
     "core/numpy_pickle.py",
-    "generators/diffusers.py",
     "readers/alljoined.py",
     "readers/continuous.py",
     "study/study.py",

@@ -18,6 +18,7 @@ _PUBLIC = {
     "ablate": "eegprompt.steps.ablate",
     "audit": "eegprompt.steps.audit",
     "caption": "eegprompt.steps.caption",
+    "check_plugin": "eegprompt.steps.check_plugin",
     "decode": "eegprompt.steps.decode",
     "generate": "eegprompt.steps.generate",
     "evaluate": "eegprompt.steps.evaluate",

@@ -9,22 +9,26 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
-import re
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from eegprompt.captions._image_data import data_url, image_sources, load_image
 from eegprompt.captions.answers import json_schema, read_answer, repair_words
 from eegprompt.captions.base import Answered, Captioner
+from eegprompt.captions.chat_replies import (
+    NO_IMAGES,
+    Again,
+    Failed,
+    Fatal,
+    Loop,
+    Said,
+    message_of,
+    useless_to_repeat,
+)
 from eegprompt.captions.instruction import load_instruction
 from eegprompt.core.errors import CaptionError, InputError
 from eegprompt.core.kinds import parse_kinds
@@ -38,68 +42,13 @@ __all__ = ["ChatCaptioner"]
 T = TypeVar("T")
 
 _MAX_BYTES = 1 << 20  # of an answer; a server that never ends is cut off here
-_LONGEST_PAUSE = 300.0  # seconds; a server that asks for a longer one ends the run
-_LONGEST_BACKOFF = 30.0
+_LONGEST_PAUSE = 120  # seconds; the client waits no longer, and neither do we
 _BROKEN_AFTER = 50  # failures of the server in a row, after which the run ends
 # Forms of an answer, from the strictest; a server that refuses one is asked for the next.
 _FORMS = ("a JSON schema", "a JSON object", "words alone")
 _FORM_WORDS = ("response_format", "json_schema", "json_object", "structured output", "grammar")
-# How servers say that their model takes no image at all, as against not this one.
-_NO_IMAGES = re.compile(
-    r"\b(images?|image_url|vision|multi-?modal)( (inputs?|content|parts?|messages?|data))?"
-    r" (is|are) (not|only) supported"
-    r"|\b(does not|doesn't|do not|don't|cannot|can't) (support|accept|take|process|handle)"
-    r" (any )?(images?\b(?! (format|type|size|file|of|larger|with))|vision|multi-?modal)"
-    r"|\bnot an? (multi-?modal|vision)|\btext[- ]only\b|\bmmproj\b|\bno (vision|image) support\b"
-    r"|\bunsupported content( part)?( type)?\W+image|unknown variant\W+image_url"
-    r"|\bat most 0 (images?|multi-?modal)|\bcontent\W+(must|should) be a (valid )?string"
-    r"|\bno endpoints found that support image|\bmissing data required for image input",
-    re.IGNORECASE,
-)
 _IMAGE_TOKENS = 255  # of an image within 512 × 512: 85 and 170 a tile, as OpenAI counts them
 _ANSWER_TOKENS = 300  # ten captions of about 15 words, with their keys
-
-
-class _Fatal(Exception):
-    """Nothing more can come of this run."""
-
-
-class _Failed(Exception):
-    """This image failed; `by_server` says that the next would fail for the same reason."""
-
-    def __init__(self, reason: str, *, by_server: bool = False):
-        super().__init__(reason)
-        self.by_server = by_server
-
-
-class _Again(Exception):
-    """This request failed and may be repeated."""
-
-    def __init__(self, reason: str, after: float | None = None):
-        super().__init__(reason)
-        self.after = after
-
-
-@dataclass(frozen=True)
-class _Said:
-    """What came of one request: the model's words, and why there may be none or too few."""
-
-    text: str
-    cut: str | None = None  # what its length was limited by, where it was cut off
-    elsewhere: str | None = None  # field of the message that holds words, where `content` is empty
-
-    @property
-    def hopeless(self) -> str | None:
-        """Why the same question would get no better answer, or None."""
-        where = f", and all of it stands in '{self.elsewhere}'" if self.elsewhere else ""
-        if self.cut is not None:
-            return f"the answer was cut off by {self.cut}{where}"
-        if self.elsewhere:
-            return (
-                f"the server gave words in '{self.elsewhere}' and none in 'content'; switch the "
-                "model's thinking, or the server's parser of it, off"
-            )
-        return None
 
 
 @dataclass
@@ -134,8 +83,8 @@ class ChatCaptioner(Captioner):
     either, the image is recorded as failed. An answer that was cut off, or that stands in another
     field than ``content``, would not get better: its image fails at once, and says what to change. A
     model that takes no images ends the run. Failures of the server (no answer in time, 408, 409,
-    429, 5xx, a dropped connection) are repeated after a growing, jittered pause, or after the one
-    the server asks for (``Retry-After``), which holds for all requests.
+    429, 5xx, a dropped connection) are repeated by the client after a growing, jittered pause, or
+    after the one the server asks for (``Retry-After``).
 
     Parameters
     ----------
@@ -253,7 +202,6 @@ class ChatCaptioner(Captioner):
         self._form = 0
         self._answered: set[int] = set()  # forms in which an answer came
         self._length_field = "max_tokens"
-        self._free_at = 0.0  # on the clock of time.monotonic
 
     # -- what it will take ---------------------------------------------------------------------
     def estimate(self, study: Study, image_ids: Sequence[str]) -> dict[str, Any]:
@@ -311,7 +259,7 @@ class ChatCaptioner(Captioner):
             If the server refuses the key or the model, asks for too long a pause, or fails again
             and again.
         """
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         self.usage, self.notes = _Usage(), []
         failed: Counter[str] = Counter()
@@ -321,9 +269,13 @@ class ChatCaptioner(Captioner):
         exhausted = False
         n_asked = 0
         known = image_sources(study)
-        with _Loop() as loop:
+        with Loop() as loop:
             client = AsyncOpenAI(
-                api_key=self._key(), base_url=self.base_url, max_retries=0, timeout=self.timeout
+                api_key=self._key(),
+                base_url=self.base_url,
+                max_retries=self.retries,
+                timeout=self.timeout,
+                http_client=DefaultAsyncHttpxClient(event_hooks={"response": [useless_to_repeat]}),
             )
             gate = asyncio.Semaphore(self.concurrency)
             pending: dict[Future[_Result], str] = {}
@@ -354,7 +306,7 @@ class ChatCaptioner(Captioner):
                     for future in finished:
                         image_id = pending.pop(future)
                         problem = future.exception()
-                        if isinstance(problem, _Fatal):
+                        if isinstance(problem, Fatal):
                             fatal = str(problem)
                             continue
                         if problem is not None:
@@ -420,12 +372,12 @@ class ChatCaptioner(Captioner):
             url = None
             if self.images:
                 if source["path"] is None:
-                    raise _Failed("the study has no image of this image")
+                    raise Failed("the study has no image of this image")
                 url = await asyncio.to_thread(_read_url, source["path"], self.side)
             elif source["path"] is not None:
                 source = {**source, "seen": await asyncio.to_thread(_seen, source["path"])}
             elif not source["label"]:
-                raise _Failed("there is neither an image nor a label to describe")
+                raise Failed("there is neither an image nor a label to describe")
             messages = self._messages(source, url)
             await gate.acquire()  # released when the answer is written
             asked = True
@@ -441,13 +393,13 @@ class ChatCaptioner(Captioner):
                 said = await self._ask(client, messages)
                 answer = read_answer(said.text, self.kinds, self.language)
             if answer.problems and said.hopeless is not None:
-                raise _Failed(said.hopeless, by_server=True)
+                raise Failed(said.hopeless, by_server=True)
             if answer.problems:
-                raise _Failed("; ".join(answer.problems)[:400])
+                raise Failed("; ".join(answer.problems)[:400])
             return _Result(answer.captions)
         except CaptionError as problem:  # of the image
             return _Result(error=str(problem), asked=asked)
-        except _Failed as problem:
+        except Failed as problem:
             why = self._clean(str(problem))
             return _Result(error=why, by_server=problem.by_server, asked=asked)
 
@@ -480,32 +432,20 @@ class ChatCaptioner(Captioner):
             request["response_format"] = {"type": "json_object"}
         return request
 
-    async def _ask(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> _Said:
-        """One answer; repeats what the server failed to answer."""
-        attempt = 0
-        while True:
-            pause = self._free_at - time.monotonic()
-            if pause > 0:
-                await asyncio.sleep(pause + random.uniform(0, 0.1))
-                continue
+    async def _ask(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> Said:
+        """One answer; the client repeats what the server refuses, and here is what breaks off."""
+        for _ in range(self.retries + 1):
             try:
                 return await self._once(client, messages)
-            except _Again as problem:
-                if attempt >= self.retries:
-                    raise _Failed(f"{problem}, {attempt + 1} times", by_server=True) from None
-                attempt += 1
+            except Again as problem:
                 self.usage.retries += 1
-                if problem.after is not None:
-                    if problem.after > _LONGEST_PAUSE:
-                        raise _Fatal(
-                            f"the server asks to wait {problem.after:.0f} s before the next request"
-                        ) from None
-                    self._free_at = max(self._free_at, time.monotonic() + problem.after)
-                else:
-                    ceiling = min(_LONGEST_BACKOFF, 0.5 * 2.0**attempt)
-                    await asyncio.sleep(random.uniform(0.1, 1.0) * ceiling)
+                reason = str(problem)
+        raise self._gave_up(reason)
 
-    async def _once(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> _Said:
+    def _gave_up(self, reason: str) -> Failed:
+        return Failed(f"{reason}, {self.retries + 1} times", by_server=True)
+
+    async def _once(self, client: AsyncOpenAI, messages: list[dict[str, Any]]) -> Said:
         """Make one request."""
         import openai
 
@@ -516,42 +456,43 @@ class ChatCaptioner(Captioner):
             request = self._request(messages, form)
             self.usage.requests += 1
             try:
-                async with asyncio.timeout(self.timeout):
-                    body = await self._body(client, request)
-                said = self._said_in(body)
+                said = self._said_in(await self._body(client, request))
                 if form > self._form and self._form not in self._answered:
                     self._change_form(form, refusal)
                 self._answered.add(form)
                 return said
-            except TimeoutError:
-                raise _Again(f"no answer within {self.timeout:g} s") from None
             except openai.APITimeoutError:
-                raise _Again(f"no answer within {self.timeout:g} s") from None
+                raise self._gave_up(f"no answer within {self.timeout:g} s") from None
             except openai.APIConnectionError as problem:
                 cause = problem.__cause__ or problem
-                raise _Again(self._clean(f"connection failed ({cause})")) from None
+                raise self._gave_up(self._clean(f"connection failed ({cause})")) from None
             except openai.APIStatusError as problem:
-                refusal = self._clean(_message_of(problem))
+                refusal = self._clean(message_of(problem))
                 form = self._refused(problem, request, form)
 
     async def _body(self, client: AsyncOpenAI, request: dict[str, Any]) -> bytes:
         # The body is read here, not by the client: an endless one must not fill the memory.
         create = client.chat.completions.with_streaming_response.create
         async with create(**request) as response:
+            self.usage.requests += response.retries_taken
+            self.usage.retries += response.retries_taken
             body = bytearray()
             try:
-                async for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > _MAX_BYTES:
-                        raise _Failed(f"the answer is longer than {_MAX_BYTES >> 20} MiB")
-            except (_Failed, TimeoutError, asyncio.CancelledError):
+                async with asyncio.timeout(self.timeout):
+                    async for chunk in response.iter_bytes():
+                        body += chunk
+                        if len(body) > _MAX_BYTES:
+                            raise Failed(f"the answer is longer than {_MAX_BYTES >> 20} MiB")
+            except (Failed, asyncio.CancelledError):
                 raise
+            except TimeoutError:
+                raise Again(f"no answer within {self.timeout:g} s") from None
             except Exception as problem:  # the client does not wrap what breaks off while reading
                 kind = type(problem).__name__
-                raise _Again(self._clean(f"connection dropped ({problem or kind})")) from None
+                raise Again(self._clean(f"connection dropped ({problem or kind})")) from None
         return bytes(body)
 
-    def _said_in(self, body: bytes) -> _Said:
+    def _said_in(self, body: bytes) -> Said:
         """The model's words in a response."""
         try:
             answer = json.loads(body)
@@ -561,7 +502,7 @@ class ChatCaptioner(Captioner):
             usage = answer.get("usage") or {}
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
             start = self._clean(body[:80].decode("utf-8", "replace"))
-            raise _Again(f"the server's response is no chat completion ({start!r})") from None
+            raise Again(f"the server's response is no chat completion ({start!r})") from None
         estimate = self._tokens_of_one()
         used = [
             value if isinstance(value := usage.get(name), int) and value >= 0 else guess
@@ -573,9 +514,9 @@ class ChatCaptioner(Captioner):
         if isinstance(text, list):  # some servers answer in parts
             text = "".join(str(p.get("text", "")) for p in text if isinstance(p, dict))
         if message.get("refusal"):
-            raise _Failed(f"the model refused ({message['refusal']})")
+            raise Failed(f"the model refused ({message['refusal']})")
         if choice.get("finish_reason") == "content_filter":
-            raise _Failed("the server's content filter stopped the answer")
+            raise Failed("the server's content filter stopped the answer")
         text = text if isinstance(text, str) else ""
         cut = None
         if choice.get("finish_reason") == "length":
@@ -591,7 +532,7 @@ class ChatCaptioner(Captioner):
         # Names that servers give to the words a model thinks.
         fields = ("reasoning_content", "reasoning", "thinking")
         elsewhere = next((name for name in fields if message.get(name)), None)
-        return _Said(text, cut, elsewhere if not text.strip() else None)
+        return Said(text, cut, elsewhere if not text.strip() else None)
 
     def _change_form(self, form: int, refusal: str) -> None:
         self.notes.append(
@@ -603,9 +544,9 @@ class ChatCaptioner(Captioner):
     def _refused(self, problem: Any, request: dict[str, Any], form: int) -> int:
         """Decide what follows from an HTTP error: gives the form to ask for next, or raises."""
         status = int(problem.status_code)
-        said = self._clean(_message_of(problem))
-        if self.images and _NO_IMAGES.search(_message_of(problem)):
-            raise _Fatal(
+        said = self._clean(message_of(problem))
+        if self.images and NO_IMAGES.search(message_of(problem)):
+            raise Fatal(
                 f"the model '{self.model}' takes no images (the server answered {status}: {said}); "
                 "name a vision-language model, or pass -o images=false to caption from labels and "
                 "measurements"
@@ -629,53 +570,22 @@ class ChatCaptioner(Captioner):
                 # mean the form, or this image: the same request in another form will tell.
                 if form not in self._answered:
                     return form + 1
-            raise _Failed(f"the server refused the request ({status}: {said})")
+            raise Failed(f"the server refused the request ({status}: {said})")
         if status in (401, 403, 404):
             remedy = {
                 401: "check OPENAI_API_KEY",
                 403: "this key may not use the model",
                 404: f"check the model '{self.model}' and base_url",
             }[status]
-            raise _Fatal(f"the server answered {status} ({said}); {remedy}")
-        if status == 429 and "insufficient_quota" in _message_of(problem):
-            raise _Fatal(f"the account's quota is used up ({said})")
-        if status in (408, 409, 425, 429) or status >= 500:
-            after = _retry_after(problem.response.headers)
-            raise _Again(f"the server answered {status} ({said})", after)
-        raise _Failed(f"the server answered {status} ({said})")
-
-
-def _message_of(problem: Any) -> str:
-    body = problem.body
-    if isinstance(body, Mapping):
-        inner = body.get("error", body)
-        if isinstance(inner, Mapping):
-            return " ".join(str(inner[k]) for k in ("message", "code", "param") if inner.get(k))
-        return str(inner)
-    return str(body or problem)
-
-
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that a server asks to wait: a number, or an HTTP date."""
-    text = headers.get("retry-after-ms")
-    if text is not None:
-        try:
-            return max(0.0, float(text) / 1000)
-        except ValueError:
-            pass
-    text = headers.get("retry-after")
-    if text is None:
-        return None
-    try:
-        return max(0.0, float(text))
-    except ValueError:
-        pass
-    try:
-        when = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    when = when if when.tzinfo else when.replace(tzinfo=UTC)
-    return max(0.0, (when - datetime.now(UTC)).total_seconds())
+            raise Fatal(f"the server answered {status} ({said}); {remedy}")
+        if status == 429 and "insufficient_quota" in message_of(problem):
+            raise Fatal(f"the account's quota is used up ({said})")
+        if status in (408, 409, 429) or status >= 500:
+            pause = problem.response.headers.get("retry-after", "")
+            if pause.isdigit() and int(pause) > _LONGEST_PAUSE:
+                raise Fatal(f"the server asks to wait {pause} s before the next request")
+            raise self._gave_up(f"the server answered {status} ({said})")
+        raise Failed(f"the server answered {status} ({said})")
 
 
 def _read_url(path: Path, side: int) -> str:
@@ -688,36 +598,3 @@ def _seen(path: Path) -> str:
 
     captions = describe(measure(load_image(path, 256)), None)
     return "; ".join(captions[k] for k in ("ColorTone", "ClarityCue", "LayoutMap", "AngleView"))
-
-
-class _Loop:
-    """An event loop in a thread of its own, so that it also runs where one is running already."""
-
-    def __enter__(self) -> _Loop:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        return self
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def call(self, function: Callable[[], object]) -> None:
-        self._loop.call_soon_threadsafe(function)
-
-    def close_client(self, client: AsyncOpenAI) -> None:
-        async def close() -> None:
-            here = asyncio.current_task()
-            others = [task for task in asyncio.all_tasks() if task is not here]
-            for task in others:
-                task.cancel()
-            await asyncio.gather(*others, return_exceptions=True)
-            await client.close()
-
-        self.submit(close()).result(timeout=10)
-
-    def __exit__(self, *problem: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=10)
-        if not self._thread.is_alive():
-            self._loop.close()

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from eegprompt.cli import console
-from eegprompt.cli.options import Json, Settings
+from eegprompt.cli.options import Json, Settings, pairs
 from eegprompt.cli.score_table import print_scores
 from eegprompt.core.errors import InputError, UnknownNameError
 from eegprompt.core.files import read_json
@@ -130,11 +130,42 @@ def settings(
     console.print_table(("key", "default", "allowed", "meaning"), rows)
 
 
+def check_plugin(
+    part: Annotated[
+        str, typer.Argument(metavar="PART", help="module:Class, or a YAML file of caption kinds.")
+    ],
+    kind: Annotated[
+        str | None, typer.Option("--as", help="What it is, e.g. encoder; else found out by itself.")
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", "-o", metavar="KEY=VALUE", help="An option of its constructor."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Check that an encoder, captioner, generator or another part of your own fits in.
+
+    It is tried on small made-up data, as its group will use it. The module must be one that Python
+    can import: put its folder on PYTHONPATH, or install it.
+
+    Example: [bold]eegprompt check-plugin my_parts:MyEncoder[/bold]
+    """
+    from eegprompt.steps.check_plugin import check_plugin
+
+    found = check_plugin(part, kind=kind, **pairs(option))
+    if json:
+        console.print_json({"part": part, "in_order": found})
+        return
+    for said in found:
+        console.out().print(f"{part}: {said}", markup=False)
+
+
 def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     app.command("settings", rich_help_panel=_PANEL)(settings)
     app.command("run", rich_help_panel=_PANEL)(run)
     app.command("demo", rich_help_panel=_PANEL)(demo)
+    app.command("check-plugin", rich_help_panel=_PANEL)(check_plugin)
 
 
 def _carry_out(recipe: Any, out: Path, json: bool) -> None:

@@ -124,6 +124,8 @@ _BASES = {
     "generator": "eegprompt.generators.base:Generator",
     "encoder": "torch.nn:Module",
 }
+# What makes a part of one's own fit for its group.
+_ADAPTED = {"encoder": "eegprompt.encoders.own:adapted"}
 _OWN = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)(?::(.*))?", re.DOTALL)
 
 
@@ -216,6 +218,9 @@ def _own_part(group: str, spec: str) -> Any:
         raise InputError(f"the split '{spec}' must be a function whose first parameter is 'study'")
     elif not callable(target):
         raise InputError(f"the {group} '{spec}' cannot be called; name a class or a function")
+    if group in _ADAPTED:
+        module, _, name = _ADAPTED[group].partition(":")
+        target = getattr(importlib.import_module(module), name)(target)
     return target
 
 

@@ -278,7 +278,7 @@ class RunConfigFile(_File):
     split: Name
     fold: Id = 0
     captions: Name = "builtin"
-    own_kinds: list[dict[str, Json]] = []
+    own_kinds: list[Json] = []
     kinds: list[str] = []
     text_encoder: str = ""
     seed: Seed = 0

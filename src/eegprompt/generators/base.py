@@ -98,6 +98,6 @@ class Generator(ABC):
         """Generate one image for each row, as :meth:`generate` does."""
         raise InputError(f"{self.name} takes no prompt embeddings; compose prompts as text")
 
-    def round_trip(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def round_trip(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Encode and decode uint8 images (height, width, 3): what its own image space lets through."""
         raise InputError(f"{self.name} has no autoencoder, so there is no round trip")

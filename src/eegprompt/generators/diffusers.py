@@ -8,7 +8,6 @@ the same shapes however many images are asked for and in whatever order.
 
 from __future__ import annotations
 
-import gc
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.core.errors import (
-    EegpromptError,
     InputError,
     ModelLoadError,
     TokenBudgetError,
@@ -24,13 +22,16 @@ from eegprompt.core.errors import (
 )
 from eegprompt.core.files import read_json
 from eegprompt.core.model_hub import choose_device, fetch, locate, quiet
-from eegprompt.generators.base import Generator
+from eegprompt.generators.batching import PipelineGenerator, free_memory, out_of_memory
 from eegprompt.generators.finite_values import FiniteValues
-from eegprompt.generators.loading import OFFLOADS, load_pipeline, offload_pipeline, place_pipeline
+from eegprompt.generators.loading import OFFLOADS, load_pipeline, place_pipeline
 from eegprompt.generators.model_defaults import (
     DTYPES,
+    check_settings,
+    checked_seeds,
     default_dtype,
     default_extra,
+    default_side,
     distilled_by_files,
     distilled_defaults,
 )
@@ -64,7 +65,7 @@ _RESERVED = (  # what `extra` must not decide
 _Arguments = Callable[[list[int]], dict[str, Any]]
 
 
-class DiffusersGenerator(Generator):
+class DiffusersGenerator(PipelineGenerator):
     """A text-to-image pipeline, by folder or by name on huggingface.co.
 
     The pipeline's weights are loaded when the first image is drawn; counting tokens needs its
@@ -123,7 +124,6 @@ class DiffusersGenerator(Generator):
     """
 
     takes_negative_prompt = True
-    batch_size: int
     max_tokens: int
 
     def __init__(
@@ -164,7 +164,7 @@ class DiffusersGenerator(Generator):
         if offload is not None and on_cpu:
             raise InputError("offload needs a GPU; leave it out on a CPU")
         given = {"steps": steps, "guidance": guidance, "height": height, "width": width}
-        _check_settings({**given, "batch_size": batch_size})
+        check_settings({**given, "batch_size": batch_size})
         self.batch_size = batch_size if batch_size is not None else (1 if on_cpu else 8)
         self._source = fetch(locate(model, "generator", revision), "generator", _LIGHT_FILES)
         folder = self._source.folder
@@ -257,13 +257,13 @@ class DiffusersGenerator(Generator):
         try:
             place_pipeline(pipeline, self._device, offload=self._offload, **place)
         except ModelLoadError as problem:
-            too_large = _out_of_memory(problem)
+            too_large = out_of_memory(problem)
             if not too_large or self._offload or self._device.type == "cpu":
                 raise
         if too_large:
             self._offload = "model"
             self.notes.append(f"{self.name} does not fit on the device whole; parts are offloaded")
-            _free_memory()
+            free_memory()
             place_pipeline(pipeline, self._device, offload="model", **place)
         self._pipeline = pipeline
         self._finite = FiniteValues(pipeline)
@@ -308,7 +308,7 @@ class DiffusersGenerator(Generator):
             If the pipeline cannot be loaded, fails, or gives no images or values that are not
             finite.
         """
-        prompts, seeds = list(prompts), _checked_seeds(seeds)
+        prompts, seeds = list(prompts), checked_seeds(seeds)
         if len(prompts) != len(seeds):
             raise InputError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
         self._check_prompts(prompts)
@@ -384,7 +384,7 @@ class DiffusersGenerator(Generator):
         InputError
             If names or lengths do not fit, or the pipeline takes no embeddings.
         """
-        seeds = _checked_seeds(seeds)
+        seeds = checked_seeds(seeds)
         negative = self._check_negative(negative_prompt)
         encoder = self._loaded_encoder()
         names = set(encoder.names)
@@ -407,7 +407,7 @@ class DiffusersGenerator(Generator):
         """Whether :meth:`round_trip` can be had; some pipelines draw pixels. Loads nothing."""
         return bool((self._index.get("vae") or [None, None])[1])
 
-    def round_trip(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def round_trip(self, images: Sequence[np.ndarray] | np.ndarray) -> np.ndarray:
         """Send images through the pipeline's autoencoder: the best that it could draw.
 
         Parameters
@@ -470,7 +470,7 @@ class DiffusersGenerator(Generator):
         """Height and width of what is drawn."""
         height, width = self._settings["height"], self._settings["width"]
         if height is None or width is None:
-            side = _default_side(self._pipeline)
+            side = default_side(self._pipeline)
             height, width = height or side, width or side
         return height, width
 
@@ -583,144 +583,6 @@ class DiffusersGenerator(Generator):
 
         return self._in_batches(call, len(seeds), labels)
 
-    def _in_batches(
-        self,
-        call: Callable[[list[int]], tuple[torch.Tensor, list[bool]]],
-        n: int,
-        labels: list[str],
-    ) -> tuple[list[np.ndarray], list[bool]]:
-        """Call for all rows, a fixed number at a time; for fewer where they do not fit."""
-        import torch
-
-        images: list[np.ndarray] = []
-        blanked: list[bool] = []
-        with torch.inference_mode(), quiet():
-            while len(images) < n:
-                start, stop = len(images), min(len(images) + self.batch_size, n)
-                rows = list(range(start, stop))
-                filled = rows + rows[:1] * (self.batch_size - len(rows))
-                fits = True
-                try:
-                    values, flags = call(filled)
-                    part = self._as_bytes(values[: len(rows)], labels[start:stop])
-                except EegpromptError:
-                    raise
-                except Exception as problem:
-                    if isinstance(problem, ValueError):  # a size that cannot be drawn, and the like
-                        said = (str(problem).splitlines() or [""])[0][:200]
-                        raise InputError(f"{self.name} refuses to draw: {said}") from problem
-                    if not _out_of_memory(problem):
-                        said = f"{type(problem).__name__}: {problem}".splitlines()[0][:200]
-                        raise ModelLoadError(
-                            f"{self.name} fails while it draws ({said}); check that the model is whole "
-                            "and that its options suit it"
-                        ) from problem
-                    fits = False
-                if not fits:  # outside of the handler, which holds what fills the memory
-                    self._need_less_memory()
-                    continue
-                images += list(part)
-                blanked += flags[: len(rows)]
-        return images, blanked
-
-    def _as_bytes(self, values: torch.Tensor, labels: list[str]) -> np.ndarray:
-        """From (n, 3, height, width) in [0, 1] to uint8 (n, height, width, 3)."""
-        import torch
-
-        values = values.float()
-        finite = torch.isfinite(values).flatten(1).all(dim=1)
-        if not bool(finite.all()):
-            bad = labels[int((~finite).nonzero()[0, 0])]
-            remedy = (
-                "use dtype float32 or bfloat16"
-                if self.dtype == "float16"
-                else "its file is damaged"
-            )
-            raise ModelLoadError(
-                f"{self.name} gives values that are not finite in {self.dtype} (prompt '{bad[:60]}'); "
-                f"{remedy}"
-            )
-        levels = (values.clamp(0, 1) * 255).round().to(torch.uint8)
-        return levels.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-
-    def _need_less_memory(self) -> None:
-        """Draw fewer at a time, else keep parts of the pipeline elsewhere, else give up."""
-        _free_memory()
-        if self.batch_size > 1:
-            self.batch_size //= 2
-            self.notes.append(
-                f"{self.name} did not fit into memory; {self.batch_size} images are drawn at a time"
-            )
-            return
-        later = OFFLOADS if self._offload is None else OFFLOADS[OFFLOADS.index(self._offload) + 1 :]
-        if self._device.type == "cpu" or not later:
-            raise InputError(
-                f"{self.name} does not fit into memory with one image at a time"
-                + ("" if self._device.type == "cpu" else " and its parts offloaded")
-                + "; use a smaller height and width, vae_tiling, or another device"
-            )
-        self._offload = later[0]
-        with quiet():
-            offload_pipeline(self._pipeline, self._device, later[0])
-        self.notes.append(
-            f"{self.name} did not fit into memory; its parts are offloaded ({later[0]})"
-        )
-
     def _nothing(self) -> np.ndarray:
         size = [self._settings[side] or 1 for side in ("height", "width")]
         return np.zeros((0, *size, 3), dtype=np.uint8)
-
-
-def _check_settings(given: dict[str, Any]) -> None:
-    for field in ("steps", "height", "width", "batch_size"):
-        value = given[field]
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise InputError(f"{field} must be a whole number of at least 1, got {value!r}")
-    guidance = given["guidance"]
-    if guidance is not None and not isinstance(guidance, int | float):
-        raise InputError(f"guidance must be a number, got {guidance!r}")
-
-
-def _checked_seeds(seeds: Sequence[int]) -> list[int]:
-    seeds = [int(seed) for seed in seeds]
-    if any(not 0 <= seed < 2**63 for seed in seeds):
-        raise InputError(f"a seed must lie in [0, 2**63), got {min(seeds)} to {max(seeds)}")
-    return seeds
-
-
-def _default_side(pipeline: Any) -> int:
-    """Height and width that a pipeline draws where none are given."""
-    if getattr(pipeline, "default_sample_size", None):
-        sample = pipeline.default_sample_size
-    else:
-        denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
-        sample = getattr(getattr(denoiser, "config", None), "sample_size", None) or 64
-    sample = sample if isinstance(sample, int) else sample[0]
-    return int(sample * getattr(pipeline, "vae_scale_factor", 8))
-
-
-def _free_memory() -> None:
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def _out_of_memory(problem: BaseException | None) -> bool:
-    """Whether memory, not the model or the input, is at fault."""
-    import torch
-
-    while problem is not None:
-        if isinstance(problem, (torch.OutOfMemoryError, MemoryError)):
-            return True
-        said = str(problem)
-        if isinstance(problem, RuntimeError) and any(
-            words in said for words in ("out of memory", "can't allocate memory")
-        ):
-            return True
-        # Sana's pipeline only warns where decoding runs out of memory, and trips over that.
-        if isinstance(problem, UnboundLocalError) and "'image'" in said:
-            return True
-        problem = problem.__cause__ or problem.__context__
-    return False

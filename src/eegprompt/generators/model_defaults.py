@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.core.errors import InputError
 from eegprompt.core.files import read_json
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DTYPES", "default_dtype", "default_extra", "distilled_by_files", "distilled_defaults"]
+__all__ = [
+    "DTYPES",
+    "check_settings",
+    "checked_seeds",
+    "default_dtype",
+    "default_extra",
+    "default_side",
+    "distilled_by_files",
+    "distilled_defaults",
+]
 
 DTYPES = ("float32", "float16", "bfloat16")
 
@@ -107,6 +118,36 @@ def default_dtype(index: dict[str, Any], device: torch.device) -> str:
         if torch.cuda.is_bf16_supported():
             return "bfloat16"
     return "float16"
+
+
+def check_settings(given: dict[str, Any]) -> None:
+    """Refuse settings of an image that no pipeline takes."""
+    for field in ("steps", "height", "width", "batch_size"):
+        value = given[field]
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise InputError(f"{field} must be a whole number of at least 1, got {value!r}")
+    guidance = given["guidance"]
+    if guidance is not None and not isinstance(guidance, int | float):
+        raise InputError(f"guidance must be a number, got {guidance!r}")
+
+
+def checked_seeds(seeds: Sequence[int]) -> list[int]:
+    """Seeds as whole numbers, if all are in range."""
+    seeds = [int(seed) for seed in seeds]
+    if any(not 0 <= seed < 2**63 for seed in seeds):
+        raise InputError(f"a seed must lie in [0, 2**63), got {min(seeds)} to {max(seeds)}")
+    return seeds
+
+
+def default_side(pipeline: Any) -> int:
+    """Height and width that a pipeline draws where none are given."""
+    if getattr(pipeline, "default_sample_size", None):
+        sample = pipeline.default_sample_size
+    else:
+        denoiser = getattr(pipeline, "unet", None) or getattr(pipeline, "transformer", None)
+        sample = getattr(getattr(denoiser, "config", None), "sample_size", None) or 64
+    sample = sample if isinstance(sample, int) else sample[0]
+    return int(sample * getattr(pipeline, "vae_scale_factor", 8))
 
 
 def _config(path: Path) -> dict[str, Any]:

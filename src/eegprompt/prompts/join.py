@@ -17,7 +17,7 @@ from eegprompt.prompts.prompt import HeadCaption, Prompt, clean, same, styled
 __all__ = ["DEDUPLICATE", "ORDERS", "compose"]
 
 
-def _by_kind(caption: HeadCaption) -> int:
+def _by_kind(caption: HeadCaption) -> float:
     kind = KINDS.get(caption.head)
     return kind.prompt_order if kind is not None else len(KINDS)
 

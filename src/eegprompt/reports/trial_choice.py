@@ -233,7 +233,7 @@ def _count_right(run: RunMaterial, view: TrialView) -> None:
         view.by_chance = float(sum(share for share in shares if share is not None))
 
 
-def _place(head: str) -> tuple[int, str]:
+def _place(head: str) -> tuple[float, str]:
     return (KINDS[head].prompt_order if head in KINDS else len(KINDS), head)
 
 
