@@ -29,9 +29,9 @@ from eegprompt.attribution.patterns import peak
 from eegprompt.recipe import demo_recipe
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
-from eegprompt.steps.experiment import complete_settings, make_study
+from eegprompt.steps.experiment import make_study
 from eegprompt.steps.explain import retrained
-from eegprompt.steps.train import train
+from eegprompt.steps.train import complete_settings, train
 
 NULL = "StoryHint"
 GOOD = 0.8  # area under the ROC curve from which a map is called good

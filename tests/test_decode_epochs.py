@@ -99,7 +99,7 @@ def decoder(study) -> Decoder:
 
 def same(a: Any, b: Any) -> bool:
     return np.array_equal(a.embeddings["ObjectSnap"], b.embeddings["ObjectSnap"]) and (
-        a.table.equals(b.table)
+        a.captions.equals(b.captions)
     )
 
 

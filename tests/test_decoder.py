@@ -216,7 +216,7 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
 def test_progress_is_told(fresh):
     told = []
     decode(fresh, progress=lambda done, total, label: told.append((done, total, label)))
-    assert (12, 12, "decoding test trials") in told and (12, 12, "decoding val trials") in told
+    assert (12, 12, "decoding test trials") in told and (12, 12, "decoding validation trials") in told
 
 
 # -- the budget -----------------------------------------------------------------------------------
@@ -316,7 +316,7 @@ def test_new_eeg_is_decoded_without_study_split_or_images(run, study, tmp_path):
         "trial_id", kind="stable"
     )
     pd.testing.assert_frame_equal(
-        decoded.table[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
+        decoded.captions[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
     )
     prompts = decoder.prompts(decoded)
     stored = run.prompts.query("source == 'eeg'").set_index("trial_id")["text"]
@@ -338,9 +338,9 @@ def test_decoded_prompts_are_drawn(run, study):
         def generate(self, prompts, seeds):
             return np.array([np.full((2, 2, 3), s % 256, np.uint8) for s in seeds])
 
-    images = decoder.generate(prompts, Gray(), seed=5)
+    images = decoder.generate(prompts, generator=Gray(), seed=5)
     assert images[:, 0, 0, 0].tolist() == [image_seed(5, i) % 256 for i in range(2)]
-    assert np.array_equal(decoder.generate([p.text for p in prompts], Gray(), seed=5), images)
+    assert np.array_equal(decoder.generate([p.text for p in prompts], generator=Gray(), seed=5), images)
 
 
 def test_an_embedding_does_not_depend_on_the_batch(run, study):

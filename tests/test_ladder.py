@@ -18,7 +18,7 @@ from eegprompt.core.files import read_json
 from eegprompt.decoder import Decoder, embed_noise, image_seed
 from eegprompt.generators.base import Generator
 from eegprompt.generators.generated_files import image_facts
-from eegprompt.prompts import HeadCaption
+from eegprompt.prompts import HeadCaption, head_captions
 from eegprompt.run import Run
 from eegprompt.sources import (
     PROMPT_SOURCES,
@@ -299,7 +299,7 @@ def test_a_generator_that_wants_an_image_is_shown_the_one_of_the_best_caption(ru
     generate(run, sources=["eeg", "ceiling", "true-class"], generator=again)
     assert not again.asked
     with pytest.raises(InputError, match="only a run with its study knows"):
-        Decoder.from_pretrained(run).generate(["a cat"], Shower())
+        Decoder.from_pretrained(run).generate(["a cat"], generator=Shower())
 
 
 def test_the_embedding_route_blends_and_does_not_depend_on_the_batch(run, tmp_path):
@@ -340,7 +340,7 @@ def test_a_blend_of_one_caption_is_that_caption_drawn(run):
     assert [p.parts for p in blend] == [((p.text, 1.0),) for p in plain]
     a, b = decoder.generate(plain, seed=3), decoder.generate(blend, seed=3)
     assert np.abs(a.astype(int) - b).max() <= 1
-    assert not np.array_equal(a, decoder.generate(plain, seed=3, sample=1))
+    assert not np.array_equal(a, decoder.generate(plain, seed=4))
 
 
 def test_a_negative_prompt_is_handed_over_and_decides_the_image(run):
@@ -388,10 +388,10 @@ def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
     prompts = decoder.prompts(
         decoded, Painter(), selection="top-k:1", order="confidence", style="ink", abstain=0.6
     )
-    best = [max(c, key=lambda caption: caption.confidence) for c in decoded.captions()]
+    best = [max(c, key=lambda caption: caption.confidence) for c in head_captions(decoded.captions, decoded.trial_ids, 1)]
     assert [p.text for p in prompts] == [f"{caption.text}, ink" for caption in best]
     assert all(isinstance(p.kept[0], HeadCaption) and p.why[0] for p in prompts)
-    assert decoder.generate(prompts, Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
+    assert decoder.generate(prompts, generator=Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
     with pytest.raises(InputError, match="unknown choice 'oder'; did you mean 'order'"):
         decoder.prompts(decoded, Painter(), oder="kinds")
 

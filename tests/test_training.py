@@ -197,7 +197,7 @@ def test_finds_what_was_planted_and_nothing_where_nothing_was(tmp_path):
 
 # -- what training may not see ---------------------------------------------------------------------
 def test_the_test_side_does_not_reach_the_trainer(own, run, tmp_path):
-    test = run.fold(own).test
+    test = run.fold.test
     eeg = np.load(own.path / "eeg.npy")
     eeg[test] = np.nan
     np.save(own.path / "eeg.npy", eeg)
@@ -227,7 +227,7 @@ def test_reads_no_row_of_the_test_side(own, run, monkeypatch):
 
     monkeypatch.setattr(training, "collect", spy)
     go(own, own.path.parent / "run", config=settings(own, training={"epochs": 1}))
-    assert seen and not set(seen) & set(run.fold(own).test.tolist())
+    assert seen and not set(seen) & set(run.fold.test.tolist())
 
 
 def test_validation_labels_select_but_do_not_teach(own, run, tmp_path):
@@ -235,7 +235,7 @@ def test_validation_labels_select_but_do_not_teach(own, run, tmp_path):
 
     But for the few numbers by which a network and its branches are added.
     """
-    fold = run.fold(own)
+    fold = run.fold
     eeg = np.load(own.path / "eeg.npy")
     eeg[fold.val] = eeg[fold.val][::-1]
     np.save(own.path / "eeg.npy", eeg)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,13 +17,14 @@ import numpy as np
 from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key
+from eegprompt.core.html_facts import facts_html
 from eegprompt.core.model_hub import choose_device
 from eegprompt.core.progress import Progress
 from eegprompt.encoders.matching import match_eeg
 from eegprompt.encoders.saved import load_encoder
 from eegprompt.generators import load_generator
 from eegprompt.generators.requests import ImageRequest, request_images
-from eegprompt.prompts import HeadCaption, Prompt, head_captions
+from eegprompt.prompts import Prompt, head_captions
 from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts
 from eegprompt.run import Run
 
@@ -74,19 +75,22 @@ class Decoded:
 
     Parameters
     ----------
-    table : pandas.DataFrame
-        One row a trial, head and rank, with the columns of ``decodings.parquet``: `trial_id`,
+    captions : pandas.DataFrame
+        One row per trial, head and rank, with the columns of ``decodings.parquet``: `trial_id`,
         `head`, `rank` (from 1), `caption_id`, `text`, `similarity` (cosine), `confidence` (in
         [0, 1], comparable across heads), `pool`, and `meaning` where it is known.
     embeddings : dict of str to array (n_trials, n_dims)
         The heads' embeddings, rows of unit length.
     trial_ids : array of int, shape (n_trials,)
         Which trials.
+    decoder : Decoder, optional
+        What decoded them.
     """
 
-    table: pd.DataFrame
+    captions: pd.DataFrame
     embeddings: dict[str, np.ndarray]
     trial_ids: np.ndarray
+    decoder: Decoder | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.trial_ids)
@@ -96,9 +100,31 @@ class Decoded:
         """The heads."""
         return list(self.embeddings)
 
-    def captions(self, per_head: int = 1) -> list[list[HeadCaption]]:
-        """The best captions of every head, a list a trial, in the order of :attr:`trial_ids`."""
-        return head_captions(self.table, self.trial_ids, per_head)
+    @property
+    def best(self) -> pd.DataFrame:
+        """The nearest caption of each head: one row per trial, one column per head."""
+        first = self.captions[self.captions["rank"] == 1]
+        table = first.pivot(index="trial_id", columns="head", values="text")
+        return table.reindex(index=self.trial_ids, columns=self.heads)
+
+    def prompts(self, generator: str | Generator | None = None, **choices: Any) -> list[Prompt]:
+        """Make each trial's captions a prompt; see :meth:`Decoder.prompts`.
+
+        Parameters
+        ----------
+        generator : str or Generator, optional
+            Whose tokenizer counts; left out: the run's generator.
+        **choices
+            As for :meth:`Decoder.prompts`.
+        """
+        if self.decoder is None:
+            raise InputError(
+                "these captions have lost their decoder; use 'decoder.prompts(decoded)'"
+            )
+        return self.decoder.prompts(self, generator, **choices)
+
+    def _repr_html_(self) -> str:
+        return str(self.best.to_html(max_rows=20))
 
 
 class Decoder:
@@ -146,6 +172,24 @@ class Decoder:
 
     def __repr__(self) -> str:
         return f"Decoder({len(self.heads)} heads, {len(self.ch_names)} channels, {self.device})"
+
+    def _repr_html_(self) -> str:
+        window = self.facts.get("tmin", 0.0), int(self.facts["encoder"]["n_times"])
+        return facts_html(
+            "Decoder",
+            {
+                "heads": ", ".join(self.heads),
+                "channels": f"{len(self.ch_names)} ({', '.join(self.ch_names[:8])} …)",
+                "window": f"{window[1]} samples at {self.facts['sfreq']:g} Hz from {window[0]:g} s",
+                "unit": self.facts.get("unit", ""),
+                "subjects": len(self.subjects),
+                "candidate captions": ", ".join(
+                    f"{head} {len(pool)}" for head, pool in self.candidates.pools.items()
+                )
+                or "none yet",
+                "device": self.device,
+            },
+        )
 
     @classmethod
     def from_pretrained(cls, source: str | Path | Run, device: str = "auto") -> Decoder:
@@ -411,7 +455,7 @@ class Decoder:
         )
         ids = np.arange(len(embeddings[self.heads[0]]))
         table = self.candidates.retrieve(embeddings, ids, top_k, pool)
-        return Decoded(table, embeddings, ids)
+        return Decoded(table, embeddings, ids, self)
 
     # -- from captions to prompts and images -------------------------------------------------
     def prompts(
@@ -448,49 +492,55 @@ class Decoder:
         per_head = per_head or candidates_in_prompts({**own, "route": composer.route})
         return [
             composer.prompt(captions, count, loaded.max_tokens)
-            for captions in decoded.captions(per_head)
+            for captions in head_captions(decoded.captions, decoded.trial_ids, per_head)
         ]
 
     def generate(
         self,
-        prompts: Sequence[Prompt | str],
-        generator: str | Generator | None = None,
-        *,
+        prompts: Decoded | Sequence[Prompt | str],
+        n: int | None = None,
         seed: int = 0,
-        sample: int = 0,
+        *,
+        generator: str | Generator | None = None,
         negative_prompt: str = "",
     ) -> np.ndarray:
-        """Draw prompts.
+        """Generate images of prompts.
 
         Parameters
         ----------
-        prompts : sequence of Prompt or str
-            From :meth:`prompts`.
-        generator : str or Generator, optional
-            What draws; left out: the run's generator.
+        prompts : Decoded or sequence of Prompt or str
+            From :meth:`decode` or :meth:`prompts`.
+        n : int, optional
+            Images of each prompt; left out: one, without an axis of its own.
         seed : int, default 0
-            The image of a prompt depends on this, the prompt, its place in the list and `sample`.
-        sample : int, default 0
-            Another number gives another image of the same prompt.
+            An image depends on this, the prompt, its place in the list and which of the `n` it is.
+        generator : str or Generator, optional
+            What generates; left out: the run's generator.
         negative_prompt : str, default ""
             What the images should not show.
 
         Returns
         -------
-        array of uint8, shape (n_prompts, height, width, 3)
+        array of uint8, shape (n_prompts, height, width, 3) or (n_prompts, n, height, width, 3)
 
         Raises
         ------
         InputError
-            If the generator cannot draw what is asked for.
+            If `n` is below 1 or the generator cannot generate what is asked for.
         """
+        if n is not None and n < 1:
+            raise InputError(f"n must be at least 1, got {n}")
+        if isinstance(prompts, Decoded):
+            prompts = self.prompts(prompts, generator)
         requests = [
             ImageRequest(prompt, image_seed(seed, i, sample))
             if isinstance(prompt, str)
             else ImageRequest(prompt.text, image_seed(seed, i, sample), prompt.parts)
             for i, prompt in enumerate(prompts)
+            for sample in range(n or 1)
         ]
-        return request_images(self._generator(generator), requests, negative_prompt)[0]
+        images = request_images(self._generator(generator), requests, negative_prompt)[0]
+        return images if n is None else images.reshape(len(prompts), n, *images.shape[1:])
 
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):

@@ -375,6 +375,68 @@ class Run:
 
         return pd.DataFrame(self.score_rows)
 
+    # -- the steps, as methods -----------------------------------------------------------------
+    # A step is `eegprompt.NAME`; it stands above a run, so it is taken from the package's face.
+    def decode(self, **options: Any) -> Run:
+        """Decode validation and test trials; see :func:`eegprompt.decode`."""
+        import eegprompt
+
+        return eegprompt.decode(self, **options)  # type: ignore[no-any-return]
+
+    def decoder(self, device: str = "auto") -> Any:
+        """The trained decoder, for any EEG of the right channels; see :class:`eegprompt.Decoder`."""
+        import eegprompt
+
+        decoder = eegprompt.Decoder.from_pretrained(self, device)
+        if decoder.candidates.pools:
+            return decoder
+        eegprompt.decode(self)  # training was stopped before its candidates were fitted
+        return eegprompt.Decoder.from_pretrained(self, device)
+
+    def generate(self, **options: Any) -> Run:
+        """Generate images of the prompts; see :func:`eegprompt.generate`."""
+        import eegprompt
+
+        return eegprompt.generate(self, **options)  # type: ignore[no-any-return]
+
+    def evaluate(self, **options: Any) -> pd.DataFrame:
+        """Score what the run holds; it is decoded first if it was not. See :func:`eegprompt.evaluate`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per score, as :attr:`scores`.
+        """
+        import eegprompt
+
+        self._decoded()
+        eegprompt.evaluate(self, **options)
+        return self.scores
+
+    def explain(self, **options: Any) -> Any:
+        """Run the analyses; it is decoded first if it was not. See :func:`eegprompt.explain`."""
+        import eegprompt
+
+        self._decoded()
+        return eegprompt.explain(self, **options)
+
+    def report(self, out: str | Path | None = None) -> Path:
+        """Write the report; see :func:`eegprompt.report`."""
+        import eegprompt
+
+        return Path(eegprompt.report(self, out))
+
+    def _decoded(self) -> None:
+        if not self.decodings_path.exists():
+            self.decode()
+
+    def _repr_html_(self) -> str:
+        from eegprompt.core.html_facts import facts_html
+
+        named = {n: self.config.get(n, "") for n in ("study", "split", "fold", "captions")}
+        steps = ", ".join(self.provenance) or "nothing"
+        return facts_html("Run", {"folder": self.path, **named, "done": steps})
+
     # -- writing -------------------------------------------------------------------------------
     def record(self, step: str, **facts: Any) -> None:
         """Add one step's provenance to ``provenance.json``."""

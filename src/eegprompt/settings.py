@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +32,7 @@ __all__ = [
     "GenerationConfig",
     "TrainingConfig",
     "apply_overrides",
+    "grouped",
     "load_config",
 ]
 
@@ -249,6 +251,53 @@ def apply_overrides(settings: dict[str, Any], overrides: list[str]) -> dict[str,
             place = place[group]
         place[last] = parse_yaml(text, f"override '{pair[:80]}'") if text else ""  # or "null"
     return result
+
+
+def grouped(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings given as keyword arguments, each put into its group.
+
+    Parameters
+    ----------
+    settings : mapping
+        Names of top-level settings (``kinds``, ``seed``, ``encoder``, …), with a group as a
+        dictionary or its main entry as a name, or names of settings within a group, which go into
+        the first group that has them: training, decoding, generation, evaluation.
+
+    Returns
+    -------
+    dict
+        Nested as in ``config.yaml``.
+
+    Raises
+    ------
+    UnknownNameError
+        If no group has a setting of that name.
+
+    Examples
+    --------
+    >>> grouped({"kinds": "low", "epochs": 20, "encoder": "ridge"})
+    {'kinds': 'low', 'training': {'epochs': 20}, 'encoder': {'name': 'ridge'}}
+    """
+    groups: dict[str, type[BaseModel]] = {
+        "training": TrainingConfig,
+        "decoding": DecodingConfig,
+        "generation": GenerationConfig,
+        "evaluation": EvaluationConfig,
+    }
+    main = {"encoder": "name", "generation": "generator", "evaluation": "features"}
+    nested: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name in ExperimentConfig.model_fields:
+            given = {main[name]: value} if name in main and isinstance(value, str) else value
+            nested[name] = {**nested.get(name, {}), **given} if isinstance(given, dict) else given
+            continue
+        group = next((g for g, model in groups.items() if name in model.model_fields), None)
+        if group is None:
+            known = [*ExperimentConfig.model_fields]
+            known += [field for model in groups.values() for field in model.model_fields]
+            raise UnknownNameError("setting", name, sorted(set(known)))
+        nested[group] = {**nested.get(group, {}), name: value}
+    return nested
 
 
 def load_config(

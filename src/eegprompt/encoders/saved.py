@@ -70,7 +70,10 @@ def load_encoder(
     facts = read_json(folder / "config.json", error=RunError, schema="encoder")
     try:
         make, _ = resolve("encoder", facts["name"])
-        encoder = make(**facts["encoder"])
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # weights are drawn, then replaced by the stored ones
+            encoder = make(**facts["encoder"])
         encoder.load_state_dict(load_file(folder / "model.safetensors"))
     except (OSError, KeyError, TypeError, RuntimeError, SafetensorError) as problem:
         raise RunError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from eegprompt.generators.base import Generator
+    from eegprompt.settings import ExperimentConfig
+    from eegprompt.text_encoders.base import TextEncoder
 
 
-__all__ = ["decode", "decoded_trials", "prompt_table", "prompts_of_run"]
+__all__ = ["decode", "decoded_trials", "fit_candidates", "prompt_table", "prompts_of_run"]
 
 
 def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
@@ -73,33 +75,12 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
     key = _key(run, captions)
     written = [run.embeddings_path, run.decodings_path, *Candidates.paths(run.encoder_dir)]
     if run.provenance.get("decode", {}).get("key") != key or not all(p.exists() for p in written):
-        embeddings = {
-            name: decoder.embed_study(study, ids, progress, f"decoding {name} trials")
-            for name, ids in (("val", fold.val), ("test", fold.test))
-        }
-        text_encoder = load_text_encoder(settings.text_encoder)
-        decoder.check_text_encoder(text_encoder)
-        embed = partial(
-            cached_embeddings, text_encoder, cache_dir=study.path / "cache", progress=progress
-        )
-        truth = reference_captions(study, captions, decoder.heads, fold.val)
-        candidates = Candidates.fit(
-            candidate_pools(study, fold, captions, decoder.heads, settings.decoding.pool, embed),
-            embeddings["val"],
-            {head: [texts[0] for texts in truth[head]] for head in decoder.heads},
-            embed,
-            {
-                "pool": settings.decoding.pool,
-                "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
-                "eeg_std": typical_std(study.eeg, fold.val),
-            },
-        )
+        candidates, validation = fit_candidates(run, decoder, captions, progress)
+        test = decoder.embed_study(study, fold.test, progress, "decoding test trials")
         kept = max(settings.decoding.top_k, settings.decoding.per_head)
-        run.write_embeddings(embeddings)
+        run.write_embeddings({"val": validation, "test": test})
         candidates.save(run.encoder_dir)
-        run.write_table(
-            run.decodings_path, candidates.retrieve(embeddings["test"], fold.test, kept)
-        )
+        run.write_table(run.decodings_path, candidates.retrieve(test, fold.test, kept))
         run.record(
             "decode",
             key=key,
@@ -109,15 +90,70 @@ def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
             seed=settings.seed,
             study=study.key,
         )
-    # Beside the encoder stands how its captions become prompts, and what generates images of them.
-    Candidates.note(
-        run.encoder_dir,
-        decoding=settings.decoding.model_dump(mode="json", exclude={"pool"}),
-        generator=settings.generation.generator,
-        generator_options=settings.generation.options,
-    )
+    Candidates.note(run.encoder_dir, **_on_the_way_to_an_image(settings))
     prompts_of_run(run, generator, BASE_SOURCES, progress=progress)
     return run
+
+
+def fit_candidates(
+    run: Run,
+    decoder: Decoder,
+    captions: pd.DataFrame,
+    progress: Progress | None = None,
+    text_encoder: TextEncoder | None = None,
+) -> tuple[Candidates, dict[str, np.ndarray]]:
+    """Candidate pools of a trained run, calibrated on its validation trials.
+
+    Parameters
+    ----------
+    run : Run
+        With a trained encoder.
+    decoder : Decoder
+        Of the run.
+    captions : pandas.DataFrame
+        The run's captions, without those that say nothing.
+    progress : callable, optional
+        Called with (done, total, label).
+    text_encoder : TextEncoder, optional
+        Used instead of loading the one that the settings name.
+
+    Returns
+    -------
+    candidates : Candidates
+        Not saved yet.
+    embeddings : dict of str to array (n_trials, n_dims)
+        Of the validation trials, by head.
+    """
+    settings, study, fold = run.settings, run.study, run.fold
+    text_encoder = text_encoder or load_text_encoder(settings.text_encoder)
+    decoder.check_text_encoder(text_encoder)
+    embed = partial(
+        cached_embeddings, text_encoder, cache_dir=study.path / "cache", progress=progress
+    )
+    embeddings = decoder.embed_study(study, fold.val, progress, "decoding validation trials")
+    truth = reference_captions(study, captions, decoder.heads, fold.val)
+    candidates = Candidates.fit(
+        candidate_pools(study, fold, captions, decoder.heads, settings.decoding.pool, embed),
+        embeddings,
+        {head: [texts[0] for texts in truth[head]] for head in decoder.heads},
+        embed,
+        {
+            "pool": settings.decoding.pool,
+            "text_encoder": {"name": text_encoder.name, "revision": text_encoder.revision},
+            "eeg_std": typical_std(study.eeg, fold.val),
+            **_on_the_way_to_an_image(settings),
+        },
+    )
+    return candidates, embeddings
+
+
+def _on_the_way_to_an_image(settings: ExperimentConfig) -> dict[str, Any]:
+    """Kept beside the encoder: how captions become prompts, and what generates images of them."""
+    return {
+        "decoding": settings.decoding.model_dump(mode="json", exclude={"pool"}),
+        "generator": settings.generation.generator,
+        "generator_options": settings.generation.options,
+    }
 
 
 def prompts_of_run(

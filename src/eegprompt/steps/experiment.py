@@ -28,12 +28,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from eegprompt.core.errors import CaptionError, InputError, StorageError, StudyError
+from eegprompt.core.errors import CaptionError, InputError, StorageError
 from eegprompt.core.files import read_json, write_bytes, write_json
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
 from eegprompt.recipe import ABLATION, STUDY
-from eegprompt.settings import ExperimentConfig, TrainingConfig, load_config
+from eegprompt.settings import ExperimentConfig, load_config
+from eegprompt.steps.train import complete_settings
 
 if TYPE_CHECKING:
     from eegprompt.recipe import MakeRecipe, Recipe
@@ -44,7 +45,6 @@ __all__ = [
     "Step",
     "ablate_recipe",
     "change_settings",
-    "complete_settings",
     "experiment",
     "make_study",
     "run_recipe",
@@ -298,51 +298,6 @@ def _explain(run: Run, recipe: Recipe, step: Step) -> None:
     what = recipe.explain if isinstance(recipe.explain, tuple) else None
     with step("explain") as report:
         explain(run, what=what, deep=recipe.explain == "deep", progress=report)
-
-
-def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settle what follows from the study where the settings say nothing.
-
-    The split and the captions, where there is just one of them; and the preprocessing, of which none
-    is left where the source whitened the EEG already.
-
-    Parameters
-    ----------
-    study : Study
-        What will be trained on.
-    settings : dict
-        Settings of an experiment.
-
-    Returns
-    -------
-    dict
-        `settings`, with what follows from the study.
-    """
-    from eegprompt.encoders.preprocessing import refuse_twice
-
-    completed = dict(settings)
-    training = completed.get("training") or {}
-    if "preprocessing" not in training:
-        try:
-            refuse_twice(TrainingConfig().preprocessing, study.info.get("steps", []))
-        except InputError:
-            completed["training"] = {**training, "preprocessing": []}
-    for key, default, existing in (
-        ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
-        ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
-    ):
-        if key in completed or default in existing:
-            continue
-        if not existing:
-            verb = "split" if key == "split" else "captions write"
-            raise StudyError(f"{study.path} has no {key} yet; make one with 'eegprompt {verb}'")
-        if len(existing) > 1:
-            raise InputError(
-                f"{study.path} has several {'splits' if key == 'split' else 'caption sets'}; name "
-                f"one as {key}=NAME: {', '.join(existing)}"
-            )
-        completed[key] = existing[0]
-    return completed
 
 
 @contextmanager

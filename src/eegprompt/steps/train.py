@@ -16,9 +16,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import (
     InputError,
     RunError,
+    StudyError,
     UnknownNameError,
 )
 from eegprompt.core.files import (
@@ -31,29 +33,33 @@ from eegprompt.core.files import (
 )
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
+from eegprompt.decoder import Decoder
+from eegprompt.encoders.preprocessing import refuse_twice
 from eegprompt.run import OURS, Run, input_keys
+from eegprompt.settings import ExperimentConfig, TrainingConfig, grouped, load_config
 from eegprompt.splits.leaks import check_leaks
+from eegprompt.steps.decode import fit_candidates
+from eegprompt.study import Study
 from eegprompt.training.batches import collect
 from eegprompt.training.fitting import fit
 
 if TYPE_CHECKING:
-    from eegprompt.settings import ExperimentConfig
-    from eegprompt.study import Study
     from eegprompt.text_encoders.base import TextEncoder
     from eegprompt.training.batches import TrainingData
 
-__all__ = ["train"]
+__all__ = ["complete_settings", "train"]
 
 
 def train(
-    study: Study,
+    study: Study | str | Path,
     out: str | Path,
-    config: ExperimentConfig,
+    config: ExperimentConfig | None = None,
     *,
     resume: bool = True,
     overwrite: bool = False,
     progress: Progress | None = None,
     text_encoder: TextEncoder | None = None,
+    **settings: Any,
 ) -> Run:
     """Train an encoder and write it into a run folder.
 
@@ -62,12 +68,12 @@ def train(
 
     Parameters
     ----------
-    study : Study
-        With the split and the captions that `config` names.
+    study : Study or path-like
+        With a split and captions.
     out : path-like
         The run's folder.
-    config : ExperimentConfig
-        All settings; they are written to ``config.yaml``.
+    config : ExperimentConfig, optional
+        All settings; they are written to ``config.yaml``. Left out: `settings`, and defaults.
     resume : bool
         Go on where an interrupted training stopped; False begins anew.
     overwrite : bool
@@ -76,11 +82,16 @@ def train(
         Called with passes done, passes in all, and a label. Without it a bar is shown on terminals.
     text_encoder : TextEncoder, optional
         Used instead of loading the one that `config` names.
+    **settings
+        Instead of `config`: any setting by its name, e.g. ``kinds="low"``, ``epochs=20``,
+        ``seed=1``, ``encoder="ridge"``; see :func:`eegprompt.settings.grouped`. The study's only
+        split and caption set need not be named.
 
     Returns
     -------
     Run
-        With ``config.yaml``, ``encoder/``, ``training.parquet`` and ``provenance.json``.
+        With ``config.yaml``, ``encoder/``, ``training.parquet`` and ``provenance.json``. Candidate
+        captions and calibration are fitted, so that ``run.decoder()`` decodes new EEG.
 
     Raises
     ------
@@ -94,8 +105,20 @@ def train(
         If `out` holds a run made with other settings or from other data.
     TrainingError
         If the loss stops being finite.
+
+    Examples
+    --------
+    ``run = eegprompt.train(study, "runs/mine", kinds="low", epochs=20, seed=1)``
     """
     out = Path(out)
+    study = Study(study) if isinstance(study, str | Path) else study
+    if config is not None and settings:
+        raise InputError(
+            f"give either a config or settings by name, not both; got a config and {sorted(settings)}"
+        )
+    if config is None:
+        nested = {"study": str(study.path), **grouped(settings)}
+        config = load_config(complete_settings(study, nested))
     config = _with_study(config, study, out)
     split = study.split(config.split)
     fold = split.fold(config.fold)
@@ -134,7 +157,54 @@ def train(
         allowed_leakage=allowed_leakage,
         n_parameters=sum(p.numel() for p in module.encoder.parameters()),
     )
+    decoder = Decoder.from_pretrained(run)
+    usable = usable_captions(captions, decoder.heads)
+    candidates, _ = fit_candidates(run, decoder, usable, progress, text_encoder)
+    candidates.save(run.encoder_dir)
     return run
+
+
+def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settle what follows from the study where the settings say nothing.
+
+    The split and the captions, where there is just one of them; and the preprocessing, of which none
+    is left where the source whitened the EEG already.
+
+    Parameters
+    ----------
+    study : Study
+        What will be trained on.
+    settings : dict
+        Settings of an experiment.
+
+    Returns
+    -------
+    dict
+        `settings`, with what follows from the study.
+    """
+    completed = dict(settings)
+    training = completed.get("training") or {}
+    if "preprocessing" not in training:
+        try:
+            refuse_twice(TrainingConfig().preprocessing, study.info.get("steps", []))
+        except InputError:
+            completed["training"] = {**training, "preprocessing": []}
+    for key, default, existing in (
+        ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
+        ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
+    ):
+        if key in completed or default in existing:
+            continue
+        if not existing:
+            verb = "split" if key == "split" else "captions write"
+            raise StudyError(f"{study.path} has no {key} yet; make one with 'eegprompt {verb}'")
+        if len(existing) > 1:
+            raise InputError(
+                f"{study.path} has several {'splits' if key == 'split' else 'caption sets'}; name "
+                f"one as {key}=NAME: {', '.join(existing)}"
+            )
+        completed[key] = existing[0]
+    return completed
 
 
 # -- the run's folder ------------------------------------------------------------------------------
