@@ -43,6 +43,7 @@ ORDER = [
     "attribution",
     "figures",
     "run",
+    "decoded",
     "decoder",
     "sources",
     "scores",
@@ -71,7 +72,7 @@ FOLDERS = {
 
 # What does not keep a rule yet. A list only shrinks: what keeps its rule must be struck out.
 UPWARD_STILL: set[str] = set()
-CIRCLES_STILL = {("study.exchange", "study"), ("scores.image_scores", "scores.feature_scores")}
+CIRCLES_STILL = {("study.study", "study.exchange"), ("scores.image_scores", "scores.feature_scores")}
 RUN_STILL: set[str] = {
     "analyses.across_folds",
     "analyses.context",
@@ -89,7 +90,6 @@ LONG_FILES_STILL: set[str] = {
     "core/numpy_pickle.py",
     "readers/alljoined.py",
     "readers/continuous.py",
-    "study/study.py",
 }
 LONG_FUNCTIONS_STILL: set[str] = {
     "analyses.attribution.analyze",
@@ -98,7 +98,6 @@ LONG_FUNCTIONS_STILL: set[str] = {
     "confounds.signal_checks.check_decoders",
     "readers.things_eeg2.read",
     "scores.class_scores.class_scores",
-    "study.exchange.study_from_epochs",
     "training.fitting._module",
     "training.fitting.fit",
 }

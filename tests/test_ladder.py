@@ -388,7 +388,8 @@ def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
     prompts = decoder.prompts(
         decoded, Painter(), selection="top-k:1", order="confidence", style="ink", abstain=0.6
     )
-    best = [max(c, key=lambda caption: caption.confidence) for c in head_captions(decoded.captions, decoded.trial_ids, 1)]
+    said = head_captions(decoded.captions, decoded.trial_ids, 1)
+    best = [max(c, key=lambda caption: caption.confidence) for c in said]
     assert [p.text for p in prompts] == [f"{caption.text}, ink" for caption in best]
     assert all(isinstance(p.kept[0], HeadCaption) and p.why[0] for p in prompts)
     assert decoder.generate(prompts, generator=Painter(), negative_prompt="text").shape == (4, 8, 8, 3)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from eegprompt.core.files import content_key
 from eegprompt.core.html_facts import facts_html
 from eegprompt.core.model_hub import choose_device
 from eegprompt.core.progress import Progress
+from eegprompt.decoded import Decoded
 from eegprompt.encoders.matching import match_eeg
 from eegprompt.encoders.saved import load_encoder
 from eegprompt.generators import load_generator
@@ -30,7 +30,6 @@ from eegprompt.run import Run
 
 if TYPE_CHECKING:
     import mne
-    import pandas as pd
     import torch
 
     from eegprompt.encoders.preprocessing import FittedSteps
@@ -67,64 +66,6 @@ def image_seed(seed: int, trial: int, sample: int = 0) -> int:
     """
     # "picture" is a mere salt: with another word every image ever generated would change
     return int(content_key("picture", int(seed), int(trial), int(sample), length=8), 16)
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What the heads retrieved for some trials.
-
-    Parameters
-    ----------
-    captions : pandas.DataFrame
-        One row per trial, head and rank, with the columns of ``decodings.parquet``: `trial_id`,
-        `head`, `rank` (from 1), `caption_id`, `text`, `similarity` (cosine), `confidence` (in
-        [0, 1], comparable across heads), `pool`, and `meaning` where it is known.
-    embeddings : dict of str to array (n_trials, n_dims)
-        The heads' embeddings, rows of unit length.
-    trial_ids : array of int, shape (n_trials,)
-        Which trials.
-    decoder : Decoder, optional
-        What decoded them.
-    """
-
-    captions: pd.DataFrame
-    embeddings: dict[str, np.ndarray]
-    trial_ids: np.ndarray
-    decoder: Decoder | None = field(default=None, repr=False, compare=False)
-
-    def __len__(self) -> int:
-        return len(self.trial_ids)
-
-    @property
-    def heads(self) -> list[str]:
-        """The heads."""
-        return list(self.embeddings)
-
-    @property
-    def best(self) -> pd.DataFrame:
-        """The nearest caption of each head: one row per trial, one column per head."""
-        first = self.captions[self.captions["rank"] == 1]
-        table = first.pivot(index="trial_id", columns="head", values="text")
-        return table.reindex(index=self.trial_ids, columns=self.heads)
-
-    def prompts(self, generator: str | Generator | None = None, **choices: Any) -> list[Prompt]:
-        """Make each trial's captions a prompt; see :meth:`Decoder.prompts`.
-
-        Parameters
-        ----------
-        generator : str or Generator, optional
-            Whose tokenizer counts; left out: the run's generator.
-        **choices
-            As for :meth:`Decoder.prompts`.
-        """
-        if self.decoder is None:
-            raise InputError(
-                "these captions have lost their decoder; use 'decoder.prompts(decoded)'"
-            )
-        return self.decoder.prompts(self, generator, **choices)
-
-    def _repr_html_(self) -> str:
-        return str(self.best.to_html(max_rows=20))
 
 
 class Decoder:

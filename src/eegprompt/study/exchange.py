@@ -227,14 +227,10 @@ def study_from_epochs(
     epochs: mne.BaseEpochs,
     out: str | Path,
     *,
-    image_column: str | None = None,
-    category_column: str | None = None,
-    images: Mapping[str, str | Path] | None = None,
-    name: str = "epochs",
-    design: str = "unknown",
-    license: str = "",
-    citation: str = "",
-    overwrite: bool = False,
+    columns: Mapping[str, str | None],
+    images: str | Path | Mapping[str, str | Path] | None,
+    facts: Mapping[str, str],
+    overwrite: bool,
 ) -> Study:
     """Write MNE's Epochs as a study; see :meth:`eegprompt.Study.from_epochs`.
 
@@ -244,71 +240,31 @@ def study_from_epochs(
         Its EEG channels are taken, in volts.
     out : path-like
         The study's folder.
-    image_column, category_column : str, optional
-        Columns of the metadata; default `image_id` and `category`, where there, and the name of the
-        event for the category.
-    images : mapping of str to path-like, optional
-        Value of `image_column` -> its image, which stays where it is.
-    name, design, license, citation : str
-        For ``study.json``.
+    columns : mapping
+        Column of the metadata for each column of the trials; None: the same name, where there.
+    images : path-like, mapping or None
+        Where the images' files are.
+    facts : mapping
+        `name`, `design`, `license` and `citation`.
     overwrite : bool
         Replace a study that is there.
-
-    Returns
-    -------
-    Study
     """
-    import mne
-    import pandas as pd
+    from eegprompt.study.consistency import DESIGNS
+    from eegprompt.study.study import Study
+    from eegprompt.study.writer import StudyWriter
 
-    from eegprompt.study import DESIGNS, Study, StudyWriter
-
-    if design not in DESIGNS:
-        raise UnknownNameError("design", design, DESIGNS)
+    if facts["design"] not in DESIGNS:
+        raise UnknownNameError("design", facts["design"], DESIGNS)
     check_epochs(epochs, StudyError)
-    picks = mne.pick_types(epochs.info, eeg=True, exclude=())
-    if not len(picks):
-        raise StudyError(
-            f"the Epochs hold no EEG channel (types: {sorted(set(epochs.get_channel_types()))}); set "
-            "their types with 'epochs.set_channel_types'"
-        )
-    metadata = epochs.metadata if epochs.metadata is not None else pd.DataFrame()
-    for column in (image_column, category_column):
-        if column is not None and column not in metadata:
-            raise UnknownNameError("column of the metadata", column, map(str, metadata.columns))
-    image_column = image_column or ("image_id" if "image_id" in metadata else None)
-    category_column = category_column or ("category" if "category" in metadata else None)
-    n = len(epochs.events)
-    category = (
-        _filled_column(metadata, category_column)
-        if category_column is not None
-        else np.array(event_names(epochs), dtype=object)
-    )
-    image = _filled_column(metadata, image_column) if image_column else category
-    trials = pd.DataFrame({"image_id": image, "category": category})
-    trials["subject"] = "1"
-    for column in [str(c) for c in metadata if c not in (*trials, "trial_id")]:
-        trials[column] = metadata[column].to_numpy()
-    for column in ("subject", "session", "run"):
-        if column in metadata:
-            trials[column] = _filled_column(metadata, column)
-    categories = trials.groupby("image_id")["category"].nunique()
-    if (categories > 1).any():
-        raise StudyError(
-            f"the image '{categories[categories > 1].index[0]}' is shown under two categories; an "
-            "image has one"
-        )
-    first = trials.groupby("image_id")["category"].first()
-    image_rows = pd.DataFrame({"image_id": first.index, "category": first.to_numpy()})
-    image_rows = pd.concat([image_rows, _image_facts(image_rows["image_id"], images or {})], axis=1)
-    ch_names = [epochs.ch_names[p] for p in picks]
-    unit = _unit_of(epochs, ch_names)
+    ch_names = _eeg_channels(epochs)
+    trials, image_known = _trials_of(epochs, columns)
+    image_rows = _images_of(trials, images)
     notes = []
     if epochs.info["bads"]:
         notes.append(
             f"the Epochs mark {', '.join(epochs.info['bads'])} as bad; kept: drop such channels before"
         )
-    lost = drop_counts(epochs)
+    lost, n = drop_counts(epochs), len(trials)
     if lost:
         listing = ", ".join(f"{why} {count}" for why, count in lost.items())
         notes.append(
@@ -319,29 +275,102 @@ def study_from_epochs(
             block = epochs[start : start + BLOCK].get_data(picks=ch_names, verbose="ERROR")
             _check_finite(block, start, ch_names)
             writer.append(block)
-        writer.finish(
-            info={
-                "name": name,
-                "source": "MNE Epochs",
-                "license": license,
-                "citation": citation,
-                "ch_names": ch_names,
-                "ch_pos": positions_in(epochs, ch_names),
-                "sfreq": float(epochs.info["sfreq"]),
-                "tmin": float(epochs.times[0]),
-                "unit": unit,
-                "montage": "",
-                "design": design,
-                "image_identity": "known" if image_column else "category",
-                "steps": steps_in(epochs),
-                "notes": notes,
-                "accounting": writer.accounting(n + sum(lost.values()), lost),
-                "provenance": provenance(source="MNE Epochs", file=str(epochs.filename or "")),
-            },
-            trials=trials[[*dict.fromkeys([*(c for c in _PER_TRIAL if c in trials), *trials])]],
-            images=image_rows,
-        )
+        info = {
+            "source": "MNE Epochs",
+            "ch_names": ch_names,
+            "ch_pos": positions_in(epochs, ch_names),
+            "sfreq": float(epochs.info["sfreq"]),
+            "tmin": float(epochs.times[0]),
+            "unit": _unit_of(epochs, ch_names),
+            "montage": "",
+            "image_identity": "known" if image_known else "category",
+            "steps": steps_in(epochs),
+            "notes": notes,
+            "accounting": writer.accounting(n + sum(lost.values()), lost),
+            "provenance": provenance(source="MNE Epochs", file=str(epochs.filename or "")),
+        }
+        writer.finish(info={**facts, **info}, trials=trials, images=image_rows)
     return Study(out)
+
+
+def _eeg_channels(epochs: mne.BaseEpochs) -> list[str]:
+    import mne
+
+    picks = mne.pick_types(epochs.info, eeg=True, exclude=())
+    if not len(picks):
+        raise StudyError(
+            f"the Epochs hold no EEG channel (types: {sorted(set(epochs.get_channel_types()))}); set "
+            "their types with 'epochs.set_channel_types'"
+        )
+    return [epochs.ch_names[p] for p in picks]
+
+
+def _trials_of(
+    epochs: mne.BaseEpochs, columns: Mapping[str, str | None]
+) -> tuple[pd.DataFrame, bool]:
+    """The table of trials, and whether it knows which image each showed."""
+    import pandas as pd
+
+    metadata = epochs.metadata if epochs.metadata is not None else pd.DataFrame()
+    for column in columns.values():
+        if column is not None and column not in metadata:
+            raise UnknownNameError("column of the metadata", column, map(str, metadata.columns))
+    taken = {
+        name: _filled_column(metadata, column or name)
+        for name, column in columns.items()
+        if column is not None or name in metadata
+    }
+    category = taken.get("category", np.array(event_names(epochs), dtype=object))
+    trials = pd.DataFrame({"image_id": taken.get("image_id", category), "category": category})
+    trials["subject"] = taken.get("subject", "1")
+    for column in [str(c) for c in metadata if c not in (*trials, "trial_id")]:
+        trials[column] = metadata[column].to_numpy()
+    for column in ("session", "run"):
+        if column in taken:
+            trials[column] = taken[column]
+    ordered = dict.fromkeys([*(c for c in _PER_TRIAL if c in trials), *trials])
+    return trials[[*ordered]], "image_id" in taken
+
+
+def _images_of(
+    trials: pd.DataFrame, images: str | Path | Mapping[str, str | Path] | None
+) -> pd.DataFrame:
+    """The table of images, with what their files say."""
+    import pandas as pd
+
+    categories = trials.groupby("image_id")["category"].nunique()
+    if (categories > 1).any():
+        raise StudyError(
+            f"the image '{categories[categories > 1].index[0]}' is shown under two categories; an "
+            "image has one"
+        )
+    first = trials.groupby("image_id")["category"].first()
+    rows = pd.DataFrame({"image_id": first.index, "category": first.to_numpy()})
+    if isinstance(images, str | Path):
+        images = _files_in(Path(images), rows["image_id"].astype(str).tolist())
+    return pd.concat([rows, _image_facts(rows["image_id"], images or {})], axis=1)
+
+
+def _files_in(folder: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The file of each image: its path in the folder, or the one file of that name."""
+    if not folder.is_dir():
+        raise StudyError(f"there is no folder {folder} of images; give a folder or a mapping")
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for name in {path.name, path.stem}:
+            by_name.setdefault(name, []).append(path)
+    found = {}
+    for name in names:
+        own = folder / name
+        files = [own] if own.is_file() else by_name.get(name, [])
+        if len(files) != 1:
+            what = f"{len(files)} files: {files[0]}, {files[1]}, …" if files else "no file"
+            raise StudyError(
+                f"the image '{name}' has {what} in {folder}; name images by their paths there, or "
+                "give a mapping from image to file"
+            )
+        found[name] = files[0]
+    return found
 
 
 def _filled_column(metadata: pd.DataFrame, column: str) -> np.ndarray:

@@ -7,22 +7,17 @@ trial × channel × time, read memory-mapped), ``trials.parquet``, ``images.parq
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from eegprompt.core.errors import CaptionError, InputError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import (
     Ours,
-    atomic_directory,
     content_key,
-    provenance,
     read_json,
     read_table,
     sampled_sha256,
@@ -33,6 +28,7 @@ from eegprompt.core.files import (
 from eegprompt.core.image_files import to_rgb
 from eegprompt.core.kinds import add_kinds, own_kinds, read_kinds
 from eegprompt.study.accounting import Accounting
+from eegprompt.study.consistency import check_info, check_tables, open_eeg
 from eegprompt.study.split import Fold, Split
 
 if TYPE_CHECKING:
@@ -41,11 +37,8 @@ if TYPE_CHECKING:
 
     from eegprompt.study.exchange import TrialDataset
 
-__all__ = ["DESIGNS", "IMAGE_IDENTITIES", "TRIAL_COLUMNS", "Study", "StudyWriter"]
+__all__ = ["TRIAL_COLUMNS", "Study"]
 
-FORMAT_VERSION = 1
-DESIGNS = ("block", "randomised", "unknown")
-IMAGE_IDENTITIES = ("known", "category")
 TRIAL_COLUMNS = (
     "trial_id",
     "subject",
@@ -122,12 +115,12 @@ class Study:
         self.info: dict[str, Any] = read_json(
             self.path / "study.json", error=StudyError, schema="mapping"
         )
-        self._check_info()
+        check_info(self.info, self.path)
         self.trials = read_table(self.path / "trials.parquet", error=StudyError, columns="trials")
         self.images = read_table(self.path / "images.parquet", error=StudyError, columns="images")
-        self.eeg = self._open_eeg()
+        self.eeg = open_eeg(self.path)
         self._image_rows: dict[str, int] = {}
-        self._check_tables()
+        check_tables(self)
         if (self.path / "kinds.yaml").exists():
             add_kinds(self.path / "kinds.yaml")
 
@@ -135,6 +128,27 @@ class Study:
         return (
             f"Study('{self.path}': {self.n_trials} trials, {len(self.images)} images, "
             f"{self.n_chans} channels, {self.n_times} samples at {self.sfreq:g} Hz)"
+        )
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _repr_html_(self) -> str:
+        from eegprompt.core.html_facts import facts_html
+
+        window = f"{self.times[0]:.4g} to {self.times[-1]:.4g} s at {self.sfreq:g} Hz"
+        return facts_html(
+            f"Study {self.name}",
+            {
+                "folder": self.path,
+                "trials": f"{self.n_trials} of {len(self.subjects)} subjects",
+                "images": f"{len(self.images)} in {len(self.categories)} categories",
+                "channels": self.n_chans,
+                "window": window,
+                "design": self.design,
+                "splits": ", ".join(self.split_names()) or "none yet",
+                "captions": ", ".join(self.caption_names()) or "none yet",
+            },
         )
 
     # -- facts ---------------------------------------------------------------------------------
@@ -303,16 +317,36 @@ class Study:
         """Names of the splits in the study, sorted."""
         return sorted(p.stem for p in (self.path / "splits").glob("*.json"))
 
-    def split(self, name: str) -> Split:
-        """Read a split by name.
+    def split(self, name: str, **options: Any) -> Split:
+        """A split of the study, by its name; with options, a new one of that kind.
+
+        Parameters
+        ----------
+        name : str
+            A split of the study; with `options`, a kind of split, e.g. ``"by-image"``.
+        **options
+            Of the kind, e.g. ``folds=5``: the split is made and written, as by
+            :func:`eegprompt.split`, which also makes splits without options.
+
+        Returns
+        -------
+        Split
 
         Raises
         ------
         UnknownNameError
-            If there is none of that name.
+            If there is no split, or no kind of split, of that name.
         SplitError
-            If it does not fit the study.
+            If it does not fit the study, or there is another split of that name.
+
+        Examples
+        --------
+        ``study.split("by-image", folds=5)``
         """
+        if options:
+            import eegprompt
+
+            return eegprompt.split(self, name, **options)  # type: ignore[no-any-return]
         if name not in self.split_names():
             raise UnknownNameError("split", name, self.split_names())
         path = self.path / "splits" / f"{name}.json"
@@ -399,6 +433,20 @@ class Study:
         if len(wanted) > len(before):
             write_text(path, yaml.safe_dump(wanted, sort_keys=False, allow_unicode=True))
 
+    def caption(self, captioner: str, **options: Any) -> Path:
+        """Write captions of all images; see :func:`eegprompt.caption`.
+
+        Parameters
+        ----------
+        captioner : str
+            E.g. ``"rules"`` or ``"file:captions.csv"``.
+        **options
+            As for :func:`eegprompt.caption`.
+        """
+        import eegprompt
+
+        return Path(eegprompt.caption(self, captioner, **options))
+
     # -- to and from other libraries -----------------------------------------------------------
     def to_epochs(self, trials: Sequence[int] | np.ndarray | None = None) -> mne.EpochsArray:
         """The trials as MNE's Epochs, with electrode positions and the table as metadata.
@@ -427,19 +475,41 @@ class Study:
         return epochs_of(self, trials)
 
     @classmethod
-    def from_epochs(cls, epochs: mne.BaseEpochs, out: str | Path, **options: Any) -> Study:
+    def from_epochs(
+        cls,
+        epochs: mne.BaseEpochs,
+        out: str | Path,
+        *,
+        image_column: str | None = None,
+        category_column: str | None = None,
+        subject_column: str | None = None,
+        session_column: str | None = None,
+        run_column: str | None = None,
+        images: str | Path | Mapping[str, str | Path] | None = None,
+        name: str = "epochs",
+        design: str = "unknown",
+        license: str = "",
+        citation: str = "",
+        overwrite: bool = False,
+    ) -> Study:
         """Write MNE's Epochs as a study.
 
         Parameters
         ----------
         epochs : mne.BaseEpochs
-            Its EEG channels are taken.
+            Its EEG channels are taken, in volts.
         out : path-like
             The study's folder, to be made.
-        **options
-            `image_column` and `category_column` of the metadata (default `image_id` and `category`,
-            and the name of the event), `images` (image -> file), `name`, `design`, `license`,
-            `citation`, `overwrite`; see :func:`eegprompt.study.exchange.study_from_epochs`.
+        image_column, category_column, subject_column, session_column, run_column : str, optional
+            Columns of the metadata; left out: `image_id`, `category`, `subject`, `session` and
+            `run`, where there. The category is else the name of the event, the subject ``"1"``.
+        images : path-like or mapping of str to path-like, optional
+            A folder with a file for each value of `image_column` (its path in the folder, or its
+            name, with or without the extension), or the file of each; files stay where they are.
+        name, design, license, citation : str
+            For ``study.json``; `design` is ``block``, ``randomised`` or ``unknown``.
+        overwrite : bool
+            Replace a study that is there.
 
         Returns
         -------
@@ -448,13 +518,27 @@ class Study:
         Raises
         ------
         StudyError
-            If there is no EEG channel, a value is not finite, or an image has two categories.
+            If these are no Epochs, there is no EEG channel, a value is not finite, an image has two
+            categories, or an image's file is missing or one of several.
         UnknownNameError
             If a column is not in the metadata.
         """
         from eegprompt.study.exchange import study_from_epochs
 
-        return study_from_epochs(epochs, out, **options)
+        return study_from_epochs(
+            epochs,
+            out,
+            columns={
+                "image_id": image_column,
+                "category": category_column,
+                "subject": subject_column,
+                "session": session_column,
+                "run": run_column,
+            },
+            images=images,
+            facts={"name": name, "design": design, "license": license, "citation": citation},
+            overwrite=overwrite,
+        )
 
     def to_torch(self, trials: Sequence[int] | np.ndarray | None = None) -> TrialDataset:
         """The trials as a map-style dataset for torch's DataLoader, memory-mapped.
@@ -471,237 +555,3 @@ class Study:
         from eegprompt.study.exchange import TrialDataset
 
         return TrialDataset(self, trials)
-
-    # -- checks --------------------------------------------------------------------------------
-    def _check_info(self) -> None:
-        from eegprompt.core.schemas import check_content
-
-        version = self.info.get("format_version", FORMAT_VERSION)
-        if version != FORMAT_VERSION:
-            raise StudyError(
-                f"{self.path} is in study format {version}, this version reads format "
-                f"{FORMAT_VERSION}; import it again"
-            )
-        check_content(self.info, "study", self.path / "study.json", StudyError)
-        for field, allowed in (("design", DESIGNS), ("image_identity", IMAGE_IDENTITIES)):
-            if self.info[field] not in allowed:
-                raise UnknownNameError(field, str(self.info[field]), allowed)
-        names = self.info["ch_names"]
-        if len(set(names)) != len(names):
-            raise StudyError(f"{self.path / 'study.json'} names a channel twice")
-
-    def _open_eeg(self) -> np.ndarray:
-        path = self.path / "eeg.npy"
-        try:
-            eeg = np.load(path, mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            raise StudyError(f"{path} is missing; import the study again") from None
-        except Exception as problem:  # a header is parsed as Python, with whatever that raises
-            raise StudyError(
-                f"{path} cannot be read ({problem}); it may be half-written: import the study again"
-            ) from None
-        if eeg.ndim != 3 or eeg.dtype != np.float32:
-            raise StudyError(
-                f"{path} must hold float32 of shape (trials, channels, samples), got {eeg.dtype} of "
-                f"shape {eeg.shape}"
-            )
-        return eeg
-
-    def _check_tables(self) -> None:
-        if len(self.trials) != self.n_trials:
-            raise StudyError(
-                f"trials.parquet has {len(self.trials)} rows but eeg.npy {self.n_trials} trials; "
-                "import the study again"
-            )
-        if not np.array_equal(self.trials["trial_id"].to_numpy(), np.arange(self.n_trials)):
-            raise StudyError("trial_id must count the rows of eeg.npy from 0")
-        if len(self.ch_names) != self.n_chans:
-            raise StudyError(
-                f"study.json names {len(self.ch_names)} channels but eeg.npy has {self.n_chans}"
-            )
-        if self.images["image_id"].duplicated().any():
-            raise StudyError("images.parquet lists an image twice")
-        unknown = set(self.trials["image_id"]) - set(self.images["image_id"])
-        if unknown:
-            raise StudyError(
-                f"{len(unknown)} images are shown in trials but not listed in images.parquet "
-                f"(first: {sorted(unknown)[:3]})"
-            )
-        category = dict(zip(self.images["image_id"].tolist(), self.images["category"].tolist()))
-        shown, said = self.trials["image_id"].tolist(), self.trials["category"].tolist()
-        wrong = [i for i, image in enumerate(shown) if said[i] != category[image]]
-        wrong = [i for i in wrong if str(said[i]) != str(category[shown[i]])]
-        if wrong:
-            i = wrong[0]
-            raise StudyError(
-                f"{len(wrong)} trials are of another category than the image they show (first: trial "
-                f"{i} of '{said[i]}' shows '{shown[i]}', which is of '{category[shown[i]]}'); import "
-                "the study again"
-            )
-
-
-def _numeric(values: pd.Series) -> pd.Series:
-    """Numbers of a column whose type says nothing, such as one of missing values alone."""
-    import pandas as pd
-
-    try:
-        return pd.to_numeric(values)
-    except (ValueError, TypeError):
-        raise StudyError(
-            f"the column '{values.name}' of the trials should hold numbers, got {values.iloc[0]!r}"
-        ) from None
-
-
-class StudyWriter:
-    """Write a study block by block; the folder appears only when all of it is there.
-
-    Parameters
-    ----------
-    folder : pathlib.Path
-        The partial folder given by :meth:`open`.
-
-    Examples
-    --------
-    ``with StudyWriter.open(out) as writer:`` then any number of ``writer.append(eeg)``, then
-    ``writer.finish(info=…, trials=…, images=…)`` once.
-    """
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self._stream: BinaryIO | None = None
-        self._shape: tuple[int, int] | None = None
-        self._n_trials = 0
-        self._digest = hashlib.sha256()
-        self._pool = ThreadPoolExecutor(1)
-        self._finished = False
-
-    @classmethod
-    @contextlib.contextmanager
-    def open(cls, out: str | Path, *, overwrite: bool = False) -> Iterator[StudyWriter]:
-        """Open a writer for the study folder `out`; an error inside leaves nothing behind."""
-        with atomic_directory(out, overwrite=overwrite, ours=OURS) as folder:
-            writer = cls(folder)
-            try:
-                yield writer
-            finally:
-                writer._pool.shutdown()
-                if writer._stream is not None:
-                    writer._stream.close()
-            if not writer._finished:
-                raise StudyError("the study was not finished: no tables were written")
-
-    def accounting(self, found: int, left_out: Mapping[str, int] | None = None) -> dict[str, Any]:
-        """What became of the `found` events of a source, for ``info``, once all trials are written.
-
-        Raises
-        ------
-        StudyError
-            If the trials written and those left out are not the events found.
-        """
-        return Accounting(found, self._n_trials, left_out or {}).to_json()
-
-    def append(self, eeg: np.ndarray) -> None:
-        """Append trials (n_trials, n_chans, n_times); kept as float32.
-
-        Raises
-        ------
-        StudyError
-            If a value is not finite, or the shape differs from the trials before.
-        """
-        eeg = np.ascontiguousarray(eeg, dtype="<f4")
-        if eeg.ndim != 3:
-            raise StudyError(f"trials must be (trials, channels, samples), got shape {eeg.shape}")
-        if self._shape is None:
-            self._shape = (eeg.shape[1], eeg.shape[2])
-            self._stream = open(self.folder / "eeg.npy", "wb")  # noqa: SIM115 (closed in open())
-            self._stream.write(self._header(0))
-        if eeg.shape[1:] != self._shape:
-            raise StudyError(
-                f"trials must all have {self._shape[0]} channels and {self._shape[1]} samples, got "
-                f"{eeg.shape[1]} and {eeg.shape[2]}"
-            )
-        # The square sum of finite values is finite, unless they are huge; it takes one quick pass.
-        with np.errstate(over="ignore", invalid="ignore"):
-            suspect = not np.isfinite(np.dot(eeg.reshape(-1), eeg.reshape(-1)))
-        finite = np.isfinite(eeg).all(axis=(1, 2)) if suspect else np.ones(len(eeg), bool)
-        if not finite.all():
-            bad = int(np.flatnonzero(~finite)[0])
-            channel = int(np.flatnonzero(~np.isfinite(eeg[bad]).all(axis=1))[0])
-            raise StudyError(
-                f"trial {self._n_trials + bad}, channel {channel} (counted from 0) holds a value that "
-                "is not finite; drop the trial or mend the recording"
-            )
-        assert self._stream is not None
-        block = eeg.data if eeg.size else b""
-        # Hashing takes as long as writing and runs beside it.
-        hashing = self._pool.submit(self._digest.update, block)
-        try:
-            self._stream.write(block)
-        finally:
-            hashing.result()
-        self._n_trials += len(eeg)
-
-    def finish(self, *, info: dict[str, Any], trials: pd.DataFrame, images: pd.DataFrame) -> None:
-        """Write the tables and ``study.json``; see the design page for the columns.
-
-        Raises
-        ------
-        StudyError
-            If there is no trial, or ``info["accounting"]`` counts others than were written.
-        """
-        if self._stream is None or not self._n_trials:
-            raise StudyError(
-                "no trials are left to write; check the events and the rejection limits"
-            )
-        if "accounting" in info:
-            counted = Accounting.from_json(info["accounting"]).trials
-            if counted != self._n_trials:
-                raise StudyError(
-                    f"{self._n_trials} trials were written, but the accounting counts {counted}"
-                )
-        self._stream.seek(0)
-        self._stream.write(self._header(self._n_trials))
-        self._stream.close()
-        trials = trials.copy()
-        trials["trial_id"] = np.arange(len(trials))
-        for column, default in (
-            ("session", "1"),
-            ("run", "1"),
-            ("block", -1),
-            ("order", -1),
-            ("onset", np.nan),
-            ("n_averaged", 1),
-        ):
-            if column not in trials:
-                trials[column] = default
-            elif isinstance(default, (int, float)) and trials[column].dtype == object:
-                trials[column] = _numeric(trials[column])
-        images = images.copy()
-        for column in ("path", "sha256"):
-            if column not in images:
-                images[column] = ""
-        for column in ("width", "height"):
-            if column not in images:
-                images[column] = 0
-        extra_trial = [c for c in trials if c not in TRIAL_COLUMNS]
-        extra_image = [c for c in images if c not in IMAGE_COLUMNS]
-        write_table(self.folder / "trials.parquet", trials[[*TRIAL_COLUMNS, *extra_trial]])
-        write_table(self.folder / "images.parquet", images[[*IMAGE_COLUMNS, *extra_image]])
-        full = {"format_version": FORMAT_VERSION, "steps": [], **info}
-        full["eeg_sha256"] = self._digest.hexdigest()
-        full.setdefault("provenance", provenance())
-        write_json(self.folder / "study.json", full)
-        Study(self.folder)  # raises if anything does not fit
-        self._finished = True
-
-    def _header(self, n_trials: int) -> bytes:
-        """A .npy header of fixed length, so that the count can be put in at the end."""
-        assert self._shape is not None
-        shape = (n_trials, *self._shape)
-        text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}"
-        length = 192 - 10
-        return (
-            b"\x93NUMPY\x01\x00"
-            + length.to_bytes(2, "little")
-            + (text.ljust(length - 1) + "\n").encode("latin1")
-        )
