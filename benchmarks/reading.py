@@ -72,7 +72,7 @@ def synthetic_eegcvpr(folder: Path, trials: int, *, legacy: bool) -> Path:
     """A signal file of EEGCVPR's size: 128 channels, mostly 499 samples, six subjects."""
     import torch
 
-    from eegprompt.readers._eegcvpr_facts import class_names
+    from eegprompt.readers._eegcvpr import class_names
 
     rng = np.random.default_rng(0)
     synsets = list(class_names())

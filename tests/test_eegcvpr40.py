@@ -67,7 +67,7 @@ def test_bad_trials_are_refused_with_file_and_key(release: Path, tmp_path: Path)
     nan = np.zeros((128, 440), "f4")
     nan[1, 1] = np.inf
     cases: list[tuple[dict[str, Any], str]] = [
-        ({"eeg": nan}, r"\[1\], the EEG, holds values that are not finite"),
+        ({"eeg": nan}, r"not finite"),
         ({"eeg": nan[:, :439]}, r"\[1\].* 128 channels and 440 samples, got shape \(128, 439\)"),
         ({"eeg": "none"}, r"\[1\]"),
         ({"eeg": nan.astype("c8")}, r"\[1\]"),

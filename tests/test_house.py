@@ -87,16 +87,12 @@ RUN_STILL: set[str] = {
 STEPS_STILL: set[str] = set()
 LONG_FILES_STILL: set[str] = {
     "analyses/geometry.py",
-    "core/numpy_pickle.py",
-    "readers/alljoined.py",
-    "readers/continuous.py",
 }
 LONG_FUNCTIONS_STILL: set[str] = {
     "analyses.attribution.analyze",
     "analyses.levels.analyze",
     "analyses.when.analyze",
     "confounds.signal_checks.check_decoders",
-    "readers.things_eeg2.read",
     "scores.class_scores.class_scores",
     "training.fitting._module",
     "training.fitting.fit",

@@ -23,7 +23,7 @@ import tiny_pipelines
 from eegprompt.cli.app import app
 from eegprompt.core.errors import RecordingError
 from eegprompt.core.kinds import KINDS
-from eegprompt.readers._eegcvpr_facts import class_names
+from eegprompt.readers._eegcvpr import class_names
 from eegprompt.recipe import load_recipe
 from eegprompt.steps.experiment import make_study
 from eegprompt.study import Study

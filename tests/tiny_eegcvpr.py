@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from eegprompt.readers._eegcvpr_facts import class_names
+from eegprompt.readers._eegcvpr import class_names
 
 SYNSETS = tuple(class_names())[:4]
 

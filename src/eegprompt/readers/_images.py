@@ -16,12 +16,11 @@ from eegprompt.core.image_files import to_rgb
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "NO_IMAGE",
     "add_image",
-    "add_images",
     "add_pixels",
     "category_folders",
     "category_images",
@@ -31,6 +30,8 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# What the table of images says of one that is not there.
+NO_IMAGE = {"path": "", "sha256": "", "width": 0, "height": 0}
 _BETWEEN_WORDS = "_-‐‑‒–—.,;:'’()[]"
 _KEPT = {"PNG": ".png", "JPEG": ".jpg"}  # what every browser and every reader of studies shows
 
@@ -272,17 +273,12 @@ def add_image(image: Path, folder: Path, image_id: str) -> dict[str, Any]:
     """
     from PIL import Image, ImageOps
 
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_id).strip(".-") or "image"
-    target = folder / "images" / f"{safe}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         with Image.open(image) as handle:
             handle.load()
             upright = ImageOps.exif_transpose(handle)
             width, height = upright.size
-            if handle.format in _KEPT:
-                target = target.with_name(safe + _KEPT[handle.format])
-            target = _free(target)
+            target = _target(folder, image_id, _KEPT.get(str(handle.format), ".png"))
             if handle.format in _KEPT:
                 shutil.copyfile(image, target)
             else:
@@ -297,12 +293,7 @@ def add_image(image: Path, folder: Path, image_id: str) -> dict[str, Any]:
         raise RecordingError(
             f"{image} cannot be read as an image ({problem}); replace it, or leave it out"
         ) from None
-    return {
-        "path": target.relative_to(folder).as_posix(),
-        "sha256": sha256_file(target),
-        "width": int(width),
-        "height": int(height),
-    }
+    return _facts(target, folder, width, height)
 
 
 def add_pixels(pixels: np.ndarray, folder: Path, image_id: str) -> dict[str, Any]:
@@ -324,96 +315,26 @@ def add_pixels(pixels: np.ndarray, folder: Path, image_id: str) -> dict[str, Any
     """
     from PIL import Image
 
-    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_id).strip(".-") or "image"
-    target = folder / "images" / f"{safe}.png"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target = _free(target)
+    target = _target(folder, image_id, ".png")
     Image.fromarray(pixels).save(target)
+    return _facts(target, folder, pixels.shape[1], pixels.shape[0])
+
+
+def _facts(target: Path, folder: Path, width: int, height: int) -> dict[str, Any]:
     return {
         "path": target.relative_to(folder).as_posix(),
         "sha256": sha256_file(target),
-        "width": int(pixels.shape[1]),
-        "height": int(pixels.shape[0]),
+        "width": int(width),
+        "height": int(height),
     }
 
 
-def add_images(
-    images: pd.DataFrame,
-    folder: Path,
-    stimuli: Path | None,
-    *,
-    folders: Mapping[str, str],
-    allow_missing: bool,
-    notes: list[str],
-) -> pd.DataFrame:
-    """Find the images of a dataset by their names and copy them into a study.
-
-    Parameters
-    ----------
-    images : pandas.DataFrame
-        Columns `image_id`, a file name without suffix, and `category`.
-    folder : pathlib.Path
-        The study's (partial) folder.
-    stimuli : pathlib.Path or None
-        Where the images lie: in a folder a class, flat, or somewhere below.
-    folders : mapping of str to str
-        Image id -> the folder it has in the dataset's own tree.
-    allow_missing : bool
-        Go on without images that are not found.
-    notes : list of str
-        Is told what is missing.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The table with `path`, `sha256`, `width` and `height`.
-
-    Raises
-    ------
-    RecordingError
-        If images are missing and may not be, or one cannot be read.
-    """
-    images = images.copy()
-    names = images["image_id"].tolist()
-    found: dict[str, Path] = {}
-    if stimuli is None:
-        notes.append(
-            "no image has its image: the reader's option 'stimuli' says in which folder they lie"
-        )
-    else:
-        # An ImageNet tree has a million files: look where they should lie before walking it.
-        for name in names:
-            for suffix in (".JPEG", ".jpg", ".png", ".jpeg"):
-                path = stimuli / folders[name] / f"{name}{suffix}"
-                if path.is_file():
-                    found[name] = path
-                    break
-        rest = [name for name in names if name not in found]
-        found |= find_images(rest, stimuli) if rest else {}
-        missing = [name for name in names if name not in found]
-        listed = ", ".join(missing[:20]) + (", …" if len(missing) > 20 else "")
-        if missing and not allow_missing:
-            raise RecordingError(
-                f"{len(missing)} of {len(names)} images are not below {stimuli}: {listed}; add "
-                "them, or pass 'allow_missing_images' to go on without"
-            )
-        if missing:
-            notes.append(f"{len(missing)} of {len(names)} images have no image: {listed}")
-    facts: list[dict[str, Any]] = [
-        add_image(found[name], folder, name)
-        if name in found
-        else {"path": "", "sha256": "", "width": 0, "height": 0}
-        for name in names
-    ]
-    for column in ("path", "sha256", "width", "height"):
-        images[column] = [f[column] for f in facts]
-    return images
-
-
-def _free(path: Path) -> Path:
-    """The path, or one beside it that is not taken: ids may differ in signs files cannot have."""
+def _target(folder: Path, image_id: str, suffix: str) -> Path:
+    """Where an image goes: ids may differ in signs that files cannot have, so names get numbers."""
+    safe = re.sub(r"[^A-Za-z0-9._-]+", "-", image_id).strip(".-") or "image"
+    path = candidate = folder / "images" / f"{safe}{suffix}"
+    path.parent.mkdir(parents=True, exist_ok=True)
     n = 1
-    candidate = path
     while candidate.exists():
         n += 1
         candidate = path.with_name(f"{path.stem}-{n}{path.suffix}")

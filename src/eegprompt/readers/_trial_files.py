@@ -7,9 +7,8 @@ a source did to its signal before it gave it away.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,28 +17,21 @@ from pydantic import Field
 
 from eegprompt.core.errors import RecordingError
 from eegprompt.core.files import sampled_sha256
-from eegprompt.core.progress import Progress
-from eegprompt.readers._images import add_image
-from eegprompt.readers.base import ReaderOptions
+from eegprompt.readers.base import ImageOptions, Import
 from eegprompt.signal.montage import STANDARD_MONTAGE, positions_of
-from eegprompt.study import StudyWriter
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 __all__ = [
     "BLOCK_BYTES",
-    "DatasetFacts",
-    "Progress",
     "TrialFileOptions",
+    "append_trials",
     "checked_channels",
     "clock_of",
-    "image_rows",
     "key_of",
-    "one_source",
     "repeated_files",
     "subject_folders",
-    "trial_blocks",
 ]
 
 
@@ -48,76 +40,15 @@ __all__ = [
 BLOCK_BYTES = 1_000_000
 
 
-@dataclass(frozen=True)
-class DatasetFacts:
-    """What is known of a dataset, and what is not.
+class TrialFileOptions(ImageOptions):
+    """Settings of readers of files with one subject each."""
 
-    Parameters
-    ----------
-    title : str
-        Its name in words.
-    citation, license, url : str
-        What to cite, under which terms it may be used, where it is to be had.
-    expected : str
-        Counts and shapes of the release, in words.
-    unverified : tuple of str
-        What the reader takes on trust, a sentence each; they become notes of the study.
-    """
-
-    title: str
-    citation: str
-    license: str
-    url: str
-    expected: str
-    unverified: tuple[str, ...]
-
-    def info(self) -> dict[str, Any]:
-        """Entries of ``study.json``."""
-        return {
-            "source": f"{self.title} ({self.url})",
-            "license": self.license,
-            "citation": self.citation,
-            "expected": self.expected,
-        }
-
-    def notes(self) -> list[str]:
-        """Sentences for the study's notes."""
-        return [f"not verified: {what}" for what in self.unverified]
-
-
-class TrialFileOptions(ReaderOptions):
-    """Settings that every reader of trial files has."""
-
-    name: str | None = Field(None, description="the study's name; default the dataset's")
-    overwrite: bool = Field(False, description="replace a study that is there already")
     subjects: tuple[str, ...] | None = Field(
         None, description="subjects to read, e.g. 01 or 01,02; default all that are there"
     )
-    stimuli: Path | None = Field(None, description="folder of the images that were shown")
-    allow_missing_images: bool = Field(False, description="go on without images not found")
 
 
 # -- files ---------------------------------------------------------------------------------------
-def one_source(source: str | Path | Iterable[str | Path], kind: str) -> Path:
-    """The one file or folder that was given to a reader.
-
-    Raises
-    ------
-    RecordingError
-        If there are several, or it does not exist.
-    """
-    paths = [source] if isinstance(source, (str, Path)) else list(source)
-    if len(paths) != 1:
-        raise RecordingError(
-            f"the reader '{kind}' reads one file or folder, got {len(paths)}; name the folder that "
-            "holds them, or import them one by one"
-        )
-    path = Path(paths[0])
-    if not path.exists():
-        raise RecordingError(f"{path} does not exist; check the source")
-    return path
-
-
 _SUBJECT = re.compile(r"sub(?:ject)?[-_ ]?0*(\d+)", re.IGNORECASE)
 
 
@@ -286,33 +217,29 @@ def _is_numbers(value: Any) -> bool:
 
 
 # -- trials --------------------------------------------------------------------------------------
-def trial_blocks(
+def append_trials(
+    job: Import[Any, Any],
     eeg: np.ndarray,
     path: Path,
     key: str,
+    label: str,
     *,
     average: bool = False,
-    progress: Progress | None = None,
-    label: str = "",
-) -> Iterator[np.ndarray]:
-    """Trials of a mapped array, some at a time, as float32 (trial, channel, sample).
+) -> None:
+    """Write the trials of a mapped array (image, repetition, channel, sample), some at a time.
 
     Parameters
     ----------
+    job : Import
     eeg : array (n_images, n_repetitions, n_chans, n_times)
     path : pathlib.Path
         Its file, for messages.
     key : str
         Its name in the file.
-    average : bool
-        Give the mean over repetitions instead of each.
-    progress : callable, optional
-        Called with (images done, images in all, label).
     label : str
-
-    Yields
-    ------
-    array of float32
+        For the progress.
+    average : bool
+        Write the mean over repetitions instead of each.
 
     Raises
     ------
@@ -338,64 +265,12 @@ def trial_blocks(
         return block.mean(axis=1) if average else block.reshape(-1, n_chans, n_times)
 
     step = max(1, BLOCK_BYTES // (4 * n_reps * n_chans * n_times))
-    firsts = range(0, n_images, step)
-    # The next block is read while the caller writes this one.
+    # The next block is read while this one is written.
     with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(checked, 0) if n_images else None
-        for first in firsts:
-            assert coming is not None
+        coming = pool.submit(checked, 0)
+        for first in range(0, n_images, step):
             block = coming.result()
             if first + step < n_images:
                 coming = pool.submit(checked, first + step)
-            yield block
-            if progress is not None:
-                progress(min(first + step, n_images), n_images, label)
-
-
-# -- images ------------------------------------------------------------------------------------
-def image_rows(
-    images: pd.DataFrame,
-    all_images: Mapping[str, Path],
-    writer: StudyWriter,
-    *,
-    notes: list[str],
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Copy images into a study and give its table of images.
-
-    Parameters
-    ----------
-    images : pandas.DataFrame
-        At least `image_id` and `category`.
-    all_images : mapping of str to pathlib.Path
-        Image id -> file; those without are told in `notes`.
-    writer : StudyWriter
-    notes : list of str
-    progress : callable, optional
-
-    Returns
-    -------
-    pandas.DataFrame
-        With `path`, `sha256`, `width` and `height`.
-    """
-    rows: list[dict[str, Any]] = []
-    names = images["image_id"].tolist()
-    for n, name in enumerate(names):
-        empty: dict[str, Any] = {"path": "", "sha256": "", "width": 0, "height": 0}
-        rows.append(
-            add_image(all_images[name], writer.folder, name) if name in all_images else empty
-        )
-        if progress is not None and (n % 100 == 99 or n + 1 == len(names)):
-            progress(n + 1, len(names), "images")
-    missing = [n for n in names if n not in all_images]
-    if len(missing) == len(names):
-        notes.append(
-            "no image has its image: the reader's option 'stimuli' says in which folder they lie"
-        )
-    elif missing:
-        listed = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        notes.append(f"{len(missing)} of {len(names)} images have no image ({listed})")
-    images = images.copy()
-    for column in ("path", "sha256", "width", "height"):
-        images[column] = [row[column] for row in rows]
-    return images
+            job.writer.append(block)
+            job.progress(min(first + step, n_images), n_images, label)

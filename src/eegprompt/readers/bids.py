@@ -8,7 +8,7 @@ the image and which the category is asked for where these are not there.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -19,14 +19,12 @@ from eegprompt.core.files import read_json
 from eegprompt.readers._event_names import read_codes, read_text_table
 from eegprompt.readers._events import FoundEvents
 from eegprompt.readers._file_checks import check_whole
-from eegprompt.readers._images import check_stimuli
 from eegprompt.readers._open_recording import without_continuations
 from eegprompt.readers._raw_recording import mne_errors, recording_from_raw
 from eegprompt.readers._recording import FORMATS, Recording, checked_signal
-from eegprompt.readers._trial_files import one_source
 from eegprompt.readers._units import check_scales
-from eegprompt.readers.continuous import ContinuousOptions, Progress, RecordingsImport
-from eegprompt.study import Study, StudyWriter
+from eegprompt.readers.base import Content, DatasetFacts, Import, Reader, one_source
+from eegprompt.readers.continuous import ContinuousImport, ContinuousOptions
 
 __all__ = ["BidsOptions", "BidsReader"]
 
@@ -64,8 +62,17 @@ class BidsOptions(ContinuousOptions):
         return values
 
 
-class BidsReader:
-    """Imports the EEG of a BIDS dataset.
+@dataclass
+class _Plan:
+    """The dataset: its folder, what it says of itself, and the paths of its recordings."""
+
+    root: Path
+    about: dict[str, Any]
+    paths: list[Any]
+
+
+class BidsReader(Reader[BidsOptions, _Plan]):
+    """Imports the EEG of a BIDS dataset: the folder that holds ``dataset_description.json``.
 
     Examples
     --------
@@ -76,65 +83,40 @@ class BidsReader:
     name = "bids"
     options = BidsOptions
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import a BIDS dataset into a new study.
+    def prepare(self, paths: list[Path], options: BidsOptions) -> _Plan:
+        """What the dataset says of itself, and its recordings."""
+        root = one_source(paths)
+        return _Plan(root, _description(root), _recordings(root, options))
 
-        Parameters
-        ----------
-        source : path-like
-            The dataset's folder, which holds ``dataset_description.json``.
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (recordings done, recordings in all, label).
-        **options
-            See :class:`BidsOptions`.
-
-        Returns
-        -------
-        Study
-
-        Raises
-        ------
-        MissingDependencyError
-            If mne-bids is not installed.
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If the dataset cannot be used.
-        """
-        opts = BidsOptions.parse(options)
-        root = one_source(source, self.name)
-        about = _description(root)
-        paths = _recordings(root, opts)
+    def write(self, job: Import[BidsOptions, _Plan]) -> Content:
+        """Cut every recording into trials."""
+        opts, (root, about, paths) = job.options, vars(job.plan).values()
         if opts.stimuli is None and (root / "stimuli").is_dir():
-            opts = opts.model_copy(update={"stimuli": root / "stimuli"})
-        check_stimuli(opts.stimuli)
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            job = _BidsImport(opts, read_codes(opts.events), writer, several=len(paths) > 1)
-            job.source = f"BIDS dataset {about.get('Name', root.resolve().name)}"
-            for index, path in enumerate(paths):
-                if progress is not None:
-                    progress(index, len(paths), path.basename)
-                job.bids_path = path
-                who = {"subject": path.subject, "session": path.session or "1"}
-                job.add(Path(path.fpath), {**who, "run": _run_of(path, paths)})
-            if progress is not None:
-                progress(len(paths), len(paths), "images")
-            info, trials, images = job.result(root)
-            info["name"] = opts.name or str(about.get("Name") or root.resolve().name)
-            info["license"] = opts.license or str(about.get("License", ""))
-            cited = about.get("HowToAcknowledge") or about.get("DatasetDOI") or ""
-            info["citation"] = opts.citation or str(cited)
-            writer.finish(info=info, trials=trials, images=images)
-        return Study(out)
+            job.options = opts = opts.model_copy(update={"stimuli": root / "stimuli"})
+        name = str(about.get("Name") or root.resolve().name)
+        cited = about.get("HowToAcknowledge") or about.get("DatasetDOI") or ""
+        job.facts = DatasetFacts(
+            f"BIDS dataset {name}",
+            opts.citation or str(cited),
+            opts.license or str(about.get("License", "")),
+        )
+        recordings = _BidsImport(job, opts, read_codes(opts.events), len(paths) > 1)
+        recordings.paths = {Path(path.fpath): path for path in paths}
+        content = recordings.add_all(
+            [
+                (
+                    Path(path.fpath),
+                    {
+                        "subject": path.subject,
+                        "session": path.session or "1",
+                        "run": _run_of(path, paths),
+                    },
+                )
+                for path in paths
+            ]
+        )
+        content.name = name
+        return content
 
 
 def _description(root: Path) -> dict[str, Any]:
@@ -202,12 +184,11 @@ def _run_of(path: Any, paths: list[Any]) -> str:
     return f"{path.task}-{run}" if len(tasks) > 1 else run
 
 
-class _BidsImport(RecordingsImport):
+class _BidsImport(ContinuousImport):
     """Recordings and events as BIDS describes them."""
 
-    reader = "bids"
     opts: BidsOptions
-    bids_path: Any
+    paths: dict[Path, Any]
 
     def open(self, file: Path) -> Recording:
         """Read one recording with its channels as ``channels.tsv`` describes them."""
@@ -237,7 +218,7 @@ class _BidsImport(RecordingsImport):
         import mne
         from mne_bids import read_raw_bids
 
-        table = self.bids_path.find_matching_sidecar(
+        table = self.paths[file].find_matching_sidecar(
             suffix="channels", extension=".tsv", on_error="ignore"
         )
         how = "raise"
@@ -246,11 +227,11 @@ class _BidsImport(RecordingsImport):
                 names = mne.io.read_raw(file, preload=False, verbose="ERROR").ch_names
             how = _how_to_name(Path(table), names, self.opts.channel_names, notes)
         with mne_errors(file, notes, "BIDS"):
-            return read_raw_bids(self.bids_path, on_ch_mismatch=how, verbose="ERROR")
+            return read_raw_bids(self.paths[file], on_ch_mismatch=how, verbose="ERROR")
 
     def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
         """Events from the recording's ``events.tsv``."""
-        table = self.bids_path.find_matching_sidecar(
+        table = self.paths[file].find_matching_sidecar(
             suffix="events", extension=".tsv", on_error="ignore"
         )
         if table is None:

@@ -20,8 +20,7 @@ order of ``image_order.txt``; what the four sessions were. Each class was one bl
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -29,41 +28,31 @@ import numpy as np
 from pydantic import Field, field_validator, model_validator
 
 from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
-from eegprompt.core.files import provenance, sampled_sha256
-from eegprompt.core.torch_archive import StoredTensor, open_torch
+from eegprompt.core.files import sampled_sha256
+from eegprompt.core.safe_pickle import load_pickled
 from eegprompt.readers._duplicates import Repeats
-from eegprompt.readers._eegcvpr_facts import (
-    CITATION,
-    DESIGN_NOTE,
-    LICENSE,
-    SFREQ,
-    category_of,
-    shared_info,
+from eegprompt.readers._eegcvpr import DESIGN_NOTE, SFREQ, category_of
+from eegprompt.readers._trial_files import BLOCK_BYTES
+from eegprompt.readers.base import (
+    Content,
+    DatasetFacts,
+    Duplicates,
+    ImageOptions,
+    Import,
+    Reader,
+    image_rows,
+    one_source,
+    wanted_images,
 )
-from eegprompt.readers._images import add_images, check_stimuli
-from eegprompt.readers._trial_files import BLOCK_BYTES, DatasetFacts, Progress, one_source
-from eegprompt.readers.base import ReaderOptions
+from eegprompt.signal.montage import EEGCVPR_CHANNELS
 from eegprompt.splits.official import NumberedSplit, write_numbered
-from eegprompt.study import Study, StudyWriter
+from eegprompt.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["EegcvprOptions", "EegcvprReader"]
 
-FACTS = DatasetFacts(
-    title="EEGCVPR",
-    citation=CITATION,
-    license=LICENSE,
-    url="https://github.com/perceivelab/eeg_visual_classification",
-    expected="11,964 or 11,965 trials of 6 people, 128 channels, 40 classes, 1,996 images",
-    unverified=(
-        "that the first sample is the onset of the image",
-        "the unit and the reference of the raw signal",
-        "on which trials the source standardized",
-        "that every subject saw the images in the same order",
-    ),
-)
 # Variant -> file, and the pass band in Hz where it was filtered.
 VARIANTS: dict[str, tuple[str, tuple[float, float] | None]] = {
     "5-95": ("eeg_5_95_std.pth", (5.0, 95.0)),
@@ -77,11 +66,9 @@ N_SUBJECTS = 6
 _PER_TRIAL = ("eeg", "image", "label", "subject")
 
 
-class EegcvprOptions(ReaderOptions):
+class EegcvprOptions(ImageOptions):
     """Settings of the reader for EEGCVPR; the defaults are what the field uses."""
 
-    name: str | None = Field(None, description="the study's name; default eegcvpr-VARIANT")
-    overwrite: bool = Field(False, description="replace a study that is there already")
     variant: Literal["5-95", "14-70", "55-95", "raw"] | None = Field(
         None, description="which signal, where the folder holds several or the file was renamed"
     )
@@ -95,9 +82,7 @@ class EegcvprOptions(ReaderOptions):
     standardize: Literal["file", "none"] = Field(
         "file", description="raw only: use the means and stddevs of the file, or leave as recorded"
     )
-    duplicates: Literal["drop", "keep", "refuse"] = Field(
-        "drop", description="what to do with a trial that repeats another byte for byte"
-    )
+    duplicates: Duplicates = "drop"
     splits: tuple[Path, ...] | None = Field(
         None, description="split files; default those beside the signal, 'none' for none"
     )
@@ -107,8 +92,6 @@ class EegcvprOptions(ReaderOptions):
     image_order: Path | None = Field(
         None, description="names in order of showing; default image_order.txt beside the signal"
     )
-    stimuli: Path | None = Field(None, description="folder of the ImageNet images")
-    allow_missing_images: bool = Field(False, description="go on without images not found")
 
     @field_validator("splits", mode="before")
     @classmethod
@@ -127,8 +110,8 @@ class EegcvprOptions(ReaderOptions):
         return self
 
 
-class EegcvprReader:
-    """Imports one of the four signal files of EEGCVPR, with its splits and images.
+class EegcvprReader(Reader[EegcvprOptions, "_Plan"]):
+    """Imports one of the four signal files of EEGCVPR, or of the folder that holds them.
 
     Trials keep their place in the file's list in the column `source_index`. Splits are resolved on
     the list they were written for and filtered afterwards: ``block_splits_by_image_all.pth``
@@ -141,78 +124,61 @@ class EegcvprReader:
 
     name = "eegcvpr"
     options = EegcvprOptions
+    facts = DatasetFacts.of("eegcvpr")
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import EEGCVPR into a new study.
+    def prepare(self, paths: list[Path], options: EegcvprOptions) -> _Plan:
+        """The signal file with what it holds, its splits and the order of showing."""
+        file, variant = _signal_file(one_source(paths), options.variant)
+        content = _Content.of(file, scaled=variant == "raw" and options.standardize == "file")
+        content.check_subjects(options)
+        plan = _Plan(content, variant, content.notes())
+        plan.splits = _splits(options, content, file.parent, plan.notes)
+        order_file = options.image_order or file.parent / "image_order.txt"
+        if options.image_order or order_file.exists():
+            plan.order_file, plan.order = order_file, _image_order(order_file, content)
+        return plan
 
-        Parameters
-        ----------
-        source : path-like
-            A signal file, or the folder that holds it (and splits, and ``image_order.txt``).
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (trials done, trials in all, label).
-        **options
-            See :class:`EegcvprOptions`.
+    def write(self, job: Import[EegcvprOptions, _Plan]) -> Content:
+        """The trials that are wanted, in the order of the list."""
+        opts, plan = job.options, job.plan
+        content, order = plan.content, plan.order
+        job.notes += plan.notes
+        job.found = len(content)
+        job.sources[content.file.name] = sampled_sha256(content.file)
+        plan.kept = _copy(content, job)
+        trials = _trials(content, plan.kept, order)
+        shown = trials.drop_duplicates("image").sort_values("image")
+        images = shown[["image_id", "category"]].reset_index(drop=True)
+        images["synset"] = [s.split("_")[0] for s in images["image_id"]]
+        folders = dict(zip(images["image_id"], images["synset"]))
+        found = wanted_images(list(folders), opts, folders)
+        images = image_rows(images, found, job)
+        if order:
+            unknown = int((trials["order"] < 0).sum())
+            job.notes.append(
+                f"the order of showing is that of {plan.order_file.name}, joined by name and taken to "
+                f"be every subject's{f'; {unknown} trials are not in it' if unknown else ''}"
+            )
+        else:
+            job.notes.append(
+                "the file does not say when a trial was recorded; the list of images in order of "
+                "showing would (the reader's option 'image_order')"
+            )
+        return Content(
+            trials=trials.drop(columns="image"),
+            images=images,
+            ch_names=EEGCVPR_CHANNELS,
+            sfreq=SFREQ,
+            tmin=opts.samples[0] / SFREQ,
+            design="block",
+            steps=_steps(content, opts, plan.variant, len(plan.kept)),
+            name=f"eegcvpr-{plan.variant}",
+        )
 
-        Returns
-        -------
-        Study
-            In arbitrary units (the raw file in its own); ``study.info["notes"]`` says what a person
-            should know.
-
-        Raises
-        ------
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If a file is not what it should be.
-        SplitError
-            If a split names a trial that is not there, or shows an image on two sides.
-        """
-        opts = EegcvprOptions.parse(options)
-        file, variant = _signal_file(one_source(source, self.name), opts.variant)
-        scaled = variant == "raw" and opts.standardize == "file"
-        content = _Content.of(file, scaled=scaled)
-        content.check_subjects(opts)
-        beside = file.parent
-        notes = content.notes()
-        numbered = _splits(opts, content, beside, notes)
-        order_file = opts.image_order or beside / "image_order.txt"
-        order = _image_order(order_file, content) if opts.image_order or order_file.exists() else {}
-        check_stimuli(opts.stimuli)
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            kept, left_out = _copy(content, opts, writer, notes, progress)
-            trials = _trials(content, kept, order)
-            if progress is not None:
-                progress(len(kept), len(kept), "images")
-            images = _images(content, trials, opts, writer, notes)
-            if order:
-                unknown = int((trials["order"] < 0).sum())
-                notes.append(
-                    f"the order of showing is that of {order_file.name}, joined by name and taken to "
-                    f"be every subject's{f'; {unknown} trials are not in it' if unknown else ''}"
-                )
-            else:
-                notes.append(
-                    "the file does not say when a trial was recorded; the list of images in order of "
-                    "showing would (the reader's option 'image_order')"
-                )
-            info = _info(content, opts, variant, kept, notes)
-            info["accounting"] = writer.accounting(len(content), left_out)
-            writer.finish(info=info, trials=trials.drop(columns="image"), images=images)
-            study = Study(writer.folder)
-            for split in numbered:
-                write_numbered(study, split, kept)
-        return Study(out)
+    def split(self, study: Study, content: Content, job: Import[EegcvprOptions, _Plan]) -> None:
+        """Those that lie beside the signal, or were named."""
+        for split in job.plan.splits:
+            write_numbered(study, split, job.plan.kept)
 
 
 # -- files -----------------------------------------------------------------------------------------
@@ -248,7 +214,7 @@ class _Content:
     """What a signal file holds, checked; the signals themselves stay in the file."""
 
     file: Path
-    eeg: list[StoredTensor]
+    eeg: list[np.ndarray]
     subject: np.ndarray
     label: np.ndarray
     image: np.ndarray
@@ -259,7 +225,7 @@ class _Content:
 
     @classmethod
     def of(cls, file: Path, scaled: bool) -> _Content:
-        content = open_torch(file)
+        content = load_pickled(file)
         keys = ("dataset", "labels", "images", *(("means", "stddevs") if scaled else ()))
         if not isinstance(content, dict) or any(k not in content for k in keys):
             there = (
@@ -320,6 +286,19 @@ class _Content:
         return notes
 
 
+@dataclass
+class _Plan:
+    """What is to be read, found before anything is written; and the places kept, afterwards."""
+
+    content: _Content
+    variant: str
+    notes: list[str]
+    splits: list[NumberedSplit] = field(default_factory=list)
+    order_file: Path = Path()
+    order: dict[str, tuple[int, int]] = field(default_factory=dict)
+    kept: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+
+
 def _names(value: Any, key: str, file: Path) -> list[str]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(v, str) and v for v in value):
         raise RecordingError(f"{file}: '{key}' should be a list of names; is it EEGCVPR?")
@@ -329,8 +308,8 @@ def _names(value: Any, key: str, file: Path) -> list[str]:
 
 
 def _number(value: Any, low: int, stop: int | None, key: str, file: Path) -> int:
-    if isinstance(value, StoredTensor) and value.shape in ((), (1,)) and value.dtype.kind in "iu":
-        value = value.numpy().item()
+    if isinstance(value, np.ndarray) and value.shape in ((), (1,)) and value.dtype.kind in "iu":
+        value = value.item()
     if isinstance(value, bool) or not isinstance(value, int):
         raise RecordingError(f"{file}: {key} should be a whole number, got {_shown(value)}")
     if value < low or (stop is not None and value >= stop):
@@ -343,7 +322,7 @@ def _number(value: Any, low: int, stop: int | None, key: str, file: Path) -> int
 
 
 def _check_signal(eeg: Any, i: int, file: Path) -> None:
-    if not isinstance(eeg, StoredTensor) or len(eeg.shape) != 2 or eeg.shape[0] != N_CHANS:
+    if not isinstance(eeg, np.ndarray) or len(eeg.shape) != 2 or eeg.shape[0] != N_CHANS:
         raise RecordingError(
             f"{file}: dataset[{i}]['eeg'] should be a tensor of {N_CHANS} channels by samples, got "
             f"{_shown(eeg)}"
@@ -356,7 +335,7 @@ def _check_signal(eeg: Any, i: int, file: Path) -> None:
 
 def _per_channel(value: Any, key: str, file: Path) -> np.ndarray:
     """One number a channel, or one for all, as (n_chans or 1, 1)."""
-    array = value.numpy() if isinstance(value, StoredTensor) else np.asarray(value)
+    array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.size not in (1, N_CHANS):
         raise RecordingError(
             f"{file}: '{key}' should hold {N_CHANS} numbers, one a channel, got {_shown(value)}; "
@@ -372,20 +351,15 @@ def _per_channel(value: Any, key: str, file: Path) -> np.ndarray:
 
 
 def _shown(value: Any) -> str:
-    if isinstance(value, StoredTensor):
+    if isinstance(value, np.ndarray):
         return f"a tensor of {value.dtype} of shape {value.shape}"
     return f"{value!r}"[:60] if isinstance(value, (int, float, str)) else type(value).__name__
 
 
 # -- the signal ------------------------------------------------------------------------------------
-def _copy(
-    content: _Content,
-    opts: EegcvprOptions,
-    writer: StudyWriter,
-    notes: list[str],
-    progress: Progress | None,
-) -> tuple[np.ndarray, dict[str, int]]:
-    """Write the signals; give the places in the list of those written, and why others were not."""
+def _copy(content: _Content, job: Import[EegcvprOptions, _Plan]) -> np.ndarray:
+    """Write the signals; give the places in the list of those written."""
+    opts, notes = job.options, job.notes
     first, stop = opts.samples
     length = np.array([t.shape[1] for t in content.eeg])
     wanted = np.ones(len(content), bool)
@@ -404,14 +378,14 @@ def _copy(
             f"{content.file}: no trial is left of {len(content)} ({length.min()} to {length.max()} "
             f"samples long); loosen 'length' ({opts.length[0]},{opts.length[1]}) or 'samples'"
         )
-    repeats = Repeats(opts.duplicates, lambda p: content.eeg[p].numpy(), lambda p: f"dataset[{p}]")
+    repeats = Repeats(opts.duplicates, content.eeg.__getitem__, lambda p: f"dataset[{p}]")
     scaled = content.means is not None and opts.standardize == "file"
     batch = max(1, BLOCK_BYTES // (4 * N_CHANS * (stop - first)))
     block = np.empty((batch, N_CHANS, stop - first), np.float32)
     kept: list[int] = []
     filled = 0
     for n, place in enumerate(places):
-        signal = content.eeg[place].numpy()
+        signal = content.eeg[place]
         if repeats.is_one(int(place), content.images[content.image[place]], signal):
             continue
         trial = block[filled]
@@ -428,15 +402,16 @@ def _copy(
         kept.append(int(place))
         filled += 1
         if filled == batch:
-            writer.append(block)
+            job.writer.append(block)
             filled = 0
-            if progress is not None:
-                progress(n + 1, len(places), "trials")
+            job.progress(n + 1, len(places), "trials")
     if filled:
-        writer.append(block[:filled])
+        job.writer.append(block[:filled])
     notes += repeats.notes()
-    left_out = {"of another subject": int((~wanted).sum()), "too short or too long": lost}
-    return np.array(kept), {**left_out, "repeated": repeats.n_dropped}
+    job.left_out["of another subject"] = int((~wanted).sum())
+    job.left_out["too short or too long"] = lost
+    job.left_out["repeated"] = repeats.n_dropped
+    return np.array(kept)
 
 
 # -- the tables ------------------------------------------------------------------------------------
@@ -491,34 +466,10 @@ def _trials(content: _Content, kept: np.ndarray, order: dict[str, tuple[int, int
     )
 
 
-def _images(
-    content: _Content,
-    trials: pd.DataFrame,
-    opts: EegcvprOptions,
-    writer: StudyWriter,
-    notes: list[str],
-) -> pd.DataFrame:
-    shown = trials.drop_duplicates("image").sort_values("image")
-    images = shown[["image_id", "category"]].reset_index(drop=True)
-    images["synset"] = [s.split("_")[0] for s in images["image_id"]]
-    folders = {name: images["synset"][i] for i, name in enumerate(images["image_id"])}
-    return add_images(
-        images,
-        writer.folder,
-        opts.stimuli,
-        folders=folders,
-        allow_missing=opts.allow_missing_images,
-        notes=notes,
-    )
-
-
-def _info(
-    content: _Content,
-    opts: EegcvprOptions,
-    variant: str,
-    kept: np.ndarray,
-    notes: Sequence[str],
-) -> dict[str, Any]:
+def _steps(
+    content: _Content, opts: EegcvprOptions, variant: str, n_kept: int
+) -> list[dict[str, Any]]:
+    """What the source did to the signal, and what was done here."""
     first, stop = opts.samples
     scaled = variant == "raw" and opts.standardize == "file"
     steps: list[dict[str, Any]] = []
@@ -535,23 +486,10 @@ def _info(
             "tmin": first / SFREQ,
             "tmax": (stop - 1) / SFREQ,
             "lengths_kept": list(opts.length),
-            "kept": len(kept),
+            "kept": n_kept,
         }
     )
-    return {
-        **shared_info(),
-        "name": opts.name or f"eegcvpr-{variant}",
-        **FACTS.info(),
-        "tmin": first / SFREQ,
-        "unit": "a.u.",
-        "steps": steps,
-        "notes": [*notes, *FACTS.notes()],
-        "provenance": provenance(
-            reader="eegcvpr",
-            options=opts.model_dump(mode="json"),
-            sources={content.file.name: sampled_sha256(content.file)},
-        ),
-    }
+    return steps
 
 
 # -- splits ----------------------------------------------------------------------------------------

@@ -13,67 +13,29 @@ EEGCVPR's own files, its source calls it raw); which number each class has. Each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from eegprompt.core.errors import RecordingError
-from eegprompt.core.files import content_key, provenance
-from eegprompt.core.numpy_pickle import checked_array, load_pickled
-from eegprompt.readers._duplicates import Repeats
-from eegprompt.readers._eegcvpr_facts import (
-    CITATION,
-    DESIGN_NOTE,
-    LICENSE,
-    category_of,
-    shared_info,
-)
+from eegprompt.core.files import content_key
+from eegprompt.core.safe_pickle import checked_array, load_pickled
+from eegprompt.readers._eegcvpr import SFREQ, SidedOptions, TrialsWithImages
 from eegprompt.readers._images import add_pixels
-from eegprompt.readers._trial_files import BLOCK_BYTES, DatasetFacts, Progress, one_source
-from eegprompt.readers.base import ReaderOptions
-from eegprompt.splits.official import SIDES, write_sides
-from eegprompt.study import Study, StudyWriter
+from eegprompt.readers.base import Content, DatasetFacts, Import, Reader, one_source
+from eegprompt.splits.official import SIDES
 
-__all__ = ["Eegcvpr40Options", "Eegcvpr40Reader"]
+__all__ = ["Eegcvpr40Reader"]
 
 N_CHANS, N_TIMES = 128, 440
-BATCH = BLOCK_BYTES // (4 * N_CHANS * N_TIMES)  # trials written at a time
-FACTS = DatasetFacts(
-    title="EEGCVPR40",
-    citation=(
-        "Singh, Dalal, Vashishtha, Miyapuram, Raman (2024). Learning Robust Deep Visual "
-        f"Representations from EEG Brain Recordings. WACV, 7553-7562. {CITATION}"
-    ),
-    license=LICENSE,
-    url="https://github.com/prajwalsingh/EEGStyleGAN-ADA",
-    expected="128 channels, 440 samples, 40 classes, 6 people",
-    unverified=(
-        "how many trials each side holds",
-        "that the first sample lies 20 ms after onset",
-        "filter, reference, unit and scale of the signal",
-    ),
-)
+_Plan = tuple[Path, list[tuple[str, Path]]]
 
 
-class Eegcvpr40Options(ReaderOptions):
-    """Settings of the reader for EEGCVPR40."""
-
-    name: str = Field("eegcvpr40", description="the study's name")
-    overwrite: bool = Field(False, description="replace a study that is there already")
-    subjects: tuple[int, ...] | None = Field(None, description="subjects to keep; default all")
-    tmin: float = Field(0.02, description="time of the first sample relative to onset [s]")
-    duplicates: Literal["drop", "keep", "refuse"] = Field(
-        "drop", description="what to do with a trial that repeats another byte for byte"
-    )
-    official: bool = Field(True, description="keep the split into train, val and test")
-
-
-class Eegcvpr40Reader:
-    """Imports EEGCVPR40: signals, images and split from one file a trial.
+class Eegcvpr40Reader(Reader[SidedOptions, _Plan]):
+    """Imports EEGCVPR40, one file a trial with its image: the folder of ``train``, ``val``, ``test``.
 
     Examples
     --------
@@ -81,54 +43,52 @@ class Eegcvpr40Reader:
     """
 
     name = "eegcvpr40"
-    options = Eegcvpr40Options
+    options = SidedOptions
+    facts = DatasetFacts.of("eegcvpr40")
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import EEGCVPR40 into a new study.
+    def prepare(self, paths: list[Path], options: SidedOptions) -> _Plan:
+        """The folder, and side and file of each trial."""
+        folder = one_source(paths)
+        return folder, _files(folder)
 
-        Parameters
-        ----------
-        source : path-like
-            The folder that holds ``train``, ``val`` and ``test``.
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (files done, files in all, label).
-        **options
-            See :class:`Eegcvpr40Options`.
-
-        Returns
-        -------
-        Study
-
-        Raises
-        ------
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If a file is not what it should be.
-        SplitError
-            If an image is on two sides.
-        """
-        opts = Eegcvpr40Options.parse(options)
-        folder = one_source(source, self.name)
-        files = _files(folder)
-        notes = [DESIGN_NOTE]
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            job = _Import(opts, folder, writer)
-            for n, (side, file) in enumerate(files):
-                job.add(side, file)
-                if progress is not None and n % BATCH == 0:
-                    progress(n, len(files), "trials")
-            job.finish(notes, len(files))
-        return Study(out)
+    def write(self, job: Import[SidedOptions, _Plan]) -> Content:
+        """All files, in the order of their numbers."""
+        folder, files = job.plan
+        trials = TrialsWithImages(
+            job, lambda file: _read(file).eeg, lambda file: str(file.relative_to(folder))
+        )
+        synset_of: dict[int, tuple[str, Path]] = {}
+        job.sources[str(folder)] = f"{len(files)} files"
+        for n, (side, file) in enumerate(files):
+            trial = _read(file)
+            if n % 4 == 0:
+                job.progress(n, len(files), "trials")
+            if not trials.wants(trial.subject):
+                continue
+            synset = trial.image.split("_")[0]
+            known, first = synset_of.setdefault(trial.label, (synset, file))
+            if known != synset:
+                raise RecordingError(
+                    f"{file} labels the class {synset} with {trial.label}, which is {known} in "
+                    f"{first}; one of both is damaged: get it from its source again"
+                )
+            pixels = trial.pixels[:, :, ::-1]  # blue, green, red
+            trials.add(
+                str(file),
+                file,
+                trial.eeg,
+                trial.image,
+                synset,
+                content_key(trial.pixels),
+                lambda name=trial.image, p=pixels: add_pixels(p, job.writer.folder, name),  # type: ignore[misc]
+                side,
+                subject=str(trial.subject),
+                label=trial.label,
+                source_file=str(file.relative_to(folder)),
+            )
+        job.notes.append("the files do not say when a trial was recorded")
+        steps = [{"name": "epoch", "tmin": job.options.tmin, "by": "the source"}]
+        return trials.content(sfreq=SFREQ, steps=steps)
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
@@ -212,110 +172,3 @@ def _number(value: Any, low: int, key: str, file: Path) -> int:
     if value < low:
         raise RecordingError(f"{file}: {key} is {int(value)}, and should be at least {low}")
     return int(value)
-
-
-class _Import:
-    """One import under way: adds files one by one, then writes the tables."""
-
-    def __init__(self, opts: Eegcvpr40Options, folder: Path, writer: StudyWriter):
-        self.opts, self.folder, self.writer = opts, folder, writer
-        self.rows: list[dict[str, Any]] = []
-        self.images: dict[str, dict[str, Any]] = {}
-        self.synset_of: dict[int, tuple[str, Path]] = {}
-        self.block = np.empty((BATCH, N_CHANS, N_TIMES), np.float32)
-        self.filled = 0
-        self.n_of_others = 0
-        self.n_sizes: dict[str, int] = {}
-        self.repeats = Repeats(
-            opts.duplicates, lambda f: _read(f).eeg, lambda f: str(f.relative_to(folder))
-        )
-
-    def add(self, side: str, file: Path) -> None:
-        trial = _read(file)
-        if self.opts.subjects is not None and trial.subject not in self.opts.subjects:
-            self.n_of_others += 1
-            return
-        synset = trial.image.split("_")[0]
-        known, first = self.synset_of.setdefault(trial.label, (synset, file))
-        if known != synset:
-            raise RecordingError(
-                f"{file} labels the class {synset} with {trial.label}, which is {known} in {first}; "
-                "one of both is damaged: get it from its source again"
-            )
-        if self.repeats.is_one(file, trial.image, trial.eeg):
-            return
-        if not np.isfinite(trial.eeg.sum(dtype=np.float64)):
-            raise RecordingError(
-                f"{file}: [1], the EEG, holds values that are not finite; get it from its source again"
-            )
-        self.block[self.filled] = trial.eeg
-        self.filled += 1
-        if self.filled == BATCH:
-            self._flush()
-        digest = content_key(trial.pixels)
-        if trial.image not in self.images:
-            pixels = trial.pixels[:, :, ::-1]  # blue, green, red
-            facts = add_pixels(pixels, self.writer.folder, trial.image)
-            self.images[trial.image] = {
-                "image_id": trial.image,
-                "category": category_of(synset),
-                "synset": synset,
-                **facts,
-                "pixels": digest,
-            }
-        elif self.images[trial.image]["pixels"] != digest:
-            raise RecordingError(
-                f"{file} shows another image under the name {trial.image} than files before; an "
-                "image has one"
-            )
-        self.rows.append(
-            {
-                "subject": str(trial.subject),
-                "image_id": trial.image,
-                "category": category_of(synset),
-                "label": trial.label,
-                "side": side,
-                "source_file": str(file.relative_to(self.folder)),
-            }
-        )
-
-    def _flush(self) -> None:
-        self.writer.append(self.block[: self.filled])
-        self.filled = 0
-
-    def finish(self, notes: list[str], n_files: int) -> None:
-        """Write the tables and the split."""
-        import pandas as pd
-
-        if not self.rows:
-            raise RecordingError(
-                f"{self.folder}: no trial is left of {n_files}; check 'subjects' ({self.opts.subjects})"
-            )
-        if self.filled:
-            self._flush()
-        notes += self.repeats.notes()
-        notes.append("the files do not say when a trial was recorded")
-        trials = pd.DataFrame(self.rows)
-        images = pd.DataFrame(list(self.images.values())).drop(columns="pixels")
-        info = {
-            **shared_info(),
-            "name": self.opts.name,
-            **FACTS.info(),
-            "tmin": self.opts.tmin,
-            "unit": "a.u.",
-            "steps": [{"name": "epoch", "tmin": self.opts.tmin, "by": "the source"}],
-            "notes": [*notes, *FACTS.notes()],
-            "accounting": self.writer.accounting(
-                n_files,
-                {"of another subject": self.n_of_others, "repeated": self.repeats.n_dropped},
-            ),
-            "provenance": provenance(
-                reader="eegcvpr40",
-                options=self.opts.model_dump(mode="json"),
-                sources={str(self.folder): f"{n_files} files"},
-            ),
-        }
-        side = trials.pop("side")
-        self.writer.finish(info=info, trials=trials, images=images)
-        if self.opts.official and set(side) == set(SIDES):
-            write_sides(Study(self.writer.folder), side.tolist(), str(self.folder))

@@ -8,24 +8,22 @@ file's name.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from eegprompt.core.errors import RecordingError, UnknownNameError
-from eegprompt.readers._duplicates import Repeats
 from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._file_checks import fif_is_whole
-from eegprompt.readers._images import check_stimuli
+from eegprompt.readers._identity import ENTITY, identify
 from eegprompt.readers._raw_recording import mne_errors
 from eegprompt.readers._recording import Recording
-from eegprompt.readers.base import ReaderOptions
-from eegprompt.readers.continuous import _ENTITY, ContinuousOptions, RecordingsImport, identify
+from eegprompt.readers._recordings import RecordingOptions, RecordingsImport
+from eegprompt.readers.base import Content, DatasetFacts, Import, Reader
 from eegprompt.signal.steps import Ledger
-from eegprompt.study import Study, StudyWriter
 from eegprompt.study.exchange import (
     drop_counts,
     event_names,
@@ -39,56 +37,21 @@ if TYPE_CHECKING:
 
 __all__ = ["MneEpochsReader", "MneOptions"]
 
-Progress = Any
 BLOCK = 64  # trials held in memory at a time
 FORMATS = {".fif": "FIF Epochs", ".set": "an epoched EEGLAB set"}
 _WHO = ("subject", "session", "run")
 _BY_NAME = "none"  # as a column: go by the file's name
 
 
-class MneOptions(ReaderOptions):
-    """Settings of the reader for MNE's Epochs."""
+class MneOptions(RecordingOptions):
+    """Settings of the reader for MNE's Epochs; columns are those of the metadata."""
 
-    name: str | None = Field(None, description="the study's name; default the file's")
-    license: str = Field("", description="under which the recording may be used")
-    citation: str = Field("", description="what to cite")
-    design: Literal["block", "randomised", "unknown"] = Field(
-        "unknown", description="order of presentation"
-    )
-    overwrite: bool = Field(False, description="replace a study that is there already")
-    pattern: str | None = Field(
-        None, description="end of each path without '-epo', e.g. 'sub{subject}.fif'"
-    )
-    subject: str | None = Field(None, description="the subject of all files")
-    session: str | None = Field(None, description="the session of all files")
-    channels: tuple[str, ...] | None = Field(None, description="channels to keep; default all EEG")
-    exclude: tuple[str, ...] = Field((), description="channels to leave out")
-    rename: dict[str, str] = Field({}, description="channel names in the file -> names to use")
-    montage: str | None = Field(
-        "standard_1005", description="template of electrode positions, 'file', or none"
-    )
     subject_column: str | None = Field(
         None, description="column of the metadata; default 'subject' where there, none: file's name"
     )
     session_column: str | None = Field(
         None, description="column of the metadata; default 'session' where there, none: file's name"
     )
-    image_column: str | None = Field(None, description="column of the metadata with the image")
-    category_column: str | None = Field(None, description="column of the metadata")
-    events: dict[str, str] | Path | None = Field(
-        None, description="event name -> category, or a table with event, category, image"
-    )
-    duplicates: Literal["drop", "keep", "refuse"] = Field(
-        "drop", description="trials that repeat another sample for sample"
-    )
-    stimuli: Path | None = Field(None, description="folder of the images that were shown")
-    images: dict[str, Path] = Field({}, description="category -> its image, or folder of them")
-    allow_missing_images: bool = Field(False, description="go on without images not found")
-
-    @field_validator("montage", mode="before")
-    @classmethod
-    def _no_montage(cls, value: Any) -> Any:
-        return None if value in ("none", "") else value
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -104,8 +67,11 @@ class MneOptions(ReaderOptions):
         return self
 
 
-class MneEpochsReader:
-    """Imports Epochs that MNE saved, and epoched sets of EEGLAB.
+_Plan = tuple[list[tuple[Path, dict[str, str]]], RecordingError | None]
+
+
+class MneEpochsReader(Reader[MneOptions, _Plan]):
+    """Imports Epochs that MNE saved, and epoched sets of EEGLAB: files, or folders of them.
 
     Examples
     --------
@@ -116,70 +82,26 @@ class MneEpochsReader:
     name = "mne"
     options = MneOptions
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import Epochs into a new study.
+    def prepare(self, paths: list[Path], options: MneOptions) -> _Plan:
+        """The files and whose they are."""
+        files = _files(paths)
+        who, whose = _identified(files, options)
+        return list(zip(files, who)), whose
 
-        Parameters
-        ----------
-        source : path-like or iterable of path-like
-            Files that end in ``.fif`` or ``.set``, and folders that are searched for them.
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (files done, files in all, label).
-        **options
-            See :class:`MneOptions`.
-
-        Returns
-        -------
-        Study
-            In volts.
-
-        Raises
-        ------
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If a file cannot be used, or does not say what was shown.
-        """
-        opts = MneOptions.parse(options)
-        files = _files(source)
-        who, whose = _identified(files, opts)
-        check_stimuli(opts.stimuli)
-        own = {"subject_column", "session_column", "image_column", "category_column", "events"}
-        own |= {"duplicates"}
-        shared = opts.model_dump(exclude=own, exclude_unset=True)
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            job = _EpochsImport(
-                ContinuousOptions(**shared),
-                read_codes(opts.events),
-                writer,
-                len(files) > 1,
-            )
-            job.asked, job.whose = opts, whose
-            job.repeats.policy = opts.duplicates
-            for index, (file, identity) in enumerate(zip(files, who)):
-                if progress is not None:
-                    progress(index, len(files), file.name)
-                job.add(file, identity)
-            if progress is not None:
-                progress(len(files), len(files), "images")
-            info, trials, images = job.result(source)
-            writer.finish(info=info, trials=trials, images=images)
-        return Study(out)
+    def write(self, job: Import[MneOptions, _Plan]) -> Content:
+        """Take every file's trials."""
+        opts, (plan, whose) = job.options, job.plan
+        job.facts = DatasetFacts("MNE Epochs", opts.citation, opts.license)
+        epochs = _EpochsImport(job, opts, read_codes(opts.events), len(plan) > 1)
+        epochs.whose = whose
+        content = epochs.add_all(plan)
+        content.tmin = epochs.begin  # the window begins where the Epochs say
+        return content
 
 
-def _files(source: str | Path | Iterable[str | Path]) -> list[Path]:
-    items = [source] if isinstance(source, (str, Path)) else list(source)
+def _files(source: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
-    for item in map(Path, items):
+    for item in source:
         if item.is_dir():
             inside = sorted(
                 p
@@ -236,19 +158,16 @@ def _identified(
         return identify(plain, subject="", session=opts.session), problem
 
 
-class _EpochsImport(RecordingsImport):
+class _EpochsImport(RecordingsImport[MneOptions]):
     """Epochs in place of recordings: they are cut already, and nothing is done to them."""
 
-    reader = "mne"
-    source = "MNE Epochs"
-    asked: MneOptions
     whose: RecordingError | None = None
+    begin = 0.0  # time of the first sample
+    done: Sequence[dict[str, Any]] = ()  # steps of the source
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self.begin = 0.0  # time of the first sample
-        self.done: list[dict[str, Any]] = []  # steps of the source
-        self.repeats = Repeats("drop", None, _where)
+    def where(self, trial: tuple[Path, int]) -> str:
+        """A trial by its place in its file."""
+        return f"trial {trial[1]} of {trial[0].name}"
 
     def take(self, file: Path, entry: dict[str, Any], who: dict[str, str]) -> None:
         """Append a file's trials."""
@@ -271,7 +190,7 @@ class _EpochsImport(RecordingsImport):
         entry |= {"sfreq": rate, "facts": dict(recording.facts)}
         entry |= {"n_events": len(epochs.events) + sum(lost.values())}
         if not len(epochs.events):
-            self._skip(entry, f"{file.name} holds no trial", lost)
+            self.skip(entry, f"{file.name} holds no trial", lost)
             return
         edges = (round(times[0] * rate), round(times[-1] * rate))
         if self.first is None:
@@ -292,7 +211,7 @@ class _EpochsImport(RecordingsImport):
                 f"{file.name}: MNE had dropped {sum(lost.values())} of {entry['n_events']} events: "
                 + ", ".join(f"{why} {count}" for why, count in lost.items())
             )
-        shown = _shown(epochs, self.asked, self.codes, file, self.notes)
+        shown = _shown(epochs, self.opts, self.codes, file, self.notes)
         people = self._people(epochs, file, who)
         kept = np.array([c is not None or i is not None for c, i in shown])
         if kept.any():
@@ -308,7 +227,7 @@ class _EpochsImport(RecordingsImport):
                 if repeated
                 else f"{file.name} has no trial that is named in 'events'"
             )
-            self._skip(entry, why, dropped)
+            self.skip(entry, why, dropped)
             return
         onset = self._onsets(epochs, file)
         for row, (person, what) in enumerate(zip(people, shown)):
@@ -401,8 +320,8 @@ class _EpochsImport(RecordingsImport):
         metadata = epochs.metadata
         result = [{k: who[k] for k in _WHO} for _ in range(len(epochs.events))]
         for what in _WHO:
-            asked = getattr(self.asked, f"{what}_column", None)
-            if asked == _BY_NAME or getattr(self.asked, what, None) is not None:
+            asked = getattr(self.opts, f"{what}_column", None)
+            if asked == _BY_NAME or getattr(self.opts, what, None) is not None:
                 continue
             there = [] if metadata is None else list(map(str, metadata.columns))
             if asked is not None and asked not in there:
@@ -433,9 +352,9 @@ class _EpochsImport(RecordingsImport):
 
     def _named_by_path(self, file: Path, what: str) -> bool:
         """Whether a file's path says whose it is, so that it is no mere default."""
-        if self.asked.pattern is not None:
-            return f"{{{what}}}" in self.asked.pattern
-        return bool(_ENTITY[what].search(_without_ending(file).resolve().as_posix()))
+        if self.opts.pattern is not None:
+            return f"{{{what}}}" in self.opts.pattern
+        return bool(ENTITY[what].search(_without_ending(file).resolve().as_posix()))
 
     def _onsets(self, epochs: Any, file: Path) -> np.ndarray:
         """Seconds from a file's first event; NaN where its events do not say."""
@@ -465,13 +384,6 @@ class _EpochsImport(RecordingsImport):
             )
         return onset
 
-    def result(
-        self, source: str | Path | Iterable[str | Path]
-    ) -> tuple[dict[str, Any], pd.DataFrame, pd.DataFrame]:
-        """Facts, trials and images; the window begins where the Epochs say."""
-        info, trials, images = super().result(source)
-        return {**info, "tmin": self.begin}, trials, images
-
     def steps(self, n_trials: int) -> list[dict[str, Any]]:
         """What the file says of itself: the trials were cut by its author."""
         ledger = Ledger()
@@ -480,10 +392,6 @@ class _EpochsImport(RecordingsImport):
             if step["name"] == "epoch":
                 ledger.steps[-1]["kept"] = n_trials
         return ledger.steps
-
-
-def _where(trial: tuple[Path, int]) -> str:
-    return f"trial {trial[1]} of {trial[0].name}"
 
 
 def _said(shown: tuple[str | None, str | None]) -> str:

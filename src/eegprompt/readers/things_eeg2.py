@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,53 +28,34 @@ import numpy as np
 from pydantic import Field
 
 from eegprompt.core.errors import RecordingError
-from eegprompt.core.files import provenance, read_json
-from eegprompt.core.numpy_pickle import checked_array, load_pickled
+from eegprompt.core.files import read_json
+from eegprompt.core.safe_pickle import checked_array, load_pickled
 from eegprompt.readers._images import IMAGE_SUFFIXES
 from eegprompt.readers._trial_files import (
-    DatasetFacts,
-    Progress,
     TrialFileOptions,
+    append_trials,
     checked_channels,
     clock_of,
-    image_rows,
     key_of,
-    one_source,
     repeated_files,
     subject_folders,
-    trial_blocks,
 )
-from eegprompt.signal.montage import STANDARD_MONTAGE, positions_of
+from eegprompt.readers.base import (
+    Content,
+    DatasetFacts,
+    Import,
+    Reader,
+    image_rows,
+    one_source,
+)
 from eegprompt.splits.official import drawn_groups, write_train_test
-from eegprompt.study import Study, StudyWriter
+from eegprompt.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FACTS", "ThingsEeg2Options", "ThingsEeg2Reader"]
+__all__ = ["ThingsEeg2Options", "ThingsEeg2Reader"]
 
-FACTS = DatasetFacts(
-    title="THINGS-EEG2",
-    citation=(
-        "Gifford, Dwivedi, Roig, Cichy (2022). A large and rich EEG dataset for modeling human "
-        "visual object recognition. NeuroImage 264, 119754."
-    ),
-    license="EEG: CC-BY 4.0; images: those of THINGS, for research (osf.io/jum2f)",
-    url="https://osf.io/3jk45",
-    expected=(
-        "10 subjects; training (16540, 4, 63, 250) of 1654 concepts with 10 images each, test "
-        "(200, 80, 63, 250) of 200 other concepts with one; 17 channels and 100 samples in "
-        "Gifford's own preprocessing"
-    ),
-    unverified=(
-        "which trials share samples: an image came every 200 ms, so that trials of a second overlap, "
-        "and the files do not keep their order",
-        "that rows follow the concept folders by name; the files hold no image names, but UBP's do",
-        "which session a repetition is of: Gifford's and NICE's files shuffle them, SAMGA's do not say",
-        "that the source whitened its trials (multivariate noise normalization) as its code does by "
-        "default, and on which part: Gifford's and NICE's code used test trials too, UBP's did not",
-    ),
-)
 # Layout -> its two files, training first, and the key of the trials in them.
 LAYOUTS: dict[str, tuple[str, str, str]] = {
     "preprocessed": (
@@ -132,8 +113,20 @@ class _Images:
     images: dict[str, Path]
 
 
-class ThingsEeg2Reader:
-    """Imports THINGS-EEG2 in any of its layouts, of one subject or several.
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be read: each subject's folder, and the first subject's parts and images."""
+
+    folders: dict[str, Path]
+    layout: str
+    first: dict[str, _Part]
+    shown: dict[str, _Images]
+    sources: dict[str, str]
+    notes: list[str]
+
+
+class ThingsEeg2Reader(Reader[ThingsEeg2Options, _Plan]):
+    """Imports THINGS-EEG2 in any of its layouts: a subject's folder, or that of ``sub-01``, ….
 
     The official split is zero-shot: the test part's concepts are never trained. Its validation set
     is a tenth of the training concepts, so that selection asks the same question as the test.
@@ -146,133 +139,91 @@ class ThingsEeg2Reader:
 
     name = "things-eeg2"
     options = ThingsEeg2Options
+    facts = DatasetFacts.of("things-eeg2")
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import THINGS-EEG2 into a new study.
-
-        Parameters
-        ----------
-        source : path-like
-            A subject's folder, or the one that holds ``sub-01``, ``sub-02``, ….
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (images done, images in all, label).
-        **options
-            See :class:`ThingsEeg2Options`.
-
-        Returns
-        -------
-        Study
-            With a split ``official``; ``study.info["notes"]`` says what a person should know.
-
-        Raises
-        ------
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If a file is not what it should be.
-        """
-        import pandas as pd
-
-        opts = ThingsEeg2Options.parse(options)
-        root = one_source(source, self.name)
-        layout = _layout(root, opts.layout)
-        files = LAYOUTS[layout]
-        folders = subject_folders(root, files[:2], opts.subjects)
-        for folder in folders.values():
-            for file in files[:2]:
-                if not (folder / file).is_file():
-                    raise RecordingError(
-                        f"{folder} lacks {file}; both parts are needed, as the test part's concepts "
-                        "are others than the training part's"
-                    )
-        sources = repeated_files([folder / f for folder in folders.values() for f in files[:2]])
+    def prepare(self, paths: list[Path], options: ThingsEeg2Options) -> _Plan:
+        """Find the subjects' files and which image each row shows."""
+        root = one_source(paths)
+        layout = _layout(root, options.layout)
+        files = LAYOUTS[layout][:2]
+        folders = subject_folders(root, files, options.subjects)
+        for path in (folder / file for folder in folders.values() for file in files):
+            if not path.is_file():
+                raise RecordingError(
+                    f"{path.parent} lacks {path.name}; both parts are needed, as the test part's "
+                    "concepts are others than the training part's"
+                )
+        sources = repeated_files([folder / f for folder in folders.values() for f in files])
         first = {p: _open(next(iter(folders.values())), layout, p) for p in PARTS}
         notes: list[str] = []
         beside = [root, root.parent]
-        if opts.stimuli is not None:
-            beside = [opts.stimuli, opts.stimuli.parent, *beside]
-        shown = {p: _images(p, first[p], opts, notes, beside) for p in PARTS}
+        if options.stimuli is not None:
+            beside = [options.stimuli, options.stimuli.parent, *beside]
+        shown = {p: _images(p, first[p], options, notes, beside) for p in PARTS}
         _check_disjoint(shown)
         notes += [
             f"the {p} part has {len(shown[p].ids)} images; the release has {N_IMAGES[p]}"
             for p in PARTS
             if len(shown[p].ids) != N_IMAGES[p]
         ]
-        tables, n_found, n_averaged = [], 0, 0
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            for subject, folder in folders.items():
-                for p in PARTS:
-                    part = _open(folder, layout, p)
-                    _check_same(part, first[p], first["train"])
-                    averaged = opts.average == "all" or opts.average == p
-                    n_found += part.eeg.shape[0] * part.eeg.shape[1]
-                    n_averaged += part.eeg.shape[0] * (part.eeg.shape[1] - 1) * averaged
-                    for block in trial_blocks(
-                        part.eeg,
-                        part.path,
-                        part.key,
-                        average=averaged,
-                        progress=progress,
-                        label=f"subject {subject}, {p}",
-                    ):
-                        writer.append(block)
-                    tables.append(_trials(part, shown[p], subject, p, averaged))
-            trials = pd.concat(tables, ignore_index=True)
-            ids = [i for p in PARTS for i in shown[p].ids]
-            table = pd.DataFrame(
-                {"image_id": ids, "category": [c for p in PARTS for c in shown[p].categories]}
-            )
-            all_images = {k: v for p in PARTS for k, v in shown[p].images.items()}
-            images = image_rows(table, all_images, writer, notes=notes, progress=progress)
-            whitened = opts.whitened if opts.whitened is not None else True
-            info = {
-                "name": opts.name or "things-eeg2",
-                **FACTS.info(),
-                "layout": layout,
-                "ch_names": first["train"].ch_names,
-                "ch_pos": {
-                    n: p for n, p in positions_of(first["train"].ch_names).items() if p is not None
-                },
-                "sfreq": first["train"].sfreq,
-                "tmin": first["train"].tmin,
-                "unit": "a.u." if whitened else "V",
-                "montage": STANDARD_MONTAGE,
-                "design": "randomised",
-                "image_identity": "known",
-                "steps": _steps(first["train"], layout, whitened, opts),
-                "notes": [*notes, *FACTS.notes()],
-                "accounting": writer.accounting(n_found, {"averaged with others": n_averaged}),
-                "provenance": provenance(
-                    reader=self.name, options=opts.model_dump(mode="json"), sources=sources
-                ),
+        return _Plan(folders, layout, first, shown, sources, notes)
+
+    def write(self, job: Import[ThingsEeg2Options, _Plan]) -> Content:
+        """Both parts of each subject."""
+        import pandas as pd
+
+        opts, plan = job.options, job.plan
+        like, shown = plan.first["train"], plan.shown
+        job.notes += plan.notes
+        job.sources |= plan.sources
+        tables = []
+        for subject, folder in plan.folders.items():
+            for p in PARTS:
+                part = _open(folder, plan.layout, p)
+                _check_same(part, plan.first[p], like)
+                averaged = opts.average in ("all", p)
+                n_images, n_repetitions = part.eeg.shape[:2]
+                job.found += n_images * n_repetitions
+                if averaged:
+                    job.left_out["averaged with others"] += n_images * (n_repetitions - 1)
+                label = f"subject {subject}, {p}"
+                append_trials(job, part.eeg, part.path, part.key, label, average=averaged)
+                tables.append(_trials(part, shown[p], subject, p, averaged))
+        images = pd.DataFrame(
+            {
+                "image_id": [i for p in PARTS for i in shown[p].ids],
+                "category": [c for p in PARTS for c in shown[p].categories],
             }
-            writer.finish(info=info, trials=trials, images=images)
-            study = Study(writer.folder)
-            side = trials["partition"].to_numpy().astype(str)
-            groups, what = trials["category"], "concepts"
-            if groups[side == "train"].nunique() < 2:  # nothing to choose among
-                groups, what = trials["image_id"], "images"
-            write_train_test(
-                study,
-                side,
-                drawn_groups(
-                    np.where(side == "train", groups.astype(str), ""), opts.val, opts.seed
-                ),
-                validation=f"training {what} drawn by the seed, of which none is trained",
-                images_apart=True,
-                seed=opts.seed,
-                val=opts.val,
-            )
-        return Study(out)
+        )
+        whitened = opts.whitened is not False
+        return Content(
+            trials=pd.concat(tables, ignore_index=True),
+            images=image_rows(images, shown["train"].images | shown["test"].images, job),
+            ch_names=like.ch_names,
+            sfreq=like.sfreq,
+            tmin=like.tmin,
+            unit="a.u." if whitened else "V",
+            design="randomised",
+            steps=_steps(like, plan.layout, whitened, opts),
+            more={"layout": plan.layout},
+        )
+
+    def split(self, study: Study, content: Content, job: Import[ThingsEeg2Options, _Plan]) -> None:
+        """Zero-shot, as the dataset has it."""
+        side = content.trials["partition"].to_numpy().astype(str)
+        groups, what = content.trials["category"], "concepts"
+        if groups[side == "train"].nunique() < 2:  # nothing to choose among
+            groups, what = content.trials["image_id"], "images"
+        in_train = np.where(side == "train", groups.astype(str), "")
+        write_train_test(
+            study,
+            side,
+            drawn_groups(in_train, job.options.val, job.options.seed),
+            validation=f"training {what} drawn by the seed, of which none is trained",
+            images_apart=True,
+            seed=job.options.seed,
+            val=job.options.val,
+        )
 
 
 # -- files ---------------------------------------------------------------------------------------
@@ -325,21 +276,29 @@ def _open(folder: Path, layout: str, part: str) -> _Part:
     sfreq, tmin = clock_of(key_of(about, "times", found), eeg.shape[3], found)
     names = sessions = None
     if layout == "ubp":
-        names = _names(content, path, eeg.shape[:2])
-        _check_labels(content, path, names, eeg.shape[:2])
-        sessions = _sessions(content, path, eeg.shape[:2])
+        names = _names(_beside(content, "img", path, eeg, "UO"), path)
+        _check_labels(_beside(content, "label", path, eeg, "fiu"), path, names)
+        told = _beside(content, "session", path, eeg, "fiu")
+        sessions = None if told is None else np.asarray(told).astype(int) + 1
     return _Part(path, key, eeg, ch_names, sfreq, tmin, names, sessions, per_concept)
 
 
-def _names(content: Any, path: Path, shape: tuple[int, ...]) -> list[str] | None:
-    """Image of each image from UBP's `img`, which repeats it for each repetition."""
-    if "img" not in content:
+def _beside(content: Any, key: str, path: Path, like: np.ndarray, kinds: str) -> np.ndarray | None:
+    """What UBP's file says of each image and repetition under a key, where it does."""
+    if key not in content:
         return None
-    img = checked_array(content["img"], path, "img", kinds="UO")
-    if img.shape != shape:
+    values = checked_array(content[key], path, key, kinds=kinds)
+    if values.shape != like.shape[:2]:
         raise RecordingError(
-            f"{path}: 'img' has shape {img.shape}, but 'eeg' {shape}; get the file again"
+            f"{path}: '{key}' has shape {values.shape}, but 'eeg' {like.shape[:2]}; get the file again"
         )
+    return values
+
+
+def _names(img: np.ndarray | None, path: Path) -> list[str] | None:
+    """Image of each image from UBP's `img`, which repeats it for each repetition."""
+    if img is None:
+        return None
     names = [str(n) for n in img[:, 0]]
     if (img != img[:, :1]).any():
         raise RecordingError(f"{path}: 'img' names several images in one row; get the file again")
@@ -348,17 +307,10 @@ def _names(content: Any, path: Path, shape: tuple[int, ...]) -> list[str] | None
     return names
 
 
-def _check_labels(
-    content: Any, path: Path, names: list[str] | None, shape: tuple[int, ...]
-) -> None:
+def _check_labels(labels: np.ndarray | None, path: Path, names: list[str] | None) -> None:
     """Refuse a file whose labels part its images into other concepts than their folders do."""
-    if names is None or "label" not in content:
+    if names is None or labels is None:
         return
-    labels = checked_array(content["label"], path, "label")
-    if labels.shape != shape:
-        raise RecordingError(
-            f"{path}: 'label' has shape {labels.shape}, but 'eeg' {shape}; get the file again"
-        )
     concept_of: dict[Any, str] = {}
     label_of: dict[str, Any] = {}
     for row, name in enumerate(names):
@@ -373,17 +325,6 @@ def _check_labels(
                     f"{label}, which elsewhere is '{concept_of[label]}' (and '{concept}' has the label "
                     f"{label_of.get(concept)}); get the file again"
                 )
-
-
-def _sessions(content: Any, path: Path, shape: tuple[int, ...]) -> np.ndarray | None:
-    if "session" not in content:
-        return None
-    sessions = checked_array(content["session"], path, "session")
-    if sessions.shape != shape:
-        raise RecordingError(
-            f"{path}: 'session' has shape {sessions.shape}, but 'eeg' {shape}; get the file again"
-        )
-    return np.asarray(sessions).astype(int) + 1
 
 
 def _check_same(part: _Part, like: _Part, train: _Part) -> None:

@@ -7,7 +7,6 @@ is known, no image and no subject: categories stand in for images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,42 +14,23 @@ import numpy as np
 from pydantic import Field
 
 from eegprompt.core.errors import RecordingError
-from eegprompt.core.files import provenance, sha256_file
-from eegprompt.core.numpy_pickle import checked_array, load_pickled
+from eegprompt.core.files import sha256_file
+from eegprompt.core.safe_pickle import checked_array, load_pickled
 from eegprompt.readers._images import category_images
-from eegprompt.readers._trial_files import (
+from eegprompt.readers._trial_files import TrialFileOptions, append_trials, key_of
+from eegprompt.readers.base import (
+    Content,
     DatasetFacts,
-    Progress,
-    TrialFileOptions,
+    Import,
+    Reader,
     image_rows,
-    key_of,
     one_source,
-    trial_blocks,
 )
-from eegprompt.signal.montage import STANDARD_MONTAGE, positions_of
 from eegprompt.splits.official import write_train_test
-from eegprompt.study import Study, StudyWriter
+from eegprompt.study import Study
 
-__all__ = ["FACTS", "ThoughtVizOptions", "ThoughtVizReader"]
+__all__ = ["ThoughtVizOptions", "ThoughtVizReader"]
 
-FACTS = DatasetFacts(
-    title="ThoughtViz",
-    citation=(
-        "Tirupattur, Rawat, Spampinato, Shah (2018). ThoughtViz: Visualizing Human Thoughts Using "
-        "Generative Adversarial Network. ACM Multimedia, 950-958. EEG: Kumar, Saini, Roy, Sahu, Dogra "
-        "(2018). Envisioned speech recognition using EEG sensors. Personal and Ubiquitous Computing "
-        "22, 185-199."
-    ),
-    license="not stated by the authors",
-    url="https://github.com/ptirupat/ThoughtViz",
-    expected="x (N, 14, 32, 1), y (N, 10) in each of digit, char and image; 23 people together",
-    unverified=(
-        "the channels' order (that of the Emotiv EPOC+ is taken) and the sampling rate (128 Hz)",
-        "when a trial begins and which person and recording it is of: the files do not say",
-        "that trials do not share samples: they are windows cut from longer recordings and may "
-        "overlap, across the parts too, which would raise every score",
-    ),
-)
 CHANNELS = (
     "AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4",
 )  # fmt: skip
@@ -64,6 +44,9 @@ CLASSES: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+_Plan = tuple[Path, str, dict[str, tuple[np.ndarray, np.ndarray]]]
+
+
 class ThoughtVizOptions(TrialFileOptions):
     """Settings of the reader for ThoughtViz."""
 
@@ -74,11 +57,12 @@ class ThoughtVizOptions(TrialFileOptions):
     images: dict[str, Path] = Field({}, description="category -> its image, or folder of them")
 
 
-class ThoughtVizReader:
-    """Imports one of ThoughtViz's three files.
+class ThoughtVizReader(Reader[ThoughtVizOptions, _Plan]):
+    """Imports one of ThoughtViz's three files: ``data.pkl``, its folder, or the whole repository.
 
-    The official split keeps the file's test part; the last trials of each class in the order of the
-    file validate, because neighbors may overlap in time.
+    The study knows categories only, in arbitrary units. The official split keeps the file's test
+    part; the last trials of each class in the order of the file validate, because neighbors may
+    overlap in time.
 
     Examples
     --------
@@ -87,106 +71,64 @@ class ThoughtVizReader:
 
     name = "thoughtviz"
     options = ThoughtVizOptions
+    facts = DatasetFacts.of("thoughtviz")
 
-    def read(
-        self,
-        source: str | Path | Iterable[str | Path],
-        out: str | Path,
-        *,
-        progress: Progress | None = None,
-        **options: Any,
-    ) -> Study:
-        """Import ThoughtViz into a new study.
+    def prepare(self, paths: list[Path], options: ThoughtVizOptions) -> _Plan:
+        """The file, what it holds, and which of the three it is."""
+        path, kind = _file(one_source(paths), options.kind)
+        if options.subjects is not None:
+            raise RecordingError(f"{path} does not say whose a trial is; leave 'subjects' out")
+        content = load_pickled(path)
+        return path, kind, {part: _part(content, part, path) for part in ("train", "test")}
 
-        Parameters
-        ----------
-        source : path-like
-            ``data.pkl``, the folder that holds it, or the whole repository.
-        out : path-like
-            The study's folder. It appears only when all of it is written.
-        progress : callable, optional
-            Called with (trials done, trials in all, label).
-        **options
-            See :class:`ThoughtVizOptions`.
-
-        Returns
-        -------
-        Study
-            That knows categories only, in arbitrary units.
-
-        Raises
-        ------
-        InputError
-            If an option is unknown or not allowed.
-        RecordingError
-            If the file is not what it should be.
-        """
+    def write(self, job: Import[ThoughtVizOptions, _Plan]) -> Content:
+        """Both parts, the training part first."""
         import pandas as pd
 
-        opts = ThoughtVizOptions.parse(options)
-        path, kind = _file(one_source(source, self.name), opts.kind)
-        if opts.subjects is not None:
-            raise RecordingError(f"{path} does not say whose a trial is; leave 'subjects' out")
-        content = load_pickled(path, encoding="latin1")
-        parts = {part: _part(content, part, path) for part in ("train", "test")}
-        classes = CLASSES[kind]
-        shown = [c for i, c in enumerate(classes) if any((y == i).any() for _, y in parts.values())]
-        chosen = category_images(shown, opts.stimuli, opts.images)
-        notes = [
+        path, kind, parts = job.plan
+        job.sources[path.name] = sha256_file(path)
+        classes = np.array(CLASSES[kind], object)
+        y = np.concatenate([y for _, y in parts.values()])
+        shown = classes[np.unique(y)].tolist()
+        chosen = category_images(shown, job.options.stimuli, job.options.images)
+        job.notes.append(
             "which image was imagined is not known, only its class: categories stand in for images"
-        ]
-        with StudyWriter.open(out, overwrite=opts.overwrite) as writer:
-            tables = []
-            for part, (x, y) in parts.items():
-                for block in trial_blocks(
-                    x[:, None], path, f"x_{part}", progress=progress, label=part
-                ):
-                    writer.append(block)
-                category = np.array(classes, object)[y]
-                tables.append(
-                    pd.DataFrame({"image_id": category, "category": category, "partition": part})
-                )
-            trials = pd.concat(tables, ignore_index=True)
-            trials["subject"] = "all"
-            images = image_rows(
-                pd.DataFrame({"image_id": shown, "category": shown}),
-                {c: image for c, (image, _) in chosen.items()},
-                writer,
-                notes=notes,
-            )
-            info = {
-                "name": opts.name or f"thoughtviz-{kind}",
-                **FACTS.info(),
-                "ch_names": list(CHANNELS),
-                "ch_pos": {n: p for n, p in positions_of(CHANNELS).items() if p is not None},
-                "sfreq": SFREQ,
-                "tmin": 0.0,
-                "unit": "a.u.",
-                "montage": STANDARD_MONTAGE,
-                "design": "unknown",
-                "image_identity": "category",
-                "steps": [
-                    {"name": "windows", "length": 32 / SFREQ, "on": "by the source"},
-                ],
-                "notes": [*notes, *FACTS.notes()],
-                "accounting": writer.accounting(sum(len(y) for _, y in parts.values())),
-                "provenance": provenance(
-                    reader=self.name,
-                    options=opts.model_dump(mode="json"),
-                    sources={path.name: sha256_file(path)},
-                ),
-            }
-            writer.finish(info=info, trials=trials, images=images)
-            side = trials["partition"].to_numpy().astype(str)
-            write_train_test(
-                Study(writer.folder),
-                side,
-                _last_of_each(trials["category"].to_numpy().astype(str), side == "train", opts.val),
-                validation="the last training trials of each class in the file's order",
-                images_apart=False,
-                val=opts.val,
-            )
-        return Study(out)
+        )
+        for part, (x, _) in parts.items():
+            append_trials(job, x[:, None], path, f"x_{part}", part)
+        job.found = len(y)
+        partition = np.repeat(list(parts), [len(y) for _, y in parts.values()])
+        images = pd.DataFrame({"image_id": shown, "category": shown})
+        return Content(
+            trials=pd.DataFrame(
+                {
+                    "image_id": classes[y],
+                    "category": classes[y],
+                    "partition": partition,
+                    "subject": "all",
+                }
+            ),
+            images=image_rows(images, {c: image for c, (image, _) in chosen.items()}, job),
+            ch_names=CHANNELS,
+            sfreq=SFREQ,
+            tmin=0.0,
+            image_identity="category",
+            steps=[{"name": "windows", "length": 32 / SFREQ, "on": "by the source"}],
+            name=f"thoughtviz-{kind}",
+        )
+
+    def split(self, study: Study, content: Content, job: Import[ThoughtVizOptions, _Plan]) -> None:
+        """The file's own parts."""
+        side = content.trials["partition"].to_numpy().astype(str)
+        category = content.trials["category"].to_numpy().astype(str)
+        write_train_test(
+            study,
+            side,
+            _last_of_each(category, side == "train", job.options.val),
+            validation="the last training trials of each class in the file's order",
+            images_apart=False,
+            val=job.options.val,
+        )
 
 
 def _file(source: Path, kind: str | None) -> tuple[Path, str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from eegprompt.core.errors import SplitError
 from eegprompt.core.files import sha256_file
-from eegprompt.core.torch_archive import StoredTensor, open_torch
+from eegprompt.core.safe_pickle import load_pickled
 from eegprompt.splits.base import check_split, of_subject
 from eegprompt.splits.leaks import has_onsets, image_keys, shared_images
 from eegprompt.study import Study
@@ -84,7 +84,7 @@ class NumberedSplit:
             With the file and the key, if a place lies past the end, stands on two sides or twice
             on one, or an image on two.
         """
-        content = open_torch(file)
+        content = load_pickled(file)
         entries = content.get("splits") if isinstance(content, dict) else None
         if not isinstance(entries, list) or not entries:
             raise SplitError(
@@ -118,8 +118,8 @@ def _resolved(entry: Any, key: str, file: Path, listed: np.ndarray) -> dict[str,
     sides = {}
     for side in SIDES:
         given = entry[side]
-        if isinstance(given, StoredTensor):
-            given = given.numpy().tolist()
+        if isinstance(given, np.ndarray):
+            given = given.tolist()
         if not isinstance(given, (list, tuple)) or not all(type(n) is int for n in given):
             raise SplitError(f"{file}: {key}['{side}'] should be a list of whole numbers")
         places = np.array(given, np.int64)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import builtins
 import contextlib
+import mmap
 import os
 import pickle
 import random
 import struct
 import subprocess
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import numpy as np
 import pytest
 
 from eegprompt.core.errors import EegpromptError, RecordingError
-from eegprompt.core.numpy_pickle import checked_array, load_pickled
+from eegprompt.core.safe_pickle import checked_array, load_pickled
 
 
 def equal(a: Any, b: Any) -> bool:
@@ -74,11 +76,18 @@ def test_object_arrays_in_npy_files(tmp_path):
     assert equal(np.asarray(load_pickled(tmp_path / "plain.npy")), np.arange(6).reshape(2, 3))
 
 
+def is_mapped(array: Any) -> bool:
+    """Whether the numbers of an array lie in the file, not in memory of its own."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(getattr(array, "obj", array), mmap.mmap)  # NumPy holds it by a memoryview
+
+
 def test_large_arrays_are_mapped_and_cannot_be_written(tmp_path):
     path = tmp_path / "large.pkl"
     path.write_bytes(pickle.dumps({"x": HARMLESS["large"]}, protocol=4))
     array = load_pickled(path)["x"]
-    assert isinstance(array, np.memmap) and not array.flags.writeable
+    assert is_mapped(array) and not array.flags.writeable
     assert np.array_equal(array, HARMLESS["large"])
 
 
@@ -103,8 +112,7 @@ def test_pickles_of_python_2(n, tmp_path):
     path = tmp_path / "data.pkl"
     path.write_bytes(python2_array(b"x_train", values))
     assert equal(pickle.loads(path.read_bytes(), encoding="latin1"), {"x_train": values})
-    assert equal(load_pickled(path, encoding="latin1"), {"x_train": values})
-    assert equal(load_pickled(path, encoding="bytes"), {b"x_train": values})
+    assert equal(load_pickled(path), {"x_train": values})
 
 
 @pytest.mark.parametrize("protocol", [2, 5])
@@ -124,7 +132,7 @@ def test_archives_of_torch(protocol, tmp_path):
     path = tmp_path / "train.pt"
     torch.save(content, path, pickle_protocol=protocol)
     read = load_pickled(path)
-    assert isinstance(read["eeg"], np.memmap) == (protocol == 5)  # below, it lies there as text
+    assert is_mapped(read["eeg"]) == (protocol == 5)  # below, it lies there as text
     expected = torch.load(path, weights_only=False)
     for key, value in expected.items():
         value = value.numpy() if isinstance(value, torch.Tensor) else value
@@ -145,13 +153,22 @@ def test_an_archive_of_torch_cannot_run_code_or_look_past_its_numbers(tmp_path):
 
     canary, path = tmp_path / "canary", tmp_path / "train.pt"
     torch.save({"eeg": torch.zeros(3), "x": Calls(os.system, f"touch {canary}")}, path)
-    with pytest.raises(RecordingError, match="could run code"):
+    with pytest.raises(RecordingError, match=r"posix\.system"):
         load_pickled(path)
     assert not canary.exists()
     torch.save(torch.zeros(3), path)
     whole = path.read_bytes()
     assert b"K\x03\x85" in whole  # the tensor's shape, (3,)
     path.write_bytes(whole.replace(b"K\x03\x85", b"K\xff\x85"))
+    with pytest.raises(RecordingError, match="checksum"):
+        load_pickled(path)
+    with zipfile.ZipFile(tmp_path / "crafted.pt", "w") as crafted:
+        torch.save(torch.zeros(3), path)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                part = archive.read(name).replace(b"K\x03\x85", b"K\xff\x85")
+                crafted.writestr(name, part)
+    path = tmp_path / "crafted.pt"
     with pytest.raises(RecordingError, match="more numbers than there are"):
         load_pickled(path)
 
@@ -251,7 +268,7 @@ def test_the_attacks_would_have_worked(tmp_path):
 def test_the_message_names_what_was_asked_for(tmp_path):
     path = tmp_path / "data.pkl"
     path.write_bytes(pickle.dumps(Calls(os.system, "true"), protocol=4))
-    with pytest.raises(RecordingError, match=r"asks for 'posix\.system', which could run code"):
+    with pytest.raises(RecordingError, match=r"posix\.system"):
         load_pickled(path)
 
 
@@ -312,7 +329,7 @@ def test_files_that_are_no_pickle_are_named(tmp_path):
         ("empty", b"", "is empty"),
         ("zip", b"PK\x03\x04", "damaged"),
         ("text", b"onset,image\n", "instruction"),
-        ("letters", b"hello there\n", "is damaged"),
+        ("letters", b"hello there\n", "damaged"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(RecordingError, match=words):
