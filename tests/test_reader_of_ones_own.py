@@ -69,3 +69,8 @@ def test_its_options_and_failures_are_those_of_the_package(lab):
     with pytest.raises(RecordingError, match="cat_2"):
         eegprompt.import_(own, "recordings", "study", stimuli="images")
     assert not Path("study").exists()
+
+
+def test_what_is_no_reader_is_refused(lab):
+    with pytest.raises(InputError, match="Reader"):
+        eegprompt.import_("lab_reader:LabOptions", "recordings", "study")

@@ -119,6 +119,7 @@ ENTRY_POINTS = {
 
 # What a part of one's own derives from. A name from a settings file must not call just anything.
 _BASES = {
+    "reader": "eegprompt.readers.base:Reader",
     "captioner": "eegprompt.captions.base:Captioner",
     "text encoder": "eegprompt.text_encoders.base:TextEncoder",
     "generator": "eegprompt.generators.base:Generator",

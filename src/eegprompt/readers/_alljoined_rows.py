@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.core.errors import EegpromptError, RecordingError
+from eegprompt.core.errors import RecordingError
 from eegprompt.core.files import sampled_sha256
 from eegprompt.readers._alljoined import AlljoinedOptions, category_table, images_of
+from eegprompt.readers._parquet import damaged, parquet_rows
 from eegprompt.readers._trial_files import checked_channels
 from eegprompt.readers.base import Content, DatasetFacts, Import
 from eegprompt.signal.montage import template
@@ -113,30 +114,16 @@ def _check_numbers(values: list[Any], column: str, path: Path) -> None:
 
 
 def _batches(path: Path) -> Iterator[dict[str, list[Any]]]:
-    """Rows of a Parquet file, some at a time, with its columns checked."""
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.ParquetFile(path)
-        missing = [c for c in ROW_COLUMNS if c not in table.schema_arrow.names]
-        if missing:
-            raise RecordingError(
-                f"{path} lacks the columns {', '.join(missing)} (it has "
-                f"{', '.join(table.schema_arrow.names)}); check that it is of Alljoined1"
-            )
-        for batch in table.iter_batches(batch_size=64, columns=list(ROW_COLUMNS)):
+    """Rows of a file, some at a time, with its columns checked."""
+    for _, batch in parquet_rows(path, ROW_COLUMNS, 64):
+        try:
             rows = batch.to_pydict()
-            for column in ROW_COLUMNS:
-                if column != "EEG":
-                    _check_numbers(rows[column], column, path)
-            yield rows
-    except EegpromptError:
-        raise
-    except Exception as problem:  # a damaged file can break a parser in any way
-        reason = " ".join(str(problem).split())[:80]
-        raise RecordingError(
-            f"{path} cannot be read as Parquet ({reason}); get it from its source again"
-        ) from None
+        except Exception as problem:
+            raise damaged(path, problem) from None
+        for column in ROW_COLUMNS:
+            if column != "EEG":
+                _check_numbers(rows[column], column, path)
+        yield rows
 
 
 def _trial(value: Any, path: Path) -> np.ndarray:

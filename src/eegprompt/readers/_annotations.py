@@ -21,17 +21,7 @@ Annotation = tuple[float, float, str]  # onset and duration in seconds, descript
 def annotations_of(
     path: Path, raw: Any, stored: Sequence[Annotation] | None = None
 ) -> tuple[Annotation, ...]:
-    """All annotations of a recording, in seconds since its first sample.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The recording's file.
-    raw : mne.io.BaseRaw
-        What MNE read from it, or from a BIDS dataset.
-    stored : sequence of (onset, duration, description), optional
-        What the file holds, where that was read already.
-    """
+    """All annotations of a recording, in seconds since its first sample."""
     # Onsets of FIF files count from where the recording began, not from its first sample.
     late = float(raw.first_time)
     kept = [

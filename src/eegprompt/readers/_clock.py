@@ -23,23 +23,7 @@ def read_clock(
 ) -> tuple[float, Segments, int, dict[str, Any]]:
     """Sampling rate, segments without gaps, jumps back, and what the time stamps show.
 
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file, for messages.
-    times : array of float64, shape (n_samples,)
-        Time stamps in seconds.
-    sfreq : float or None
-        The sampling rate, where it is known.
-    max_gap : float
-        A longer step, forward beyond a sample or back, parts the recording.
-    notes : list of str
-        Receives a sentence on gaps, jumps and lost samples.
-
-    Raises
-    ------
-    RecordingError
-        If the time stamps give no sampling rate, or several.
+    A step longer than `max_gap`, forward beyond a sample or back, parts the recording.
     """
     if not np.isfinite(times).all():
         row = int(np.flatnonzero(~np.isfinite(times))[0])

@@ -51,13 +51,7 @@ class Repeats:
         self.found: list[tuple[Any, Any]] = []
 
     def is_one(self, trial: Any, image: str, signal: np.ndarray) -> bool:
-        """Whether a trial repeats an earlier one and is to be left out.
-
-        Raises
-        ------
-        RecordingError
-            If it does and may not.
-        """
+        """Whether a trial repeats an earlier one and is to be left out."""
         if self.reload is None:
             content: Any = hashlib.sha256(signal.tobytes()).digest()
         else:

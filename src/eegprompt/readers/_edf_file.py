@@ -48,13 +48,7 @@ class Records:
 
 
 def read_edf_header(path: Path) -> EdfHeader:
-    """Read the header of an EDF or BDF file.
-
-    Raises
-    ------
-    RecordingError
-        If it is none, or promises more than the file holds.
-    """
+    """Read the header of an EDF or BDF file."""
     sample_bytes = 3 if path.suffix.lower() == ".bdf" else 2
     size = path.stat().st_size
     try:
@@ -95,18 +89,7 @@ def read_edf_header(path: Path) -> EdfHeader:
 
 
 def read_records(path: Path, header: EdfHeader) -> Records | None:
-    """Times of the data records and the annotations of an EDF+ or BDF+ file.
-
-    Returns
-    -------
-    Records or None
-        None where the file has no annotation signal, so that nothing says a time.
-
-    Raises
-    ------
-    RecordingError
-        If a record of a discontinuous file says no time, or records overlap.
-    """
+    """Times of the data records and the annotations of an EDF+ or BDF+ file."""
     if not any(header.is_text) or header.record_seconds <= 0:
         return None
     content = np.memmap(path, np.uint8, "r", offset=header.header_bytes)

@@ -24,6 +24,7 @@ __all__ = [
     "TrialsWithImages",
     "category_of",
     "class_names",
+    "whole_number",
 ]
 
 SFREQ = 1000.0
@@ -52,6 +53,25 @@ def class_names() -> dict[str, str]:
 def category_of(synset: str) -> str:
     """Name of a class in words; the synset itself where it is none of the 40."""
     return class_names().get(synset, synset)
+
+
+def whole_number(value: Any, low: int, stop: int | None, key: str, file: Path) -> int:
+    """A whole number of a file, however it is stored, within its limits."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.item()
+    whole = isinstance(value, (int, np.integer)) or (
+        isinstance(value, (float, np.floating)) and float(value).is_integer()
+    )
+    if isinstance(value, (bool, np.bool_)) or not whole:
+        shown = value if isinstance(value, (int, float, str)) else type(value).__name__
+        raise RecordingError(f"{file}: {key} should be a whole number, got {shown!r:.60}")
+    if value < low or (stop is not None and value >= stop):
+        upto = "" if stop is None else f" and below {stop}"
+        raise RecordingError(
+            f"{file}: {key} is {int(value)}, and should be at least {low}{upto}; the file is damaged "
+            "or from another release"
+        )
+    return int(value)
 
 
 class SidedOptions(StudyOptions):
@@ -108,13 +128,7 @@ class TrialsWithImages:
         side: str,
         **row: Any,
     ) -> None:
-        """Write a trial, and its image the first time it is seen.
-
-        Raises
-        ------
-        RecordingError
-            If an image is shown under two contents or classes, or a value is not finite.
-        """
+        """Write a trial, and its image the first time it is seen."""
         known = self.images.get(image)
         if known is None:
             entry = {"image_id": image, "category": category_of(synset), "synset": synset}

@@ -31,19 +31,7 @@ class Code:
 
 
 def read_codes(codes: Mapping[str, str] | str | Path | None) -> dict[str, Code] | None:
-    """Meaning of markers, from a mapping to categories or from a table.
-
-    Parameters
-    ----------
-    codes : mapping, path-like or None
-        ``{"1": "house", "2": "face"}``, or a CSV/TSV file with a column `event` and `category`,
-        `image` or both.
-
-    Raises
-    ------
-    RecordingError
-        If the table lacks a column, lists a name twice, or has a line without a meaning.
-    """
+    """Meaning of markers, from a mapping to categories or from a table."""
     if codes is None:
         return None
     if isinstance(codes, Mapping):
@@ -131,20 +119,6 @@ def match_names(asked: Iterable[str], found: Iterable[str], where: str) -> dict[
 
     A name stands first for the marker that is spelled so. Where there is none, the kind of marker
     (``Stimulus/``) and the padding of ``S  1`` may be left out, if one marker is meant.
-
-    Parameters
-    ----------
-    asked : iterable of str
-        Names in 'events'.
-    found : iterable of str
-        Names of markers.
-    where : str
-        The file, for messages.
-
-    Raises
-    ------
-    RecordingError
-        If a name may stand for two markers, or two names stand for one.
 
     Examples
     --------

@@ -65,23 +65,8 @@ def events_of(
 ) -> FoundEvents:
     """Events from the marker channel that was read, or else from annotations.
 
-    Parameters
-    ----------
-    recording : Recording
-        With a marker, or with annotations.
-    codes : mapping of str to Code, or None
-        Meaning of the markers. Where it is missing, the error lists the markers found.
-    notes : list of str
-        Receives a sentence on what was left out.
-    repeated : {"error", "first", "last"}
-        Which of several wanted events at one sample to take.
-    meant : dict of str to str, optional
-        Marker that each name stood for in the recordings before; is added to.
-
-    Raises
-    ------
-    RecordingError
-        If there is nothing to take events from, none of the codes occurs, or a name is not clear.
+    Without `codes` the error lists the markers found. `meant` is the marker that each name stood for
+    in the recordings before, and is added to.
     """
     events, where = _in_source(recording)
     counts = Counter(name for _, name in events)
@@ -175,23 +160,7 @@ def _check_meant(
 def sorted_events(
     path: Path, events: Sequence[Event], repeated: str, left_out: Counter[str]
 ) -> pd.DataFrame:
-    """Wanted events as a table in order of time, one a sample.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        Their file, for messages.
-    events : sequence of Event
-    repeated : {"error", "first", "last"}
-        Which of several events at one sample to take, in the order of the file.
-    left_out : Counter
-        Is added to.
-
-    Raises
-    ------
-    RecordingError
-        If there are several at one sample and `repeated` is "error".
-    """
+    """Wanted events as a table in order of time, one a sample."""
     import pandas as pd
 
     table = pd.DataFrame(events, columns=["sample", "code", "category", "image"], dtype=object)

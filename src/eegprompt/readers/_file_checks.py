@@ -14,13 +14,7 @@ __all__ = ["brainvision_data_file", "brainvision_marker_file", "check_whole", "f
 
 
 def check_whole(path: Path) -> None:
-    """Compare what a file promises with what it holds, where MNE would read it cut off.
-
-    Raises
-    ------
-    RecordingError
-        If some is missing.
-    """
+    """Compare what a file promises with what it holds, where MNE would read it cut off."""
     suffix = path.suffix.lower()
     if suffix in (".edf", ".bdf"):
         read_edf_header(path)
@@ -35,11 +29,6 @@ def fif_is_whole(path: Path) -> None:
 
     A file is whole where its chain of tags reaches the one that closes it, or else where its
     directory, as MNE reads it, names no tag that lies beyond the end.
-
-    Raises
-    ------
-    RecordingError
-        If it is not.
     """
     size = path.stat().st_size
     broken = _end_of_chain(path, size)

@@ -37,13 +37,7 @@ _KEPT = {"PNG": ".png", "JPEG": ".jpg"}  # what every browser and every reader o
 
 
 def check_stimuli(folder: Path | None) -> None:
-    """Find a wrong folder of images before recordings are read, which may take minutes.
-
-    Raises
-    ------
-    RecordingError
-        If one was given that does not exist, or is a file.
-    """
+    """Find a wrong folder of images before recordings are read, which may take minutes."""
     if folder is not None and not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise RecordingError(f"the stimulus folder {folder} {what}; correct 'stimuli'")
@@ -88,13 +82,7 @@ def _folded(name: str) -> str:
 
 
 def category_folders(stimuli: Path, categories: Iterable[str]) -> dict[str, Path]:
-    """Subfolder of `stimuli` for each category, by name whatever its case and plural.
-
-    Raises
-    ------
-    RecordingError
-        If a category has no folder, two fit, or one fits two categories.
-    """
+    """Subfolder of `stimuli` for each category, by name whatever its case and plural."""
     check_stimuli(stimuli)
     folders = sorted(p for p in stimuli.iterdir() if p.is_dir() and not p.name.startswith("."))
     result: dict[str, Path] = {}
@@ -123,25 +111,10 @@ def category_images(
     stimuli: Path | None,
     images: Mapping[str, str | Path],
 ) -> dict[str, tuple[Path, int]]:
-    """One image to stand for each category.
+    """One image to stand for each category, and how many there were to choose from.
 
-    Parameters
-    ----------
-    categories : sequence of str
-    stimuli : pathlib.Path or None
-        Folder with a subfolder a category; the first image by name is taken.
-    images : mapping of str to path-like
-        Category -> the image to take, or a folder to take the first of.
-
-    Returns
-    -------
-    dict of str to (pathlib.Path, int)
-        The image, and how many there were to choose from. Categories without one are absent.
-
-    Raises
-    ------
-    RecordingError
-        If a file or folder is missing or holds no image.
+    `images` names an image or a folder for a category; the first by name in a folder is taken. A
+    category without one is absent.
     """
     for name in images:
         if name not in categories:
@@ -172,16 +145,6 @@ def find_images(names: Iterable[str], stimuli: Path) -> dict[str, Path]:
 
     A name is looked for as a path below `stimuli`, then by its file name anywhere below, then by
     its file name without suffix. What is found more than once by an incomplete name is an error.
-
-    Returns
-    -------
-    dict of str to pathlib.Path
-        Names that were not found are absent.
-
-    Raises
-    ------
-    RecordingError
-        If the folder is missing, a name fits several files, or one file two names.
     """
     check_stimuli(stimuli)
     files = _images_in(stimuli)
@@ -251,25 +214,6 @@ def add_image(image: Path, folder: Path, image_id: str) -> dict[str, Any]:
     """Copy an image into a study under construction.
 
     PNG and JPEG are copied as they are, other formats are converted to PNG.
-
-    Parameters
-    ----------
-    image : pathlib.Path
-        The file.
-    folder : pathlib.Path
-        The study's (partial) folder.
-    image_id : str
-        What it will be called.
-
-    Returns
-    -------
-    dict
-        `path` (relative to the study), `sha256`, `width`, `height`, for the table of images.
-
-    Raises
-    ------
-    RecordingError
-        If the file is no image that can be read.
     """
     from PIL import Image, ImageOps
 
@@ -297,22 +241,7 @@ def add_image(image: Path, folder: Path, image_id: str) -> dict[str, Any]:
 
 
 def add_pixels(pixels: np.ndarray, folder: Path, image_id: str) -> dict[str, Any]:
-    """Write an image that comes as an array into a study under construction, as PNG.
-
-    Parameters
-    ----------
-    pixels : array of uint8, shape (height, width, 3)
-        Red, green, blue.
-    folder : pathlib.Path
-        The study's (partial) folder.
-    image_id : str
-        What it will be called.
-
-    Returns
-    -------
-    dict
-        As :func:`add_image` gives.
-    """
+    """Write an image that comes as an array into a study under construction, as PNG."""
     from PIL import Image
 
     target = _target(folder, image_id, ".png")

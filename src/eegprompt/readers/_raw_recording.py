@@ -54,17 +54,7 @@ _OTHER_KIND = {
 
 @contextmanager
 def mne_errors(path: Path, notes: list[str], what: str) -> Iterator[None]:
-    """Turn whatever a parser raises into one sentence, and its warnings into notes.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The file that is read.
-    notes : list of str
-        Receives the warnings.
-    what : str
-        The format, in words.
-    """
+    """Turn whatever a parser raises into one sentence, and its warnings into notes."""
     import mne
 
     with warnings.catch_warnings(record=True) as caught, mne.use_log_level("ERROR"):
@@ -163,22 +153,7 @@ def recording_from_raw(
     unit: str | None = None,
     montage: str | None = None,
 ) -> Recording:
-    """A recording from what MNE opened.
-
-    Parameters
-    ----------
-    raw : mne.io.BaseRaw
-    path : pathlib.Path
-        Its file, for messages.
-    notes : list of str
-        What was said while it was opened; more is added.
-    channels, exclude, rename, marker, unit, montage
-        As in :func:`open_recording`.
-
-    Returns
-    -------
-    Recording
-    """
+    """A recording from what MNE opened."""
     what = FORMATS.get(path.suffix.lower(), "a recording")
     with mne_errors(path, notes, what):
         stored = stored_units(raw, path)

@@ -81,13 +81,7 @@ class Recording:
     parts: tuple[Path, ...] = ()
 
     def sample_at(self, seconds: float) -> int | None:
-        """Sample nearest to a time since the first sample; None where nothing was recorded.
-
-        Raises
-        ------
-        RecordingError
-            If the clock jumped back, so that a time may be that of several samples.
-        """
+        """Sample nearest to a time since the first sample; None where nothing was recorded."""
         if self.jumps:
             raise RecordingError(
                 f"{self.path}: the clock of its time stamps jumps back {self.jumps} times, so that "
@@ -108,13 +102,7 @@ class Recording:
 
 
 def checked_signal(recording: Recording) -> Recording:
-    """A recording without its flat channels, of which a note says so.
-
-    Raises
-    ------
-    RecordingError
-        If it holds a value that is no number, or all channels are flat.
-    """
+    """A recording without its flat channels, of which a note says so."""
     for first, stop, start in recording.stretches:
         finite = np.isfinite(recording.data[:, first:stop])
         if not finite.all():

@@ -143,14 +143,7 @@ class RecordingsImport(Generic[R]):
         return self.content()
 
     def add(self, file: Path, who: dict[str, str]) -> None:
-        """Read one recording and append its trials, unless it was read under another name.
-
-        Parameters
-        ----------
-        file : pathlib.Path
-        who : dict
-            Its `subject`, `session` and `run`, and its `category` where that is known.
-        """
+        """Read one recording and append its trials, unless it was read under another name."""
         digest = fingerprint(file)
         entry: dict[str, Any] = {"file": file.name, "sha256": digest, **who}
         if digest in self.seen:

@@ -60,27 +60,7 @@ def _subject_of(folder: Path) -> str | None:
 def subject_folders(
     root: Path, holds: Sequence[str], subjects: Sequence[str] | None
 ) -> dict[str, Path]:
-    """Folders that hold the files of one subject each, by the subject's number.
-
-    Parameters
-    ----------
-    root : pathlib.Path
-        A subject's folder, or one with folders named like ``sub-01`` in it.
-    holds : sequence of str
-        File names of which one lies in a subject's folder.
-    subjects : sequence of str, optional
-        Those to keep, e.g. ``["1", "02"]``.
-
-    Returns
-    -------
-    dict of str to pathlib.Path
-        ``{"01": folder, ...}``, sorted.
-
-    Raises
-    ------
-    RecordingError
-        If there is none, or one that was asked for is not there.
-    """
+    """Folders that hold the files of one subject each, by the subject's number."""
 
     def fits(folder: Path) -> bool:
         return any((folder / name).is_file() for name in holds)
@@ -110,13 +90,7 @@ def subject_folders(
 
 
 def repeated_files(files: Sequence[Path]) -> dict[str, str]:
-    """Keys of files, by path; two that are byte for byte the same are refused.
-
-    Raises
-    ------
-    RecordingError
-        With both files.
-    """
+    """Keys of files, by path; two that are byte for byte the same are refused."""
     import filecmp
 
     first: dict[str, Path] = {}
@@ -150,13 +124,7 @@ def key_of(content: Any, key: str, path: Path) -> Any:
 
 
 def checked_channels(value: Any, n_chans: int, path: Path, key: str = "ch_names") -> list[str]:
-    """Channel names that fit the data and MNE's montage.
-
-    Raises
-    ------
-    RecordingError
-        If they are no texts, of another number than the data, named twice, or unknown.
-    """
+    """Channel names that fit the data and MNE's montage."""
     names = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(names, (list, tuple)) or not all(isinstance(n, str) for n in names):
         raise RecordingError(
@@ -186,11 +154,6 @@ def clock_of(times: Any, n_times: int, path: Path, key: str = "times") -> tuple[
 
     Where the axis is longer than the trials its last part counts: sources cut the baseline off the
     data and forget it in the axis.
-
-    Raises
-    ------
-    RecordingError
-        If it is too short, not finite, or not evenly spaced.
     """
     axis = np.asarray(times, dtype=np.float64) if _is_numbers(times) else None
     if axis is None or axis.ndim != 1 or len(axis) < n_times or n_times < 2:
@@ -226,26 +189,7 @@ def append_trials(
     *,
     average: bool = False,
 ) -> None:
-    """Write the trials of a mapped array (image, repetition, channel, sample), some at a time.
-
-    Parameters
-    ----------
-    job : Import
-    eeg : array (n_images, n_repetitions, n_chans, n_times)
-    path : pathlib.Path
-        Its file, for messages.
-    key : str
-        Its name in the file.
-    label : str
-        For the progress.
-    average : bool
-        Write the mean over repetitions instead of each.
-
-    Raises
-    ------
-    RecordingError
-        If a value is not finite, with its place.
-    """
+    """Write the trials of a mapped array (image, repetition, channel, sample), some at a time."""
     n_images, n_reps, n_chans, n_times = eeg.shape
 
     def checked(first: int) -> np.ndarray:

@@ -54,14 +54,7 @@ class StoredUnit:
 
 
 def stored_units(raw: Any, path: Path) -> dict[str, StoredUnit]:
-    """The unit of each channel of what MNE opened.
-
-    Parameters
-    ----------
-    raw : mne.io.BaseRaw
-    path : pathlib.Path
-        Its file.
-    """
+    """The unit of each channel of what MNE opened."""
     suffix = path.suffix.lower()
     if suffix in (".edf", ".bdf"):
         header = read_edf_header(path)
@@ -86,26 +79,7 @@ def scales(
     path: Path,
     notes: list[str],
 ) -> np.ndarray:
-    """What to multiply the values by that MNE gave, so that they are volts.
-
-    Parameters
-    ----------
-    stored : sequence of StoredUnit
-        Of each channel.
-    names : sequence of str
-        The channels.
-    unit : str or None
-        The unit of all of them, whatever the file says.
-    path : pathlib.Path
-        The file, for messages.
-    notes : list of str
-        Receives a sentence where the file was overruled, or says no unit.
-
-    Raises
-    ------
-    RecordingError
-        If some channels have a unit of voltage and others have not.
-    """
+    """What to multiply the values by that MNE gave, so that they are volts."""
     if unit is not None:
         other = {n: s.said for n, s in zip(names, stored) if s.volts != UNITS[unit] or s.unsaid}
         if other:
@@ -128,13 +102,7 @@ def scales(
 
 
 def check_scales(recording: Recording) -> None:
-    """Refuse a channel that varies so much more or less than the others that its unit is another.
-
-    Raises
-    ------
-    RecordingError
-        If there is one.
-    """
+    """Refuse a channel that varies so much more or less than the others that its unit is another."""
     spread = _typical_spread(recording)
     # Channels without any variation for most of the time say nothing of their unit.
     known = spread > 0

@@ -31,7 +31,7 @@ from eegprompt.core.errors import InputError, RecordingError, UnknownNameError
 from eegprompt.core.files import sampled_sha256
 from eegprompt.core.safe_pickle import load_pickled
 from eegprompt.readers._duplicates import Repeats
-from eegprompt.readers._eegcvpr import DESIGN_NOTE, SFREQ, category_of
+from eegprompt.readers._eegcvpr import DESIGN_NOTE, SFREQ, category_of, whole_number
 from eegprompt.readers._trial_files import BLOCK_BYTES
 from eegprompt.readers.base import (
     Content,
@@ -250,7 +250,7 @@ class _Content:
                 )
             _check_signal(item["eeg"], i, file)
             for row, (key, low, stop) in enumerate(limits):
-                numbers[row, i] = _number(item[key], low, stop, f"dataset[{i}]['{key}']", file)
+                numbers[row, i] = whole_number(item[key], low, stop, f"dataset[{i}]['{key}']", file)
             synset, shown = labels[numbers[1, i]], images[numbers[2, i]]
             if "_" in shown and shown.split("_")[0] != synset:
                 raise RecordingError(
@@ -305,20 +305,6 @@ def _names(value: Any, key: str, file: Path) -> list[str]:
     if len(set(value)) < len(value):
         raise RecordingError(f"{file}: '{key}' lists a name twice; each should stand there once")
     return list(value)
-
-
-def _number(value: Any, low: int, stop: int | None, key: str, file: Path) -> int:
-    if isinstance(value, np.ndarray) and value.shape in ((), (1,)) and value.dtype.kind in "iu":
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise RecordingError(f"{file}: {key} should be a whole number, got {_shown(value)}")
-    if value < low or (stop is not None and value >= stop):
-        upto = "" if stop is None else f" and below {stop}"
-        raise RecordingError(
-            f"{file}: {key} is {value}, and should be at least {low}{upto}; the file is damaged or "
-            "from another release"
-        )
-    return value
 
 
 def _check_signal(eeg: Any, i: int, file: Path) -> None:

@@ -16,14 +16,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eegprompt.core.errors import RecordingError
 from eegprompt.core.files import content_key
 from eegprompt.core.safe_pickle import checked_array, load_pickled
-from eegprompt.readers._eegcvpr import SFREQ, SidedOptions, TrialsWithImages
+from eegprompt.readers._eegcvpr import SFREQ, SidedOptions, TrialsWithImages, whole_number
 from eegprompt.readers._images import add_pixels
 from eegprompt.readers.base import Content, DatasetFacts, Import, Reader, one_source
 from eegprompt.splits.official import SIDES
@@ -155,20 +154,7 @@ def _read(file: Path) -> _Trial:
     return _Trial(
         pixels,
         eeg,
-        _number(label, 0, "[2], the label,", file),
+        whole_number(label, 0, None, "[2], the label,", file),
         image.rsplit("/", 1)[-1].rsplit(".", 1)[0],
-        _number(subject, 0, "[4], the subject,", file),
+        whole_number(subject, 0, None, "[4], the subject,", file),
     )
-
-
-def _number(value: Any, low: int, key: str, file: Path) -> int:
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.item()
-    whole = isinstance(value, (int, np.integer)) or (
-        isinstance(value, (float, np.floating)) and float(value).is_integer()
-    )
-    if isinstance(value, bool) or not whole:
-        raise RecordingError(f"{file}: {key} should be a whole number, got {value!r:.60}")
-    if value < low:
-        raise RecordingError(f"{file}: {key} is {int(value)}, and should be at least {low}")
-    return int(value)

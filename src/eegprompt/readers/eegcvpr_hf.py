@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +34,7 @@ from eegprompt.core.files import sampled_sha256
 from eegprompt.core.image_files import to_rgb
 from eegprompt.readers._eegcvpr import SFREQ, SidedOptions, TrialsWithImages
 from eegprompt.readers._images import add_image, add_pixels
+from eegprompt.readers._parquet import damaged, open_parquet, parquet_rows
 from eegprompt.readers.base import Content, DatasetFacts, Import, Reader, one_source
 from eegprompt.splits.official import SIDES
 
@@ -82,11 +82,14 @@ class EegcvprHfReader(Reader[EegcvprHfOptions, _Plan]):
     def write(self, job: Import[EegcvprHfOptions, _Plan]) -> Content:
         """All files, some rows at a time."""
         job.sources |= {file.name: sampled_sha256(file) for _, file in job.plan}
-        total = sum(_n_rows(file) for _, file in job.plan)
+        total = 0
+        for _, file in job.plan:
+            with open_parquet(file, COLUMNS) as opened:
+                total += opened.metadata.num_rows
         trials = TrialsWithImages(job, None, lambda t: f"{t[0]} row {t[1]}")
         n_times = 0
         for side, file in job.plan:
-            for first, rows in _batches(file):
+            for first, rows in parquet_rows(file, COLUMNS, BATCH):
                 n_times = _add(trials, side, file, first, rows, n_times)
                 job.progress(job.found, total, "trials")
         steps: list[dict[str, Any]] = [
@@ -129,52 +132,6 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
             f"{folder} holds no .parquet file; name the folder that the dataset was downloaded to"
         )
     return sorted(found, key=lambda f: (SIDES.index(f[0]), f[1]))
-
-
-def _opened(path: Path) -> Any:
-    from pyarrow import parquet
-
-    try:
-        file = parquet.ParquetFile(path)
-        names = set(file.schema_arrow.names)
-    except Exception as problem:  # pyarrow's errors have no common base
-        raise _damaged(path, problem) from None
-    missing = [c for c in COLUMNS if c not in names]
-    if missing:
-        raise RecordingError(
-            f"{path} lacks the columns {', '.join(missing)} (it has {', '.join(sorted(names))[:200]}); "
-            "is it of EEGCVPR?"
-        )
-    return file
-
-
-def _damaged(path: Path, problem: Exception) -> RecordingError:
-    text = " ".join(str(problem).split())[:160]
-    return RecordingError(
-        f"{path} cannot be read as Parquet ({type(problem).__name__}: {text}); it may be truncated: "
-        "download it again"
-    )
-
-
-def _n_rows(path: Path) -> int:
-    with _opened(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def _batches(path: Path) -> Iterator[tuple[int, pyarrow.RecordBatch]]:
-    """First row and rows, some at a time, so that a file of gigabytes takes little memory."""
-    with _opened(path) as file:
-        batches = file.iter_batches(BATCH, columns=list(COLUMNS))
-        first = 0
-        while True:
-            try:
-                rows = next(batches)
-            except StopIteration:
-                return
-            except Exception as problem:
-                raise _damaged(path, problem) from None
-            yield first, rows
-            first += len(rows)
 
 
 def _signals(column: pyarrow.Array, path: Path, first: int) -> np.ndarray:
@@ -232,7 +189,7 @@ def _add(
     except EegpromptError:
         raise
     except Exception as problem:
-        raise _damaged(file, problem) from None
+        raise damaged(file, problem) from None
     if n_times not in (0, eeg.shape[2]):
         raise RecordingError(
             f"{file} has trials of {eeg.shape[2]} samples, and files before of {n_times}; import them "
