@@ -98,9 +98,11 @@ def embedded(encoder: Any, eeg: Any, positions: Any, head: str) -> dict[str, np.
     import torch
     from torch.nn import functional as F
 
+    from eegprompt.encoders.base import Branched
+
     with torch.inference_mode():
         found = {"encoder": encoder(eeg, positions)[head]}
-        if hasattr(encoder, "alone"):
+        if isinstance(encoder, Branched):
             found |= {part: said[head] for part, said in encoder.alone(eeg, positions).items()}
         return {part: F.normalize(said, dim=1).numpy() for part, said in found.items()}
 
@@ -121,7 +123,7 @@ def decided(study: Any, fold: Any, config: Any) -> tuple[np.ndarray, dict[str, n
     captions = study.captions(config.captions)
     material = collect(study, fold.train, fold.val, captions, config, lambda *_: None, None)
     with tempfile.TemporaryDirectory() as folder:
-        module, _, _ = fit(material, config, Path(folder), lambda *_: None)
+        module = fit(material, config, Path(folder), lambda *_: None).module
     category = study.trials["category"].astype(str).to_numpy()
     names = sorted(set(category[fold.train]))
     y = np.searchsorted(names, category)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from eegprompt.core.errors import InputError, MissingDependencyError, UnknownNameError
+from eegprompt.core.errors import (
+    InputError,
+    MissingDependencyError,
+    ModelLoadError,
+    UnknownNameError,
+)
+from eegprompt.core.registry import resolve
 from eegprompt.encoders.ridge import PENALTIES, RidgeEncoder
 from eegprompt.settings import load_config
 from eegprompt.steps.train import train
 from eegprompt.study import Study
 from torchaudio_stub import have_braindecode
-from torchvision_shim import have_torchvision
+
+needs_braindecode = pytest.mark.skipif(
+    not have_braindecode(), reason="needs braindecode: make test-eval"
+)
 
 
 def planted(
@@ -108,16 +118,12 @@ def test_braindecode_that_is_absent_is_asked_for() -> None:
 
     from eegprompt.encoders.braindecode import BraindecodeEncoder
 
-    with pytest.raises(UnknownNameError, match="EEGNet"):
-        BraindecodeEncoder(["ObjectSnap"], 6, 3, 64, 100.0, model="EEGNett")
     if find_spec("braindecode") is None:
         with pytest.raises(MissingDependencyError, match=r"eegprompt\[baselines\]"):
             BraindecodeEncoder(["ObjectSnap"], 6, 3, 64, 100.0)
 
 
-@pytest.mark.skipif(
-    not (have_torchvision() and have_braindecode()), reason="needs braindecode: make test-eval"
-)
+@needs_braindecode
 @pytest.mark.parametrize(
     "model", ["EEGNet", "ShallowFBCSPNet", "Deep4Net", "EEGConformer", "ATCNet"]
 )
@@ -140,6 +146,120 @@ def test_braindecodes_models_learn(model: str) -> None:
         optimizer.step()
         losses.append(loss.item())
     assert min(losses[-3:]) < 0.6 * losses[0]
+
+
+@needs_braindecode
+def test_a_model_that_braindecode_lacks_is_refused() -> None:
+    from eegprompt.encoders.braindecode import BraindecodeEncoder
+
+    with pytest.raises(UnknownNameError, match="EEGNet"):
+        BraindecodeEncoder(["ObjectSnap"], 6, 3, 64, 100.0, model="EEGNett")
+
+
+@needs_braindecode
+def test_pretrained_weights_are_loaded_and_the_eeg_brought_to_their_form(tmp_path: Path) -> None:
+    """A tiny network saved by braindecode itself, at another rate, for other channels."""
+    from braindecode.models import BIOT
+
+    from eegprompt.encoders.braindecode import BraindecodeEncoder
+
+    theirs, ours = ["Fz", "Cz", "Pz", "Oz"], ["OZ", "Pz", "Cz", "POz", "C3"]
+    torch.manual_seed(0)
+    saved = BIOT(
+        embed_dim=16, num_heads=2, num_layers=1, sfreq=200, n_times=200, n_outputs=2,
+        chs_info=[{"ch_name": name} for name in theirs],
+    )  # fmt: skip
+    saved.save_pretrained(tmp_path)
+    encoder = BraindecodeEncoder(
+        ["ObjectSnap"], 6, 5, 100, 128.0, ch_names=ours, model="BIOT", pretrained=str(tmp_path)
+    ).eval()
+    there = encoder.network.state_dict()
+    same = [n for n, v in saved.state_dict().items() if n in there and torch.equal(v, there[n])]
+    assert len(same) >= len(there) - 2  # all but the last layer
+    assert (encoder.rate, encoder.length, encoder.resampled) == (200.0, 200, 156)
+    mixing = encoder.mixing
+    assert mixing.shape == (4, 5)
+    assert mixing[1].tolist() == [0, 0, 1, 0, 0] and mixing[3].tolist() == [1, 0, 0, 0, 0]
+    assert mixing[0].argmax() == 2 and float(mixing[0].sum()) == pytest.approx(1)  # Fz: from Cz
+    again = BraindecodeEncoder(**json.loads(json.dumps(encoder.config))).eval()
+    again.load_state_dict(encoder.state_dict())
+    eeg = torch.randn(2, 5, 100)
+    torch.testing.assert_close(
+        again(eeg, torch.zeros(5, 3))["ObjectSnap"], encoder(eeg, torch.zeros(5, 3))["ObjectSnap"]
+    )
+    for names, error in ((["A", "B", "C", "D", "E"], InputError), ((), InputError)):
+        with pytest.raises(error):
+            BraindecodeEncoder(
+                ["ObjectSnap"], 6, 5, 100, 128.0, ch_names=names, model="BIOT",
+                pretrained=str(tmp_path),
+            )  # fmt: skip
+    with pytest.raises(ModelLoadError):
+        BraindecodeEncoder(
+            ["ObjectSnap"], 6, 5, 100, 128.0, model="BIOT", pretrained=str(tmp_path / "none")
+        )
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.0, 4.5])
+def test_kernels_last_as_long_as_published(seconds: float) -> None:
+    from eegprompt.encoders.braindecode import PUBLISHED, lasting
+
+    for model, (rate, published) in PUBLISHED.items():
+        assert lasting(model, rate, 100_000) == published
+        halved = lasting(model, rate / 2, round(seconds * rate / 2))
+        if model != "ATCNet":
+            assert all(abs(halved[name] - n / 2) <= 0.5 for name, n in published.items())
+    atcnet = lasting("ATCNet", 128.0, round(seconds * 128))
+    pools = atcnet["conv_block_pool_size_1"] * atcnet["conv_block_pool_size_2"]
+    assert round(seconds * 128) // pools >= 10
+
+
+@pytest.mark.parametrize("n_new", [64, 100, 101, 200, 256])
+def test_resampling_keeps_what_both_rates_can_hold(n_new: int) -> None:
+    from eegprompt.encoders.braindecode import resampled
+
+    def wave(n: int) -> torch.Tensor:
+        return torch.sin(2 * torch.pi * 5 * torch.arange(n) / n + 0.3)[None]
+
+    torch.testing.assert_close(resampled(wave(128), n_new), wave(n_new), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["nice", "atm"])
+def test_peers_learn_and_come_back_from_disk(name: str) -> None:
+    make, _ = resolve("encoder", name)
+    torch.manual_seed(0)
+    encoder = make(["ObjectSnap", "MoodFeel"], 6, 8, 128, 128.0)
+    eeg, label = torch.randn(32, 8, 128), torch.arange(32) % 2
+    eeg[label == 1, :4, 40:80] += 2.0
+    optimizer = torch.optim.AdamW(encoder.parameters(), 3e-3)
+    losses = []
+    for _ in range(15):
+        out = encoder(eeg, torch.zeros(8, 3), label)
+        loss = torch.nn.functional.cross_entropy(out["ObjectSnap"], label)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[-3:]) < 0.6 * losses[0] and out["MoodFeel"].shape == (32, 6)
+    again = make(**json.loads(json.dumps(encoder.config)))
+    again.load_state_dict(encoder.state_dict())
+    stranger = torch.full((32,), -1)
+    torch.testing.assert_close(
+        again.eval()(eeg, torch.zeros(8, 3))["MoodFeel"],
+        encoder.eval()(eeg, torch.zeros(8, 3), stranger)["MoodFeel"],
+    )
+
+
+def test_pooling_before_the_convolution_is_the_same_function() -> None:
+    from eegprompt.encoders.nice import TemporalSpatial
+
+    first = TemporalSpatial(4, 250, 250.0).eval()
+    published = TemporalSpatial(4, 250, 250.0, pooled_first=False).eval()
+    published.load_state_dict(first.state_dict())
+    assert first.n_features == 1440  # as published, for 250 samples
+    eeg = torch.randn(3, 4, 250)
+    torch.testing.assert_close(first(eeg), published(eeg), atol=1e-5, rtol=1e-4)
+    with pytest.raises(InputError):
+        TemporalSpatial(4, 60, 250.0)
 
 
 def test_single_positive_counts_other_right_answers_as_wrong() -> None:

@@ -29,7 +29,7 @@ from eegprompt.steps.train import train
 from eegprompt.study import Study, StudyWriter
 from eegprompt.study.split import Fold, Split
 from eegprompt.training import batches as given
-from eegprompt.training import fitting
+from eegprompt.training.alignment import Alignment
 
 KINDS = ("ObjectSnap", "MoodFeel")
 N_CLASSES, N_IMAGES, N_TRIALS = 4, 24, 240
@@ -353,7 +353,7 @@ def module_of(study, **changes):
     material = given.collect(
         study, fold.train, fold.val, study.captions("mine"), config, None, Hashed()
     )
-    return fitting._module(material, config), material
+    return Alignment(material, config), material
 
 
 @pytest.mark.parametrize("objective", ["clip", "siglip", "mse"])
@@ -403,6 +403,91 @@ def test_batches_cover_the_side_once_and_are_of_one_size():
     assert max(map(len, first)) - min(map(len, first)) <= 1
     batches.epoch = lambda: 1
     assert not all(np.array_equal(a, b) for a, b in zip(first, batches))
+
+
+def test_grouped_batches_hold_whole_images():
+    image = np.repeat(np.arange(20), 5)
+    batches = list(given.ShuffledBatches(100, 25, 0, image))
+    assert sorted(np.concatenate(batches)) == list(range(100))
+    assert [len(np.unique(image[b])) for b in batches] == [5, 5, 5, 5]
+    again = list(given.ShuffledBatches(100, 25, 1, image))
+    assert set(image[batches[0]]) != set(image[again[0]])
+
+
+def test_trials_are_mixed_with_those_of_other_subjects_of_the_same_image(tmp_path):
+    study = write_study(tmp_path / "study", n_subjects=5)  # image i is of subjects i % 5 alone, but
+    trials = study.trials.copy()  # for the second half of the trials, which are shifted by one
+    trials["subject"] = [f"s{(i + i // 120) % 5}" for i in range(N_TRIALS)]
+    trials.to_parquet(study.path / "trials.parquet", index=False)
+    _, material = module_of(Study(study.path), training={"mixing": 0.5})
+    side = material.sides["train"]
+    data = given.TrialsDataset(material, "train", 0.5, seed=3)
+    which = np.arange(40)
+    batch, plain = data[which], material.read(side.rows[which])
+    alone = [
+        i for i in which
+        if (side.subject[data.same[side.image[i]]] == side.subject[i]).all()
+    ]  # fmt: skip
+    mixed = np.setdiff1d(which, alone)
+    assert len(mixed) > 20
+    np.testing.assert_array_equal(batch["eeg"][alone], plain[alone])
+    assert (batch["subject"][mixed] == -1).all()
+    for i in mixed:  # the mixture lies between the trial and one of its image by another subject
+        others = [j for j in data.same[side.image[i]] if side.subject[j] != side.subject[i]]
+        apart = material.read(side.rows[others]) - plain[i]
+        moved = batch["eeg"][i].numpy() - plain[i]
+        share = (moved * apart).sum(axis=(1, 2)) / (apart**2).sum(axis=(1, 2))
+        left = np.abs(moved - share[:, None, None] * apart).max(axis=(1, 2))
+        assert left.min() < 1e-5 and -1e-6 <= share[left.argmin()] <= 1 + 1e-6
+    assert torch.equal(data[which]["eeg"], batch["eeg"])
+    data.epoch = lambda: 1
+    assert not torch.equal(data[which]["eeg"], batch["eeg"])
+    assert not given.TrialsDataset(material, "val").mixing
+
+
+# -- which epoch is kept ---------------------------------------------------------------------------
+class Trainer:
+    should_stop = False
+
+    def __init__(self, value=0.0):
+        self.callback_metrics = {"val_score": value}
+
+
+def test_patience_by_retrieval_counts_only_what_is_clearly_worse():
+    from eegprompt.training.checkpoints import Patience
+
+    right, half = np.ones(100), np.arange(100) % 2.0
+    slightly = right.copy()
+    slightly[0] = 0
+    for by_credit, credit, stops in (
+        (True, half, True), (True, slightly, False), (False, slightly, True),
+    ):  # fmt: skip
+        patience = Patience(2, by_credit)
+        patience.on_train_epoch_end(Trainer(1.0), type("M", (), {"credit": right}))
+        for _ in range(2):
+            trainer = Trainer(0.5)
+            patience.on_train_epoch_end(trainer, type("M", (), {"credit": credit}))
+        assert patience.stopped == trainer.should_stop == stops
+        again = Patience(2, by_credit)
+        again.load_state_dict(patience.state_dict())
+        again.on_train_start(trainer := Trainer(), None)
+        assert trainer.should_stop == stops and again.waited == patience.waited
+
+
+def test_the_epoch_that_retrieves_best_is_kept(study, tmp_path):
+    config = settings(study, training={"epochs": 6, "selection": "retrieval"})
+    run = go(study, tmp_path / "run", config=config)
+    curve = pd.read_parquet(run.training_log_path)
+    record = read_json(run.path / "provenance.json")["train"]
+    score = curve[[c for c in curve if c.startswith("val_top1")]].mean(axis=1)
+    best = curve["epoch"][(score + 1e-6 * curve["epoch"]).idxmax()]
+    assert record["selected_epoch"] == best and record["selected_by"] == "validation retrieval"
+
+
+def test_that_the_first_epoch_was_the_best_is_said(study, tmp_path):
+    config = settings(study, training={"epochs": 3, "learning_rate": 1.0})
+    with pytest.warns(UserWarning, match="the first was best"):
+        go(study, tmp_path / "run", config=config)
 
 
 def test_a_study_larger_than_memory_trains_alike(own, run, tmp_path, monkeypatch):

@@ -24,10 +24,13 @@ def have_braindecode() -> bool:
         declared = _declare()
     else:
         declared = []
-    import braindecode.models  # noqa: F401
-
-    for name in declared:  # transformers would take the stand-in for the real one
-        del sys.modules[name]
+    try:
+        import braindecode.models  # noqa: F401
+    except ImportError:  # something else that it imports is missing
+        return False
+    finally:
+        for name in declared:  # transformers would take the stand-in for the real one
+            del sys.modules[name]
     return True
 
 

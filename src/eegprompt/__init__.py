@@ -16,6 +16,7 @@ _PUBLIC = {
     "Split": "eegprompt.study.split",
     "Study": "eegprompt.study",
     "ablate": "eegprompt.steps.ablate",
+    "adapt": "eegprompt.steps.adapt",
     "audit": "eegprompt.steps.audit",
     "caption": "eegprompt.steps.caption",
     "check_plugin": "eegprompt.steps.check_plugin",

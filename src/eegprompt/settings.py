@@ -60,7 +60,25 @@ class TrainingConfig(_Settings):
     learning_rate: float = Field(2e-3, gt=0, description="highest rate of the schedule")
     weight_decay: float = Field(0.01, ge=0, description="of AdamW")
     label_smoothing: float = Field(0.1, ge=0, lt=1, description="of the objective")
-    patience: int = Field(10, ge=1, description="passes without a better validation loss")
+    selection: Literal["loss", "retrieval"] = Field(
+        "loss",
+        description="which epoch is kept: that of the lowest validation loss, or of the best retrieval "
+        "on the validation set",
+    )
+    patience: int = Field(
+        10,
+        ge=1,
+        description="epochs without a better one; by retrieval only those that are clearly worse",
+    )
+    mixing: float = Field(
+        0.0,
+        ge=0,
+        description="each training trial is mixed with one of another subject who saw the same image "
+        "or category, by a share drawn from Beta(mixing, mixing); 0: not",
+    )
+    grouped: bool = Field(
+        False, description="batches hold all training trials of their images, as far as they fit"
+    )
     preprocessing: tuple[str, ...] = Field(
         ("auto",),
         description="steps fitted on the training set and applied to all EEG; auto: whiten where "

@@ -98,15 +98,15 @@ def _encoder(base: ExperimentConfig) -> list[Variant]:
     found = [Variant(base.encoder.name)]
     found += [
         Variant(name, {"encoder": {"name": name, "options": {}}})
-        for name in ("transformer", "ridge")
+        for name in ("transformer", "ridge", "nice", "atm")
         if name != base.encoder.name
     ]
     if find_spec("braindecode") is not None:
-        from eegprompt.encoders.braindecode import MODELS
+        from eegprompt.encoders.braindecode import COMPARED
 
         found += [
             Variant(name, {"encoder": {"name": f"braindecode:{name}", "options": {}}})
-            for name in MODELS
+            for name in COMPARED
         ]
     return [*found, Variant("shrinkage-LDA", trainable=False)]
 

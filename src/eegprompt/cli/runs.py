@@ -88,6 +88,34 @@ def train(
     _say([run.path for run in runs], json)
 
 
+def adapt(
+    run: RunPath,
+    study: StudyPath,
+    out: Annotated[Path, typer.Option(help="The adapted run's folder, to be made.")],
+    split: Annotated[
+        str | None, typer.Option(help="The split's name; default: the only one.")
+    ] = None,
+    fold: Annotated[int, typer.Option(min=0, help="The fold, counted from 0.")] = 0,
+    captions: Annotated[
+        str | None, typer.Option(help="The caption set's name; default: that of the run.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Adapt a run to a new person from a few labeled minutes.
+
+    Reads a run trained on others and a study of the new person with a split and captions; writes OUT:
+    a run whose encoder has a read-out of that person beside it, and in OUT/provenance.json how much it
+    retrieves by number of training trials. The trained encoder is left as it is.
+
+    Example: [bold]eegprompt adapt runs/group studies/newcomer --out runs/newcomer[/bold]
+    """
+    from eegprompt.steps.adapt import adapt as fit
+
+    with console.step("adapt") as progress:
+        made = fit(run, study, out, split=split, fold=fold, captions=captions, progress=progress)
+    _say([made.path], json)
+
+
 def decode(run: RunPath, settings: Settings = None, json: Json = False) -> None:
     """Retrieve captions for the test trials and join them into prompts.
 
@@ -277,6 +305,7 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `app`."""
     for name, command in (
         ("train", train),
+        ("adapt", adapt),
         ("decode", decode),
         ("generate", generate),
         ("evaluate", evaluate),

@@ -58,8 +58,11 @@ GROUPS: dict[str, dict[str, str]] = {
         "images": "eegprompt.text_encoders.images:ImageTargets",
     },
     "encoder": {
+        "adapted": "eegprompt.encoders.adapted:AdaptedEncoder",
+        "atm": "eegprompt.encoders.atm:AtmEncoder",
         "braindecode": "eegprompt.encoders.braindecode:BraindecodeEncoder",
         "fused": "eegprompt.encoders.fused:FusedEncoder",
+        "nice": "eegprompt.encoders.nice:NiceEncoder",
         "ridge": "eegprompt.encoders.ridge:RidgeEncoder",
         "transformer": "eegprompt.encoders.transformer:EEGTransformer",
     },
@@ -93,6 +96,7 @@ GROUPS: dict[str, dict[str, str]] = {
 
 # How names are shown that need an argument.
 _FORMS = {
+    "encoder": {"braindecode": "braindecode:MODEL"},
     "captioner": {"chat": "chat:MODEL", "file": "file:PATH", "local": "local:MODEL"},
     "generator": {"diffusers": "diffusers:MODEL", "server": "server:URL"},
     "text encoder": {

@@ -16,7 +16,6 @@ a sum better than its parts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -30,7 +29,7 @@ from eegprompt.core.errors import InputError
 from eegprompt.core.registry import resolve
 from eegprompt.encoders.branches import BinnedBranch, CovarianceBranch, Evoked
 from eegprompt.encoders.preprocessing import PLENTY
-from eegprompt.encoders.readout import Chosen, Reduced, Targets, best_scales, choose
+from eegprompt.encoders.readout import Chosen, Reduced, Targets, choose, weighed
 
 __all__ = ["FusedEncoder"]
 
@@ -146,7 +145,7 @@ class FusedEncoder(nn.Module):
     def forward(
         self, eeg: Tensor, positions: Tensor, subject: Tensor | None = None
     ) -> dict[str, Tensor]:
-        """Embed trials; see :class:`eegprompt.protocols.EEGEncoder`.
+        """Embed trials; see :class:`eegprompt.encoders.base.EEGEncoder`.
 
         In training, and before :meth:`fuse`, the network speaks alone.
         """
@@ -174,7 +173,7 @@ class FusedEncoder(nn.Module):
         eeg = eeg[:, :, self.first :]
         total = self.bias.expand(len(eeg), -1)
         for name, branch in self.branches.items():
-            total = total + branch(eeg) @ getattr(self, f"weight_{name}")
+            total = total + branch(eeg) @ self.get_buffer(f"weight_{name}")
         return total
 
     def alone(self, eeg: Tensor, positions: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -182,7 +181,7 @@ class FusedEncoder(nn.Module):
         eeg, positions = self._enter(eeg, positions)
         found: dict[str, dict[str, Tensor]] = {"network": self.network(eeg, positions)}
         for name, branch in self.branches.items():
-            said = branch(eeg[:, :, self.first :]) @ getattr(self, f"weight_{name}") + self.anchor
+            said = branch(eeg[:, :, self.first :]) @ self.get_buffer(f"weight_{name}") + self.anchor
             parts = said.unflatten(1, (len(self.heads), -1))
             found[name] = {head: parts[:, i] for i, head in enumerate(self.heads)}
         return found
@@ -218,7 +217,7 @@ class FusedEncoder(nn.Module):
     @property
     def samples(self) -> int:
         """Samples of the network's windows."""
-        return int(getattr(self.network, "samples", 1))
+        return int(self.network.samples)
 
     def spatial_attention(self, positions: Tensor, subject: int | None = None) -> Tensor:
         """Spatial filters of the network for a montage, signed (n_filters, n_chans)."""
@@ -310,7 +309,7 @@ class FusedEncoder(nn.Module):
                     features = _features(branch, blocks, evoked, fold != f)
                 left_out = np.flatnonzero(fold == f)
                 parts.append((fitted, Reduced(features[fitted]), left_out, features[left_out]))
-            weight = getattr(self, f"weight_{name}").unflatten(1, (len(self.heads), -1))
+            weight = self.get_buffer(f"weight_{name}").unflatten(1, (len(self.heads), -1))
             bias = self.bias.unflatten(0, (len(self.heads), -1))
             table[name] = {}
             for i, head in enumerate(self.heads):
@@ -370,15 +369,11 @@ class FusedEncoder(nn.Module):
             branches.append(self._branches(inside))
         beside = torch.cat(branches).unflatten(1, (len(self.heads), -1)).double().numpy()
         anchor = self.anchor.unflatten(0, (len(self.heads), -1))
-        anchor.zero_()
         for i, head in enumerate(self.heads):
-            goal = targets[head]
             said = torch.cat(own[head]).double().numpy()
-            bank = goal.bank - goal.bank.mean(axis=0)
-            a, b = best_scales(said @ bank.T, beside[:, i] @ bank.T, goal.condition, goal.weights)
+            a, b, constant = weighed(said, beside[:, i], targets[head], texts[head])
             self.network_scale[i], self.branch_scale[i] = a, b
-            if goal.few:
-                anchor[i] = torch.from_numpy(_anchor(texts[head], b * beside[:, i] + a * said))
+            anchor[i] = torch.from_numpy(constant)
         self.fused.fill_(True)
 
     @property
@@ -407,22 +402,3 @@ def _features(branch: Any, blocks: Blocks, evoked: Evoked, fitted: np.ndarray) -
             start += len(eeg)
         branch.center(total.double() / int(fitted.sum()))
     return np.asarray(torch.cat([branch(eeg) for eeg in blocks()]).double().numpy())
-
-
-def _anchor(texts: np.ndarray, said: np.ndarray) -> np.ndarray:
-    """A constant that no caption is nearer to than another, long beside what is said.
-
-    Cosines are divided by an embedding's length. With it that length is about the same for all
-    trials, so that how sure an answer is shows in the cosine and is not divided away. Zero where the
-    captions leave no such direction.
-    """
-    mean = np.asarray(texts, dtype=np.float64).mean(axis=0)
-    apart = texts - mean
-    values, vectors = np.linalg.eigh(apart.T @ apart)
-    spanned = vectors[:, values > 1e-6 * values[-1]]
-    rest = mean - spanned @ (spanned.T @ mean)
-    length = float(np.linalg.norm(rest))
-    if length < 0.01:
-        return np.zeros_like(mean)
-    spread = math.sqrt(float((said**2).sum(axis=1).mean()))
-    return np.asarray(3 * spread / length * rest)

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["FEW", "Chosen", "Reduced", "Targets", "best_scale", "best_scales", "choose", "log_loss"]
+__all__ = [
+    "FEW",
+    "Chosen",
+    "Reduced",
+    "Targets",
+    "best_scale",
+    "best_scales",
+    "choose",
+    "log_loss",
+    "weighed",
+]
 
 FEW = 32
 """Up to so many different things shown they are told apart as classes."""
@@ -170,6 +180,40 @@ def best_scales(
     best = minimize(loss, np.array([math.log(0.5), math.log(0.5)]), method="Nelder-Mead")
     a, b = np.exp(best.x)
     return float(alone * a), float(b)
+
+
+def weighed(
+    own: np.ndarray, beside: np.ndarray, targets: Targets, texts: np.ndarray
+) -> tuple[float, float, np.ndarray]:
+    """Factors of two answers (n_trials, n_dims) whose sum predicts best, and a constant to add.
+
+    The constant, which is zero where many things are told apart, is that of :func:`_anchor`.
+    """
+    bank = targets.bank - targets.bank.mean(axis=0)
+    a, b = best_scales(own @ bank.T, beside @ bank.T, targets.condition, targets.weights)
+    constant = np.zeros(own.shape[1])
+    if targets.few:
+        constant = _anchor(texts, b * beside + a * own)
+    return a, b, constant
+
+
+def _anchor(texts: np.ndarray, said: np.ndarray) -> np.ndarray:
+    """A constant that no caption is nearer to than another, long beside what is said.
+
+    Cosines are divided by an embedding's length. With it that length is about the same for all
+    trials, so that how sure an answer is shows in the cosine and is not divided away. Zero where the
+    captions leave no such direction.
+    """
+    mean = np.asarray(texts, dtype=np.float64).mean(axis=0)
+    apart = texts - mean
+    values, vectors = np.linalg.eigh(apart.T @ apart)
+    spanned = vectors[:, values > 1e-6 * values[-1]]
+    rest = mean - spanned @ (spanned.T @ mean)
+    length = float(np.linalg.norm(rest))
+    if length < 0.01:
+        return np.zeros_like(mean)
+    spread = math.sqrt(float((said**2).sum(axis=1).mean()))
+    return np.asarray(3 * spread / length * rest)
 
 
 def choose(

@@ -34,6 +34,7 @@ from eegprompt.core.files import (
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
 from eegprompt.decoder import Decoder
+from eegprompt.encoders.base import Branched
 from eegprompt.encoders.preprocessing import refuse_twice
 from eegprompt.run import OURS, Run, input_keys
 from eegprompt.settings import ExperimentConfig, TrainingConfig, grouped, load_config
@@ -45,6 +46,7 @@ from eegprompt.training.fitting import fit
 
 if TYPE_CHECKING:
     from eegprompt.text_encoders.base import TextEncoder
+    from eegprompt.training.alignment import Alignment
     from eegprompt.training.batches import TrainingData
 
 __all__ = ["complete_settings", "train"]
@@ -135,8 +137,8 @@ def train(
     with _replaced(out, config, inputs, overwrite=overwrite):
         material = collect(study, fold.train, fold.val, captions, config, progress, text_encoder)
         run = _open_folder(out, config, inputs, resume=resume)
-        module, best_pass, stopped = fit(material, config, run.checkpoints_dir, progress)
-        _save(run, module, material, config, inputs, study)
+        fitted = fit(material, config, run.checkpoints_dir, progress)
+        _save(run, fitted.module, material, config, inputs, study)
     n_distinct = {head: len(set(c.codes.tolist())) for head, c in material.captions.items()}
     run.record(
         "train",
@@ -146,16 +148,14 @@ def train(
         study=study.name,
         seed=config.seed,
         text_encoder=material.text_encoder,
-        selected_by="validation retrieval"
-        if hasattr(module.encoder, "solve")
-        else "lowest validation loss",
-        selected_epoch=best_pass,
-        stopped_early=stopped,
+        selected_by=fitted.selected_by,
+        selected_epoch=fitted.epoch,
+        stopped_early=fitted.stopped,
         n_train=len(fold.train),
         n_val=len(fold.val),
         distinct_captions=n_distinct,
         allowed_leakage=allowed_leakage,
-        n_parameters=sum(p.numel() for p in module.encoder.parameters()),
+        n_parameters=sum(p.numel() for p in fitted.module.encoder.parameters()),
     )
     decoder = Decoder.from_pretrained(run)
     usable = usable_captions(captions, decoder.heads)
@@ -328,7 +328,16 @@ def _check_names(config: ExperimentConfig) -> None:
     if "network" in allowed:  # an encoder around another one takes the other's options, too
         network = str(config.encoder.options.get("network", _default(make, "network")))
         allowed |= _options(resolve("encoder", network)[0])
-    sizes = {"heads", "embedding_dim", "n_chans", "n_times", "sfreq", "n_subjects", "tmin"}
+    sizes = {
+        "heads",
+        "embedding_dim",
+        "n_chans",
+        "n_times",
+        "sfreq",
+        "n_subjects",
+        "tmin",
+        "ch_names",
+    }
     for name in config.encoder.options:
         if name not in allowed - sizes:
             raise UnknownNameError("encoder option", name, sorted(allowed - sizes))
@@ -346,7 +355,7 @@ def _default(make: Any, name: str) -> Any:
 
 def _save(
     run: Run,
-    module: Any,
+    module: Alignment,
     material: TrainingData,
     config: ExperimentConfig,
     inputs: str,
@@ -357,15 +366,16 @@ def _save(
 
     from eegprompt.encoders.saved import save_encoder
 
+    encoder = module.encoder
     run.write_table(run.training_log_path, pd.DataFrame(module.rows))
     save_encoder(
         run.encoder_dir,
-        module.encoder,
+        encoder,
         material.steps,
         name=config.encoder.name,
         study=study.name,
         kinds=list(config.kinds),
-        scales=getattr(module.encoder, "scales", None) or module.objective.scales,
+        scales=(encoder if isinstance(encoder, Branched) else module.objective).scales,
         subjects=material.subjects,
         categories=material.categories,
         text_encoder={"spec": config.text_encoder, **material.text_encoder},

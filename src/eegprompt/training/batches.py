@@ -118,24 +118,30 @@ def collect(
     config: ExperimentConfig,
     progress: Progress | None,
     text_encoder: TextEncoder | None,
+    steps: FittedSteps | None = None,
 ) -> TrainingData:
-    """Gather training and validation trials, and the captions of their images."""
+    """Gather training and validation trials, and the captions of their images.
+
+    The preprocessing is fitted on the training trials, unless `steps` that were fitted elsewhere are
+    given.
+    """
     from eegprompt.encoders.preprocessing import FittedSteps, default_steps, refuse_twice
     from eegprompt.encoders.saved import typical_std
 
-    done = study.info.get("steps", [])
-    names = config.training.preprocessing
-    if names == ("auto",):
-        names = default_steps(len(train_ids), study.n_chans, done)
-    refuse_twice(names, done)
-    steps = FittedSteps.fit(
-        names,
-        study.eeg,
-        train_ids,
-        ch_names=study.ch_names,
-        conditions=_conditions(study, train_ids),
-        progress=progress,
-    )
+    if steps is None:
+        done = study.info.get("steps", [])
+        names = config.training.preprocessing
+        if names == ("auto",):
+            names = default_steps(len(train_ids), study.n_chans, done)
+        refuse_twice(names, done)
+        steps = FittedSteps.fit(
+            names,
+            study.eeg,
+            train_ids,
+            ch_names=study.ch_names,
+            conditions=_conditions(study, train_ids),
+            progress=progress,
+        )
     both = np.concatenate([train_ids, val_ids])
     _check_finite(study, val_ids)
     trials = study.trials.iloc[both]
@@ -287,11 +293,12 @@ class ShuffledBatches:
     """Batches of a side in an order that depends on the seed and the pass alone.
 
     All batches are of nearly equal size, none much smaller than asked for: a contrastive loss
-    over a handful of left-over trials would be mostly noise.
+    over a handful of left-over trials would be mostly noise. With the `image` of each trial, trials
+    of an image stand side by side, so that a batch holds most of them.
     """
 
-    def __init__(self, n_trials: int, batch_size: int, seed: int):
-        self.n_trials, self.seed = n_trials, seed
+    def __init__(self, n_trials: int, batch_size: int, seed: int, image: np.ndarray | None = None):
+        self.n_trials, self.seed, self.image = n_trials, seed, image
         self.n_batches = max(round(n_trials / batch_size), 1)
         # Asked when a pass begins, not told: Lightning tells a sampler the pass only after it has
         # drawn the first batch where training is resumed.
@@ -301,21 +308,66 @@ class ShuffledBatches:
         return self.n_batches
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        order = np.random.default_rng([self.seed, self.epoch()]).permutation(self.n_trials)
+        rng = np.random.default_rng([self.seed, self.epoch()])
+        order = rng.permutation(self.n_trials)
+        if self.image is not None:  # images in random order, each with all its trials
+            rank = rng.permutation(int(self.image.max()) + 1)
+            order = order[np.argsort(rank[self.image[order]], kind="stable")]
         yield from np.array_split(order, self.n_batches)
 
 
 class TrialsDataset:
-    """A side as a dataset whose items are whole batches, so that a batch is one read."""
+    """A side as a dataset whose items are whole batches, so that a batch is one read.
 
-    def __init__(self, material: TrainingData, side: str):
+    Parameters
+    ----------
+    material : TrainingData
+    side : str
+        ``train`` or ``val``.
+    mixing : float
+        Parameter of the beta distribution by which trials are mixed (:meth:`mixed`); 0: not.
+    seed : int
+        Of the mixing.
+    """
+
+    def __init__(self, material: TrainingData, side: str, mixing: float = 0.0, seed: int = 0):
         self.material, self.side = material, material.sides[side]
+        self.mixing, self.seed = mixing, seed
+        self.epoch: Callable[[], int] = lambda: 0  # as in ShuffledBatches
+        order = np.argsort(self.side.image, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.side.image[order])) + 1
+        self.same = {int(self.side.image[rows[0]]): rows for rows in np.split(order, cuts)}
+
+    def mixed(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Trials, each mixed with one of another subject of the same image; and their subjects.
+
+        The share is drawn from Beta(mixing, mixing) (SubjectMix); what two subjects share takes the
+        shared path. A trial that has no such partner stays as it is.
+        """
+        rng = np.random.default_rng([self.seed, self.epoch(), int(which[0]), 1])
+        subject = self.side.subject
+        partner = which.copy()
+        for i, trial in enumerate(which):
+            others = self.same[int(self.side.image[trial])]
+            others = others[subject[others] != subject[trial]]
+            if len(others):
+                partner[i] = rng.choice(others)
+        share = rng.beta(self.mixing, self.mixing, len(which)).astype(np.float32)[:, None, None]
+        rows = self.side.rows
+        eeg = share * self.material.read(rows[which])
+        eeg += (1 - share) * self.material.read(rows[partner])
+        return eeg, np.where(partner == which, subject[which], -1)
 
     def __getitem__(self, which: np.ndarray) -> dict[str, torch.Tensor]:
         import torch
 
+        if self.mixing:
+            eeg, subject = self.mixed(which)
+        else:
+            eeg = self.material.read(self.side.rows[which])
+            subject = self.side.subject[which]
         return {
-            "eeg": torch.from_numpy(self.material.read(self.side.rows[which])),
-            "subject": torch.from_numpy(self.side.subject[which]),
+            "eeg": torch.from_numpy(eeg),
+            "subject": torch.from_numpy(subject),
             "image": torch.from_numpy(self.side.image[which]),
         }

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from eegprompt.core.progress import Progress
 from eegprompt.training.batches import CHUNK
-from eegprompt.training.selection import top1_accuracy
+from eegprompt.training.selection import top1_credit
 
 if TYPE_CHECKING:
     import torch
 
+    from eegprompt.encoders.base import Branched, Solved
+    from eegprompt.training.alignment import Alignment
     from eegprompt.training.batches import HeadCaptions, TrainingData, TrialSet
 
-__all__ = ["fit_branches", "fuse_branches", "solve"]
+__all__ = ["blocks_of", "fit_branches", "fuse_branches", "solve"]
 
 
-def solve(material: TrainingData, module: Any, progress: Progress | None) -> None:
+def solve(
+    material: TrainingData, module: Alignment, encoder: Solved, progress: Progress | None
+) -> None:
     """Fit an encoder that has a closed form, selected by caption retrieval on the validation set."""
     import torch
 
@@ -28,19 +32,21 @@ def solve(material: TrainingData, module: Any, progress: Progress | None) -> Non
     def top1() -> dict[str, float]:
         embedded = [
             module.encoder(eeg, module.positions, who)
-            for eeg, who in _blocks(material, sides["val"])
+            for eeg, who in blocks_of(material, sides["val"])
         ]
         return {
-            f"val_top1_{kind}": top1_accuracy(
-                torch.cat([e[kind] for e in embedded]).numpy(), sides["val"].image, captions
+            f"val_top1_{kind}": float(
+                top1_credit(
+                    torch.cat([e[kind] for e in embedded]).numpy(), sides["val"].image, captions
+                ).mean()
             )
             for kind, captions in material.captions.items()
         }
 
     with torch.inference_mode():
         targets, _ = module.targets(torch.from_numpy(sides["train"].image), None)
-        tried = module.encoder.solve(
-            _blocks(material, sides["train"]),
+        tried = encoder.solve(
+            blocks_of(material, sides["train"]),
             targets,
             lambda: float(np.mean(list(top1().values()))),
             progress,
@@ -49,7 +55,7 @@ def solve(material: TrainingData, module: Any, progress: Progress | None) -> Non
         module.rows = [{"epoch": 1, "penalty": chosen["penalty"], **top1()}]
 
 
-def fit_branches(material: TrainingData, encoder: Any, progress: Progress | None) -> None:
+def fit_branches(material: TrainingData, encoder: Branched, progress: Progress | None) -> None:
     """Fit the convex branches of an encoder on the training set."""
     import torch
 
@@ -64,7 +70,7 @@ def fit_branches(material: TrainingData, encoder: Any, progress: Progress | None
         )
     _, shown = np.unique(train.image, return_inverse=True)
     encoder.prepare(
-        lambda: (eeg for eeg, _ in _blocks(material, train)),
+        lambda: (eeg for eeg, _ in blocks_of(material, train)),
         torch.from_numpy(material.positions),
         shown,
         targets,
@@ -73,7 +79,7 @@ def fit_branches(material: TrainingData, encoder: Any, progress: Progress | None
     )
 
 
-def fuse_branches(material: TrainingData, encoder: Any) -> None:
+def fuse_branches(material: TrainingData, encoder: Branched) -> None:
     """Weigh an encoder's network and branches on the validation set."""
     import torch
 
@@ -86,10 +92,12 @@ def fuse_branches(material: TrainingData, encoder: Any) -> None:
         condition, bank = _conditions(captions, np.concatenate([train.image, val.image]))
         targets[head] = Targets(condition[val.image], bank, bool((known[val.image] >= 0).all()))
     texts = {head: captions.embeddings for head, captions in material.captions.items()}
-    encoder.fuse(_blocks(material, val), torch.from_numpy(material.positions), targets, texts)
+    encoder.fuse(blocks_of(material, val), torch.from_numpy(material.positions), targets, texts)
 
 
-def _blocks(material: TrainingData, side: TrialSet) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def blocks_of(
+    material: TrainingData, side: TrialSet
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Trials and their subjects, in order, some at a time."""
     import torch
 

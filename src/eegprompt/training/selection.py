@@ -9,13 +9,18 @@ import numpy as np
 if TYPE_CHECKING:
     from eegprompt.training.batches import HeadCaptions
 
-__all__ = ["top1_accuracy"]
+__all__ = ["clearly_worse", "top1_credit"]
 
 
-def top1_accuracy(embedded: np.ndarray, image: np.ndarray, captions: HeadCaptions) -> float:
-    """Share of trials whose nearest caption, among those of these trials' images, is right.
+def top1_credit(embedded: np.ndarray, image: np.ndarray, captions: HeadCaptions) -> np.ndarray:
+    """Whether each trial's nearest caption, among those of these trials' images, is right.
 
     Equally near captions share the credit; a NaN earns none.
+
+    Returns
+    -------
+    array of float (n_trials,)
+        In [0, 1].
     """
     shown, which = np.unique(image, return_inverse=True)
     pool = np.unique(np.concatenate([captions.of_image[i] for i in shown]))
@@ -23,4 +28,20 @@ def top1_accuracy(embedded: np.ndarray, image: np.ndarray, captions: HeadCaption
     right = np.stack([np.isin(codes, captions.codes[captions.of_image[i]]) for i in shown])[which]
     similarity = embedded @ captions.embeddings[pool].T  # length of the query does not matter
     best = similarity == similarity.max(axis=1, keepdims=True)
-    return float(((best & right).sum(axis=1) / np.maximum(best.sum(axis=1), 1)).mean())
+    return np.asarray((best & right).sum(axis=1) / np.maximum(best.sum(axis=1), 1))
+
+
+def clearly_worse(credit: np.ndarray, best: np.ndarray) -> bool:
+    """Whether some trials' mean credit is below another: by 1.64 standard errors of the difference.
+
+    Examples
+    --------
+    >>> clearly_worse(np.array([1.0, 0.0, 0.0, 1.0]), np.array([1.0, 1.0, 0.0, 1.0]))
+    False
+    >>> clearly_worse(np.zeros(50), np.ones(50))
+    True
+    """
+    lost = best - credit
+    if len(lost) < 2:
+        return False
+    return float(lost.mean()) > 1.64 * float(lost.std(ddof=1)) / float(np.sqrt(len(lost)))
