@@ -17,7 +17,8 @@ import torch
 
 import tiny_models
 from eegprompt.core.errors import InputError
-from eegprompt.decoder import _FEW, Decoder, _threads_for
+from eegprompt.decoder import Decoder
+from eegprompt.encoders.few_trials import FEW, threads_for
 from eegprompt.encoders.preprocessing import FittedSteps
 from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import CandidatePool
@@ -225,13 +226,13 @@ def test_missing_and_bad_channels_are_interpolated_when_asked(study, decoder):
     whole.info["bads"] = ["Cz"]
     without = study.to_epochs().drop_channels(["Cz"])
     seen: list[np.ndarray] = []
-    keep = decoder._embed
-    decoder._embed = lambda eeg, *rest: seen.append(eeg) or keep(eeg, *rest)  # type: ignore
+    keep = decoder.embed_checked
+    decoder.embed_checked = lambda eeg, *rest: seen.append(eeg) or keep(eeg, *rest)  # type: ignore
     try:
         decoder.decode(whole, bads="interpolate")
         decoder.decode(without, missing="interpolate")
     finally:
-        del decoder._embed
+        del decoder.embed_checked
     np.testing.assert_allclose(seen[0], seen[1], atol=1e-12)
     others = [i for i, n in enumerate(NAMES) if n != "Cz"]
     np.testing.assert_array_equal(seen[0][:, others].astype(np.float32), study.eeg[:, others])
@@ -266,8 +267,8 @@ def test_a_channel_without_a_position_does_not_keep_others_from_being_interpolat
     decoder = make_decoder(study)
     decoder.facts["positions"][NAMES.index("P3")] = [None] * 3
     seen: list[np.ndarray] = []
-    keep = decoder._embed
-    decoder._embed = lambda eeg, *rest: seen.append(eeg) or keep(eeg, *rest)  # type: ignore
+    keep = decoder.embed_checked
+    decoder.embed_checked = lambda eeg, *rest: seen.append(eeg) or keep(eeg, *rest)  # type: ignore
     epochs = study.to_epochs()
     epochs.info["bads"] = ["Cz"]
     decoder.decode(epochs, bads="interpolate")
@@ -326,7 +327,7 @@ def test_few_trials_take_one_thread_and_many_what_there_is(monkeypatch, study, d
         decoder.embed(study.eeg[:1])
         decoder.embed(np.tile(study.eeg, (3, 1, 1)))
         assert seen == [1, 2] and torch.get_num_threads() == 2
-        with pytest.raises(ZeroDivisionError), _threads_for(_FEW, torch.device("cpu")):
+        with pytest.raises(ZeroDivisionError), threads_for(FEW, torch.device("cpu")):
             raise ZeroDivisionError
         assert torch.get_num_threads() == 2  # also after an error
     finally:

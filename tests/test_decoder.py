@@ -182,8 +182,8 @@ def test_decoding_twice_gives_the_same_bytes(run, fresh):
 def test_finished_work_is_not_done_twice_and_changed_settings_are_seen(fresh, monkeypatch):
     decode(fresh)
     calls = []
-    real = Decoder._embed
-    monkeypatch.setattr(Decoder, "_embed", lambda self, *args: calls.append(1) or real(self, *args))
+    real = Decoder.embed_checked
+    monkeypatch.setattr(Decoder, "embed_checked", lambda self, *args: calls.append(1) or real(self, *args))
     decode(fresh)
     assert not calls
     fresh.prompts_path.unlink()

@@ -15,7 +15,7 @@ import tiny_models
 from eegprompt.confounds.surrogates import count_scale, derange, matched_noise, trial_shapes
 from eegprompt.core.errors import InputError
 from eegprompt.core.files import read_json
-from eegprompt.decoder import Decoder, embed_noise, image_seed
+from eegprompt.decoder import Decoder, image_seed
 from eegprompt.generators.base import Generator
 from eegprompt.generators.generated_files import image_facts
 from eegprompt.prompts import HeadCaption, head_captions
@@ -26,7 +26,7 @@ from eegprompt.sources import (
     check_sources,
     class_names_decided,
 )
-from eegprompt.steps.decode import decode, decoded_trials, prompt_table
+from eegprompt.steps.decode import decode, decoded_trials, embed_noise, prompt_table
 from eegprompt.steps.evaluate import evaluate
 from eegprompt.steps.generate import generate
 from tiny_models import HEADS
@@ -464,13 +464,13 @@ def test_noise_takes_each_trials_length_flat_channels_and_count() -> None:
 def test_noise_goes_through_the_encoder_with_each_trials_own_length(run, monkeypatch) -> None:
     decoder, study = Decoder.from_pretrained(run), run.study
     seen: list[np.ndarray] = []
-    embed = decoder._embed
+    embed = decoder.embed_checked
 
     def spy(eeg, *rest):
         seen.append(np.array(eeg))
         return embed(eeg, *rest)
 
-    monkeypatch.setattr(decoder, "_embed", spy)
+    monkeypatch.setattr(decoder, "embed_checked", spy)
     like = run.fold.test[:6]
     eeg = np.array(study.eeg)
     eeg[like[:3], :, -8:] = 0

@@ -54,6 +54,47 @@ def test_a_trained_run_decodes_new_epochs(trained, recorded, tmp_path):
         decoder.generate(decoded, 0)
 
 
+@pytest.mark.parametrize("method", ["integrated-gradients", "gradient-x-input", "saliency", "smoothgrad"])
+def test_retrieved_captions_are_attributed_to_channels_and_times(trained, recorded, method):
+    decoder, epochs = trained.decoder(), recorded[1][:2]
+    decoded = decoder.decode(epochs)
+    maps = decoder.attribute(epochs, method, decoded)
+    shape = (2, len(epochs.ch_names), len(epochs.times))
+    assert list(maps) == decoder.heads and {m.shape for m in maps.values()} == {shape}
+    assert all(np.isfinite(m).all() and m.any() for m in maps.values())
+    one = decoder.attribute(epochs[1:2], method)  # a trial alone differs by its scale alone
+    assert np.corrcoef(one["ObjectSnap"][0].ravel(), maps["ObjectSnap"][1].ravel())[0, 1] > 0.5
+    evoked = decoder.attribute(epochs, method, decoded, as_evoked=True)["ColorTone"]
+    assert np.allclose(evoked.data, maps["ColorTone"].mean(axis=0)) and evoked.nave == 2
+    figure = evoked.plot_topomap(times=[0.1], show=False)
+    assert figure.axes
+
+
+def test_hiding_what_supports_a_caption_makes_it_less_similar(trained, recorded):
+    decoder = trained.decoder()
+    eeg = recorded[1].get_data()[:8]
+    decoded = decoder.decode(eeg)
+    maps = decoder.attribute(eeg, target=decoded)["ObjectSnap"]
+    pool = decoder.candidates.pools["ObjectSnap"]
+    first = decoded.captions.query("head == 'ObjectSnap' and rank == 1")["caption_id"]
+    own = pool.embeddings[[pool.caption_ids.index(i) for i in first]]
+
+    def without(values):
+        limit = np.quantile(values, 0.8, axis=(1, 2), keepdims=True)
+        hidden = np.where(values >= limit, 0.1 * eeg, eeg)
+        return float((decoder.embed(hidden)["ObjectSnap"] * own).sum(axis=1).mean())
+
+    assert without(maps) < without(np.random.default_rng(0).permuted(maps, axis=2))
+
+
+def test_a_method_that_does_not_exist_is_refused(trained, recorded):
+    with pytest.raises(UnknownNameError):
+        trained.decoder().attribute(recorded[1][:1], "gradcam")
+    decoder = trained.decoder()
+    with pytest.raises(InputError):
+        decoder.attribute(recorded[1][:2], target=decoder.decode(recorded[1][:1]))
+
+
 def test_the_steps_are_methods(trained, tmp_path):
     scores = trained.evaluate()
     assert {"metric", "value", "chance", "p"} <= set(scores) and len(scores) == len(trained.scores)

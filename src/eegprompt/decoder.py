@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.core.errors import InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key
 from eegprompt.core.html_facts import facts_html
 from eegprompt.core.model_hub import choose_device
 from eegprompt.core.progress import Progress
 from eegprompt.decoded import Decoded
+from eegprompt.encoders.few_trials import threads_for
 from eegprompt.encoders.matching import match_eeg
 from eegprompt.encoders.saved import load_encoder
 from eegprompt.generators import load_generator
@@ -41,17 +40,10 @@ if TYPE_CHECKING:
 __all__ = [
     "Decoded",
     "Decoder",
-    "embed_noise",
     "image_seed",
 ]
 
 _BATCH = 256
-
-
-_FEW = 32  # trials that one thread embeds; see _threads_for
-
-
-_MATCHED = 200  # trials that noise is matched to, at most
 
 
 def image_seed(seed: int, trial: int, sample: int = 0) -> int:
@@ -219,16 +211,7 @@ class Decoder:
             If the EEG does not fit, holds a value that is not finite or a flat channel, or is in
             another unit.
         """
-        eeg = match_eeg(
-            eeg,
-            self.facts,
-            self.positions,
-            eeg_std=self.candidates.settings.get("eeg_std") or self.facts.get("eeg_std"),
-            ch_names=ch_names,
-            sfreq=sfreq,
-            missing=missing,
-            bads=bads,
-        )
+        eeg = self._matched(eeg, ch_names=ch_names, sfreq=sfreq, missing=missing, bads=bads)
         if positions is None:
             positions = self.positions
         elif np.shape(positions) != (eeg.shape[1], 3):
@@ -237,18 +220,50 @@ class Decoder:
                 f"{np.shape(positions)}"
             )
         indices = self._subject_indices(subject, len(eeg))
-        return self._embed(eeg, np.arange(len(eeg)), positions, indices, progress, "decoding EEG")
+        ids = np.arange(len(eeg))
+        return self.embed_checked(eeg, ids, positions, indices, progress, "decoding EEG")
 
-    def _embed(
+    def _matched(self, eeg: Any, **how: Any) -> np.ndarray:
+        """Trials as the encoder reads them; see :func:`eegprompt.encoders.matching.match_eeg`."""
+        eeg_std = self.candidates.settings.get("eeg_std") or self.facts.get("eeg_std")
+        return match_eeg(eeg, self.facts, self.positions, eeg_std=eeg_std, **how)
+
+    def embed_checked(
         self,
         eeg: np.ndarray,
         ids: np.ndarray,
         positions: np.ndarray,
         subjects: np.ndarray,
-        progress: Progress | None,
-        label: str,
+        progress: Progress | None = None,
+        label: str = "",
     ) -> dict[str, np.ndarray]:
-        """Embed rows `ids` of EEG that was checked, in batches; it may be memory-mapped."""
+        """Embed rows of EEG that needs no check, in batches.
+
+        Parameters
+        ----------
+        eeg : array (n, n_chans, n_times)
+            It may be memory-mapped.
+        ids : int array (n_trials,)
+            Rows of `eeg`.
+        positions : array (n_chans, 3)
+            Electrode positions in meters.
+        subjects : int array (n_trials,)
+            Index of each trial's subject; -1 for anyone else.
+        progress : callable, optional
+            Called with (done, total, `label`).
+        label : str
+            See `progress`.
+
+        Returns
+        -------
+        dict of str to float32 array (n_trials, n_dims)
+            Rows of unit length.
+
+        Raises
+        ------
+        RunError
+            If a head gives values that are not finite.
+        """
         import torch
 
         parts: dict[str, list[np.ndarray]] = {head: [] for head in self.heads}
@@ -257,7 +272,7 @@ class Decoder:
             rows = ids[start : start + _BATCH]
             batch = torch.from_numpy(np.ascontiguousarray(eeg[rows], dtype=np.float32))
             who = torch.from_numpy(subjects[start : start + _BATCH]).to(self.device)
-            with _threads_for(len(rows), self.device), torch.inference_mode():
+            with threads_for(len(rows), self.device), torch.inference_mode():
                 out = self.encoder(self.steps.apply(batch.to(self.device)), place, who)
                 for head in self.heads:
                     unit = torch.nn.functional.normalize(out[head].double(), dim=-1)
@@ -324,7 +339,7 @@ class Decoder:
         known = {name: i for i, name in enumerate(self.subjects)}
         who = [known.get(str(name), -1) for name in study.trials["subject"].iloc[ids]]
         subjects = np.array(who, dtype=np.int64)
-        return self._embed(study.eeg, ids, study.positions, subjects, progress, label)
+        return self.embed_checked(study.eeg, ids, study.positions, subjects, progress, label)
 
     def _subject_indices(self, subject: str | Sequence[str] | None, n: int) -> np.ndarray:
         """Index of each trial's subject; -1 takes the shared path."""
@@ -483,6 +498,75 @@ class Decoder:
         images = request_images(self._generator(generator), requests, negative_prompt)[0]
         return images if n is None else images.reshape(len(prompts), n, *images.shape[1:])
 
+    def attribute(
+        self,
+        eeg: mne.BaseEpochs | np.ndarray,
+        method: str = "integrated-gradients",
+        target: Decoded | None = None,
+        *,
+        subject: str | Sequence[str] | None = None,
+        as_evoked: bool = False,
+        missing: Literal["refuse", "interpolate"] = "refuse",
+        bads: Literal["refuse", "interpolate"] = "refuse",
+    ) -> dict[str, Any]:
+        """What of the EEG made each head retrieve its caption.
+
+        Parameters
+        ----------
+        eeg : mne.BaseEpochs or array (n_trials, n_chans, n_times)
+            As in :meth:`embed`.
+        method : str, default "integrated-gradients"
+            Or ``gradient-x-input``, ``saliency``, ``smoothgrad``. How far such maps can be trusted
+            with this encoder is what ``eegprompt explain`` tests.
+        target : Decoded, optional
+            Whose nearest captions are asked about; left out: those of `eeg`.
+        subject : str or sequence of str, optional
+            As in :meth:`embed`.
+        as_evoked : bool
+            Give the mean over trials as :class:`mne.Evoked`, so that ``plot_topomap`` draws it.
+        missing, bads : {"refuse", "interpolate"}
+            As in :meth:`embed`.
+
+        Returns
+        -------
+        dict of str to array (n_trials, n_chans, n_times) or mne.Evoked
+            By head; positive where the EEG supports the caption, in nats. See
+            :func:`eegprompt.attribution.retrieved.attribute_retrieved`.
+
+        Raises
+        ------
+        InputError
+            If the EEG does not fit, or `target` is of another number of trials.
+        UnknownNameError
+            If there is no such method.
+        """
+        from eegprompt.attribution import retrieved
+
+        eeg = self._matched(eeg, missing=missing, bads=bads)
+        target = self.decode(eeg, subject) if target is None else target
+        if len(target) != len(eeg):
+            raise InputError(f"{len(eeg)} trials need as many decoded ones, got {len(target)}")
+        first = target.captions[target.captions["rank"] == 1]
+        ids = first.pivot(index="trial_id", columns="head", values="caption_id")
+        ids = ids.reindex(index=target.trial_ids)
+        maps = retrieved.attribute_retrieved(
+            self.encoder,
+            self.steps,
+            eeg,
+            {head: ids[head].tolist() for head in self.heads},
+            self.candidates.pools,
+            method=method,
+            positions=self.positions,
+            subject=self._subject_indices(subject, len(eeg)),
+            scales=self.facts.get("scales"),
+        )
+        if not as_evoked:
+            return dict(maps)
+        tmin = float(self.facts.get("tmin", 0.0))
+        return retrieved.as_evoked(
+            maps, self.ch_names, self.positions, float(self.facts["sfreq"]), tmin
+        )
+
     def _generator(self, generator: str | Generator | None) -> Generator:
         if generator is not None and not isinstance(generator, str):
             return generator
@@ -493,82 +577,6 @@ class Decoder:
             options = settings.get("generator_options", {}) if spec == own else {}
             self._generators[spec] = load_generator(spec, **options)
         return self._generators[spec]
-
-
-@contextmanager
-def _threads_for(n_trials: int, device: torch.device) -> Iterator[None]:
-    """One thread where there are few trials.
-
-    Several threads wait for one another at each step of the encoder. Where another process takes
-    one of the cores, each of these waits lasts as long as that process is let run, which is many
-    times what the step takes; one thread waits for nobody, and few trials gain nothing from two.
-    """
-    import torch
-
-    before = torch.get_num_threads()
-    if n_trials > _FEW or before == 1 or device.type != "cpu":
-        yield
-        return
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def embed_noise(
-    decoder: Decoder,
-    study: Study,
-    like: np.ndarray,
-    keys: Sequence[int],
-    seed: int,
-    progress: Progress | None = None,
-) -> dict[str, np.ndarray]:
-    """What the heads make of noise in the place of EEG.
-
-    Parameters
-    ----------
-    decoder : Decoder
-        With its encoder.
-    study : Study
-        The recordings.
-    like : array of int
-        Trials whose mean spectrum the noise has (up to 200 of them, evenly chosen). One after the
-        other they also say of which subject a trial of noise is taken to be, how long it is (what
-        is padding in the trial, or a flat channel, is 0 in the noise) and of how many trials it is
-        the average: what could tell trials apart without any EEG.
-    keys : sequence of int
-        One trial of noise each; see :func:`eegprompt.confounds.surrogates.matched_noise`.
-    seed : int
-        Another seed gives other noise.
-    progress : callable, optional
-        Called with (done, total, label).
-
-    Returns
-    -------
-    dict of str to array (n_keys, n_dims)
-        By head, rows of unit length.
-    """
-    known = {name: i for i, name in enumerate(decoder.subjects)}
-    names = study.trials["subject"].astype(str).to_numpy()
-    some = like[np.linspace(0, len(like) - 1, min(len(like), _MATCHED)).astype(int)]
-    model = np.asarray(study.eeg[some], dtype=np.float32)
-    keys = list(keys)
-    own = np.asarray(like)[np.arange(len(keys)) % len(like)]
-    who = np.array([known.get(name, -1) for name in names[own]], np.int64)
-    averaged = np.maximum(study.trials["n_averaged"].to_numpy(), 1)
-    scale = count_scale(averaged[some], averaged[own]).astype(np.float32)
-    parts = []
-    for start in range(0, len(keys), _BATCH):
-        part = slice(start, start + _BATCH)
-        shapes = trial_shapes(np.asarray(study.eeg[own[part]], dtype=np.float32))
-        noise = matched_noise(model, keys[part], seed, shapes=shapes)
-        noise *= scale[part, None, None]
-        ids = np.arange(len(noise))
-        parts.append(decoder._embed(noise, ids, study.positions, who[part], None, ""))
-        if progress is not None:
-            progress(start + len(noise), len(keys), "decoding noise")
-    return {head: np.concatenate([p[head] for p in parts]) for head in decoder.heads}
 
 
 def _encoder_folder(source: str | Path | Run) -> Path:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.captions.usable import reference_captions, usable_captions
+from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key, sha256_file
 from eegprompt.core.progress import Progress
-from eegprompt.decoder import Decoder, embed_noise
+from eegprompt.decoder import Decoder
 from eegprompt.encoders.saved import typical_std
 from eegprompt.generators import load_generator
 from eegprompt.retrieval.candidates import Candidates, candidates_in_prompts, composer_of
@@ -32,10 +33,16 @@ if TYPE_CHECKING:
 
     from eegprompt.generators.base import Generator
     from eegprompt.settings import ExperimentConfig
+    from eegprompt.study import Study
     from eegprompt.text_encoders.base import TextEncoder
 
 
 __all__ = ["decode", "decoded_trials", "fit_candidates", "prompt_table", "prompts_of_run"]
+
+_MATCHED = 200  # trials that noise is matched to, at most
+
+
+_BATCH = 256
 
 
 def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
@@ -265,6 +272,61 @@ def decoded_trials(
         seed=settings.seed,
         progress=progress,
     )
+
+
+def embed_noise(
+    decoder: Decoder,
+    study: Study,
+    like: np.ndarray,
+    keys: Sequence[int],
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """What the heads make of noise in the place of EEG.
+
+    Parameters
+    ----------
+    decoder : Decoder
+        With its encoder.
+    study : Study
+        The recordings.
+    like : array of int
+        Trials whose mean spectrum the noise has (up to 200 of them, evenly chosen). One after the
+        other they also say of which subject a trial of noise is taken to be, how long it is (what
+        is padding in the trial, or a flat channel, is 0 in the noise) and of how many trials it is
+        the average: what could tell trials apart without any EEG.
+    keys : sequence of int
+        One trial of noise each; see :func:`eegprompt.confounds.surrogates.matched_noise`.
+    seed : int
+        Another seed gives other noise.
+    progress : callable, optional
+        Called with (done, total, label).
+
+    Returns
+    -------
+    dict of str to array (n_keys, n_dims)
+        By head, rows of unit length.
+    """
+    known = {name: i for i, name in enumerate(decoder.subjects)}
+    names = study.trials["subject"].astype(str).to_numpy()
+    some = like[np.linspace(0, len(like) - 1, min(len(like), _MATCHED)).astype(int)]
+    model = np.asarray(study.eeg[some], dtype=np.float32)
+    keys = list(keys)
+    own = np.asarray(like)[np.arange(len(keys)) % len(like)]
+    who = np.array([known.get(name, -1) for name in names[own]], np.int64)
+    averaged = np.maximum(study.trials["n_averaged"].to_numpy(), 1)
+    scale = count_scale(averaged[some], averaged[own]).astype(np.float32)
+    parts = []
+    for start in range(0, len(keys), _BATCH):
+        part = slice(start, start + _BATCH)
+        shapes = trial_shapes(np.asarray(study.eeg[own[part]], dtype=np.float32))
+        noise = matched_noise(model, keys[part], seed, shapes=shapes)
+        noise *= scale[part, None, None]
+        ids = np.arange(len(noise))
+        parts.append(decoder.embed_checked(noise, ids, study.positions, who[part]))
+        if progress is not None:
+            progress(start + len(noise), len(keys), "decoding noise")
+    return {head: np.concatenate([p[head] for p in parts]) for head in decoder.heads}
 
 
 def _key(run: Run, captions: pd.DataFrame) -> str:
