@@ -58,6 +58,8 @@ class PromptEncoder:
                 + ", ".join(sorted(_GIVES))
             )
         self._parameters = inspect.signature(pipeline.encode_prompt).parameters
+        # Of several text encoders: some pipelines want each one's text said.
+        self._further = [name for name in ("prompt_2", "prompt_3") if name in self._parameters]
         self._fixed = self._fixed_arguments(extra)
 
     def _fixed_arguments(self, extra: dict[str, Any]) -> dict[str, Any]:
@@ -113,7 +115,8 @@ class PromptEncoder:
         for start in range(0, len(texts), batch_size):
             rows = list(texts[start : start + batch_size])
             filled = rows + rows[:1] * (batch_size - len(rows))
-            given = self._pipeline.encode_prompt(prompt=filled, **arguments)
+            texts_of = dict.fromkeys(("prompt", *self._further), filled)
+            given = self._pipeline.encode_prompt(**texts_of, **arguments)
             for name, value in zip(_GIVES[self._kind], given):
                 if name:
                     parts.setdefault(name, []).append(value[: len(rows)])
