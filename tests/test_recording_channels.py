@@ -220,6 +220,80 @@ def test_unit_holds_for_bids(tmp_path: Path) -> None:
     assert study.n_trials == 40 and 1e-7 < study.eeg.std() < 1e-5
 
 
+@pytest.fixture
+def bids_of(tmp_path: Path) -> Any:
+    """Write a dataset of one EDF, and read it."""
+    pytest.importorskip("mne_bids")
+    from eegprompt.readers.bids import BidsReader
+
+    def write_and_read(
+        table: dict[str, str], units: dict[str, str], out: str = "s", **options: Any
+    ) -> Any:
+        root = tmp_path / "in"
+        # Where a unit is asked for, it is the right one, whatever the header says.
+        milli = 1.0 if "unit" in options else 1e-3
+        factors = {name: {"mV": milli}.get(unit, 1.0) for name, unit in units.items()}
+        path = edf(root / "sub-1/eeg/sub-1_task-x_eeg.edf", NAMES, units=units, factors=factors)
+        (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.8.0"}')
+        made = tiny.make()
+        rows = [f"{s / 256}\t0\t{tiny.CODES[str(c)]}\n" for s, c in zip(made.samples, made.codes)]
+        events = path.with_name("sub-1_task-x_events.tsv")
+        events.write_text("onset\tduration\ttrial_type\n" + "".join(rows))
+        lines = [f"{name}\tEEG\t{unit}\n" for name, unit in table.items()]
+        channels = path.with_name("sub-1_task-x_channels.tsv")
+        channels.write_text("name\ttype\tunits\n" + "".join(lines))
+        return BidsReader().read(root, tmp_path / out, **options)
+
+    return write_and_read
+
+
+@pytest.mark.parametrize("unit", ["V", "mV", "%"])
+def test_a_unit_that_table_and_file_say_differently_is_refused(bids_of: Any, unit: str) -> None:
+    table = {**dict.fromkeys(NAMES, "µV"), "AF7": unit}
+    with pytest.raises(RecordingError) as caught:
+        bids_of(table, {})
+    assert all(word in str(caught.value) for word in ("AF7", f"'{unit}'", "'uV'"))
+    assert bids_of(table, {}, unit="uV").n_trials == 40
+
+
+def test_a_unit_that_the_table_alone_says_is_taken(bids_of: Any) -> None:
+    said = bids_of(dict.fromkeys(NAMES, "uV"), {}, "said")
+    for i, unsaid in enumerate(("n/a", "")):  # nothing to compare
+        assert np.array_equal(bids_of(dict.fromkeys(NAMES, unsaid), {}, f"{i}").eeg, said.eeg)
+    told = bids_of(dict.fromkeys(NAMES, "uV"), {"AF7": ""}, "told")
+    np.testing.assert_allclose(told.eeg, said.eeg, rtol=1e-5, atol=1e-12)
+    assert any("AF7 (uV)" in note for note in told.info["notes"])
+
+
+def test_units_are_those_of_their_channels_whatever_the_order_of_the_table(bids_of: Any) -> None:
+    units = {"TP9": "mV", "TP10": "uV"}
+    table = {name: units.get(name, "uV") for name in reversed(NAMES)}
+    straight = bids_of({name: table[name] for name in NAMES}, units, "straight")
+    turned = bids_of(table, units, "turned")
+    assert turned.ch_names == straight.ch_names
+    assert np.array_equal(turned.eeg, straight.eeg)
+    asked = [
+        bids_of(dict.fromkeys(names, "uV"), units, f"asked-{i}", unit="uV").eeg
+        for i, names in enumerate((NAMES, NAMES[::-1]))
+    ]
+    assert np.array_equal(*asked)
+
+
+def test_a_channel_to_rename_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    from eegprompt.core.errors import UnknownNameError
+
+    made = tiny.make()
+    paths = [edf(tmp_path / "rec.edf", NAMES), tiny.write_csv(tmp_path / "rec.csv", made)]
+    for path in paths:
+        options: dict[str, Any] = {"unit": "uV"} if path.suffix == ".csv" else {}
+        with pytest.raises(UnknownNameError) as caught:
+            open_recording(path, rename={"T9": "T7"}, **options)
+        assert "T9" in str(caught.value) and "TP10" in str(caught.value)
+        there = open_recording(path, rename={"T9": "TP9", "AF7": "F7"}, **options)
+        assert there.ch_names == ("TP9", "F7", "AF8", "TP10")
+        assert any("T9" in note for note in there.notes)
+
+
 def test_two_channels_of_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecordingError) as caught:
         open_recording(edf(tmp_path / "rec.edf", NAMES), rename={"TP9": "AF7"})
@@ -235,20 +309,55 @@ def test_options_of_csv_files_are_refused_elsewhere(tmp_path: Path) -> None:
 
 
 # -- Epochs --------------------------------------------------------------------------------------
-def test_channels_of_epochs_are_named_kept_and_left_out_likewise(tmp_path: Path) -> None:
+def epochs_file(path: Path, names: list[str], data: np.ndarray) -> Path:
     import mne
 
-    from eegprompt.readers.mne import MneEpochsReader
-
-    names = ["EEG FP1-REF", "CZ", "Ear left", "HEOG"]
-    data = np.random.default_rng(0).normal(0, 1e-5, (8, 4, 64))
-    events = np.column_stack([np.arange(8) * 100, np.zeros(8, int), np.tile([1, 2], 4)])
+    n = len(data)
+    events = np.column_stack([np.arange(n) * 100, np.zeros(n, int), np.arange(n) % 2 + 1])
     epochs = mne.EpochsArray(
         data, mne.create_info(names, 64.0, "eeg"), events, event_id={"a": 1, "b": 2},
         verbose="ERROR",
     )  # fmt: skip
-    path = tmp_path / "rec-epo.fif"
     epochs.save(path, fmt="double", verbose="ERROR")
+    return path
+
+
+def test_flat_channels_of_epochs_are_left_out_likewise(tmp_path: Path) -> None:
+    from eegprompt.readers.mne import MneEpochsReader
+
+    names = ["Fz", "Cz", "Pz"]
+    data = np.random.default_rng(0).normal(0, 1e-5, (70, 3, 64))  # more than are read at once
+    data[:64, 0] = 3e-6
+    data[:, 1] = np.arange(70)[:, None] * 1e-7  # one value in each trial
+    options: dict[str, Any] = {"events": {"a": "a", "b": "b"}}
+    flat = epochs_file(tmp_path / "a-epo.fif", names, data)
+    study = MneEpochsReader().read(flat, tmp_path / "s", **options)
+    assert study.ch_names == ["Fz", "Pz"] and study.n_trials == 70
+    assert any("a-epo.fif" in note and "Cz" in note for note in study.info["notes"])
+    assert np.array_equal(study.eeg, data[:, [0, 2]].astype(np.float32))
+    # A file after it that has the channel goes without it; the other way round it is refused.
+    whole = np.random.default_rng(1).normal(0, 1e-5, (8, 3, 64))
+    other = epochs_file(tmp_path / "b-epo.fif", names, whole)
+    both = MneEpochsReader().read([flat, other], tmp_path / "t", subject="1", **options)
+    assert both.ch_names == ["Fz", "Pz"] and both.n_trials == 78
+    assert np.array_equal(both.eeg[70:], whole[:, [0, 2]].astype(np.float32))
+    with pytest.raises(RecordingError) as caught:
+        later = flat.rename(tmp_path / "c-epo.fif")
+        MneEpochsReader().read([other, later], tmp_path / "u", subject="1", **options)
+    assert "Cz" in str(caught.value)
+    with pytest.raises(RecordingError) as caught:
+        none = epochs_file(tmp_path / "d-epo.fif", names, np.full((8, 3, 64), 1e-6))
+        MneEpochsReader().read(none, tmp_path / "v", **options)
+    assert "all channels" in str(caught.value)
+
+
+def test_channels_of_epochs_are_named_kept_and_left_out_likewise(tmp_path: Path) -> None:
+    from eegprompt.core.errors import UnknownNameError
+    from eegprompt.readers.mne import MneEpochsReader
+
+    names = ["EEG FP1-REF", "CZ", "Ear left", "HEOG"]
+    data = np.random.default_rng(0).normal(0, 1e-5, (8, 4, 64))
+    path = epochs_file(tmp_path / "rec-epo.fif", names, data)
     options: dict[str, Any] = {"events": {"a": "a", "b": "b"}}
     study = MneEpochsReader().read(path, tmp_path / "s", **options)
     assert study.ch_names == ["Fp1", "Cz", "Ear left"]
@@ -256,3 +365,5 @@ def test_channels_of_epochs_are_named_kept_and_left_out_likewise(tmp_path: Path)
     assert np.array_equal(study.eeg, data[:, :3].astype(np.float32))
     asked = MneEpochsReader().read(path, tmp_path / "t", **options, channels=["CZ", "HEOG"])
     assert asked.ch_names == ["Cz", "HEOG"]
+    with pytest.raises(UnknownNameError):
+        MneEpochsReader().read(path, tmp_path / "u", **options, rename={"C3": "T7"})

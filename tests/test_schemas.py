@@ -222,3 +222,14 @@ def test_a_table_with_a_column_twice(tmp_path):
     pq.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], ["epoch", "epoch"]), path)
     with pytest.raises(InputError):
         read_table(path, columns="training")
+
+
+def test_text_that_is_not_utf8_is_refused_in_any_table(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "theirs.parquet"
+    pq.write_table(pa.table({"name": pa.array([b"a", b"\xae"]).view(pa.string())}), path)
+    with pytest.raises(CaptionError) as caught:
+        read_table(path, error=CaptionError)
+    assert "theirs.parquet" in str(caught.value) and "'name'" in str(caught.value)

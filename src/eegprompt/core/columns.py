@@ -12,7 +12,7 @@ from eegprompt.core.errors import InputError
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["TABLES", "check_table"]
+__all__ = ["TABLES", "check_table", "check_text"]
 
 TABLES: dict[str, dict[str, str]] = {
     "trials": {
@@ -95,8 +95,6 @@ def check_table(table: pd.DataFrame, name: str, path: Path, error: type[InputErr
     pandas.DataFrame
         The table, its rows counted from 0 whatever index was stored with it.
     """
-    import pandas as pd
-
     again = "write it again with the step that makes it"
     names = [str(column) for column in table.columns]
     if len(set(names)) < len(names):
@@ -105,15 +103,6 @@ def check_table(table: pd.DataFrame, name: str, path: Path, error: type[InputErr
     lacking = [c for c, kind in columns.items() if c not in names and not kind.endswith(" there")]
     if lacking:
         raise error(f"{path} lacks the columns {lacking}; {again}")
-    for column in table.columns:
-        if isinstance(table[column].dtype, pd.StringDtype):
-            try:
-                table[column].to_list()
-            except Exception as problem:  # pyarrow says it in several ways
-                raise error(
-                    f"{path}: the column '{column}' holds text that is not UTF-8 "
-                    f"({type(problem).__name__}); {again}"
-                ) from None
     for column, wanted in columns.items():
         kind = wanted.removesuffix(" if there")
         if column in names and not _holds(table[column], kind):
@@ -122,6 +111,22 @@ def check_table(table: pd.DataFrame, name: str, path: Path, error: type[InputErr
                 f"{table[column].dtype}{_first_wrong(table[column], kind)}; {again}"
             )
     return table.reset_index(drop=True)
+
+
+def check_text(table: pd.DataFrame, path: Path, error: type[InputError]) -> None:
+    """Refuse a table with text that is not UTF-8, which pandas finds only when it is used."""
+    import pandas as pd
+
+    for number, column in enumerate(table.columns):
+        values = table.iloc[:, number]
+        if isinstance(values.dtype, pd.StringDtype):
+            try:
+                values.to_list()
+            except Exception as problem:  # pyarrow says it in several ways
+                raise error(
+                    f"{path}: the column '{column}' holds text that is not UTF-8 "
+                    f"({type(problem).__name__}); write or copy it again"
+                ) from None
 
 
 def _holds(values: pd.Series, kind: str) -> bool:

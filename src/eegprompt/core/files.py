@@ -480,6 +480,8 @@ def read_table(
     """
     import pandas as pd
 
+    from eegprompt.core.columns import check_table, check_text
+
     path = Path(path)
     if not path.exists():
         raise error(f"{path} is missing; it is written by the step before this one")
@@ -490,9 +492,8 @@ def read_table(
             f"{path} cannot be read as Parquet ({type(problem).__name__}); it may be half-written: "
             "delete it and run the step that writes it again"
         ) from None
+    check_text(table, path, error)
     if columns is not None:
-        from eegprompt.core.columns import check_table
-
         table = check_table(table, columns, path, error)
     return table
 

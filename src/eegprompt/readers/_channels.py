@@ -16,6 +16,7 @@ __all__ = [
     "note_left_out",
     "pick_channels",
     "place_channels",
+    "renamed_channels",
     "standard_channels",
 ]
 
@@ -47,6 +48,32 @@ def standard_channels(
         some = ", ".join(f"{old} = {new}" for old, new in list(found.items())[:8])
         more = f" and {len(found) - 8} more" if len(found) > 8 else ""
         notes.append(f"channels were named as {montage} does: {some}{more}")
+    return found
+
+
+def renamed_channels(
+    path: Path, names: Sequence[str], rename: Mapping[str, str], notes: list[str]
+) -> dict[str, str]:
+    """Names in a file -> names to use, of the channels that it has.
+
+    A channel that the file does not have, though it has the new name, is noted: another file of the
+    import may have the old one.
+
+    Raises
+    ------
+    UnknownNameError
+        If the file has neither.
+    RecordingError
+        If two channels would have one name.
+    """
+    for old, new in rename.items():
+        if old not in names and new not in names:
+            raise UnknownNameError(f"channel to rename in {path.name}", old, names)
+        if old not in names:
+            notes.append(f"{path.name} has no channel '{old}' to rename; it has '{new}' already")
+    found = {old: new for old, new in rename.items() if old in names}
+    if len({found.get(name, name) for name in names}) < len(set(names)):
+        raise RecordingError(f"{path}: renaming gives two channels one name; choose other names")
     return found
 
 

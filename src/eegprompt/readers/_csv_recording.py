@@ -15,6 +15,7 @@ from eegprompt.readers._channels import (
     default_channels,
     note_left_out,
     pick_channels,
+    renamed_channels,
     standard_channels,
 )
 from eegprompt.readers._clock import read_clock
@@ -60,12 +61,12 @@ def read_csv(
     if marker is not None and marker not in columns:
         raise UnknownNameError(f"marker column in {path.name}", marker, columns)
     no_channels = {time_column, marker, *ignore_columns}
-    available = [rename.get(c, c) for c in columns if c not in no_channels]
-    original = {rename.get(c, c): c for c in columns if c not in no_channels}
-    if len(original) != len(available):
-        raise RecordingError(f"{path}: renaming gives two columns one name; choose other names")
-    # What may be text is named first, so that a text column is never taken for a channel unseen.
     notes: list[str] = []
+    inside = [c for c in columns if c not in no_channels]
+    renamed = renamed_channels(path, inside, rename, notes)
+    available = [renamed.get(c, c) for c in inside]
+    original = dict(zip(available, inside))
+    # What may be text is named first, so that a text column is never taken for a channel unseen.
     standard = standard_channels(available, montage, notes)
     available = [standard.get(name, name) for name in available]
     original = {standard.get(name, name): column for name, column in original.items()}

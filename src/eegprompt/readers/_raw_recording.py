@@ -22,12 +22,13 @@ from eegprompt.readers._channels import (
     default_channels,
     note_left_out,
     pick_channels,
+    renamed_channels,
     standard_channels,
 )
 from eegprompt.readers._edf_file import Records, read_edf_header, read_records
 from eegprompt.readers._file_checks import check_whole
 from eegprompt.readers._recording import FORMATS, Recording, codes_at
-from eegprompt.readers._units import scales, stored_units
+from eegprompt.readers._units import scales, stored_units, told_units
 
 __all__ = ["fif_parts", "mne_errors", "read_with_mne", "recording_from_raw"]
 
@@ -152,17 +153,13 @@ def recording_from_raw(
     marker: str | None = None,
     unit: str | None = None,
     montage: str | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> Recording:
     """A recording from what MNE opened."""
     what = FORMATS.get(path.suffix.lower(), "a recording")
     with mne_errors(path, notes, what):
         stored = stored_units(raw, path)
-        renamed = {old: new for old, new in (rename or {}).items() if old in raw.ch_names}
-        names = [renamed.get(name, name) for name in raw.ch_names]
-        if len(set(names)) < len(names):
-            raise RecordingError(
-                f"{path}: renaming gives two channels one name; choose other names"
-            )
+        renamed = renamed_channels(path, raw.ch_names, rename or {}, notes)
         raw.rename_channels(renamed)
         standard = standard_channels([n for n in raw.ch_names if n != marker], montage, notes)
         raw.rename_channels(standard)
@@ -180,6 +177,9 @@ def recording_from_raw(
         if marker is not None and marker not in raw.ch_names:
             raise UnknownNameError(f"marker channel in {path.name}", marker, stim or raw.ch_names)
         rate = float(raw.info["sfreq"])
+        if unit is None and units:
+            told = {standard.get(n := renamed.get(old, old), n): u for old, u in units.items()}
+            stored |= told_units(stored, {n: told[n] for n in chosen if n in told}, path, notes)
         data = np.asarray(raw.get_data(picks=chosen), dtype=np.float64)
         data *= scales([stored[name] for name in chosen], chosen, unit, path, notes)[:, None]
         records = _records(path, data.shape[1], rate, notes)

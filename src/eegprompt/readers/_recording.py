@@ -15,7 +15,7 @@ import numpy as np
 
 from eegprompt.core.errors import InputError, RecordingError
 
-__all__ = ["FORMATS", "UNITS", "Recording", "checked_signal", "codes_at"]
+__all__ = ["FORMATS", "UNITS", "Recording", "checked_signal", "codes_at", "without_flat"]
 
 # Suffix -> name of the format.
 FORMATS = {
@@ -113,7 +113,17 @@ def checked_signal(recording: Recording) -> Recording:
                 f"no number at {seconds:.3f} s (sample {first + sample}, counted from 0); mend the "
                 "file, or leave the channel out with 'exclude'"
             )
-    flat = np.ptp(recording.data, axis=1) == 0
+    return without_flat(recording, np.ptp(recording.data, axis=1) == 0)
+
+
+def without_flat(recording: Recording, flat: np.ndarray) -> Recording:
+    """A recording without the channels that hold one value all the time, of which a note says so.
+
+    Raises
+    ------
+    RecordingError
+        If all are flat.
+    """
     if not flat.any():
         return recording
     names = tuple(name for name, is_flat in zip(recording.ch_names, flat) if is_flat)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
@@ -174,6 +175,19 @@ class RecordingsImport(Generic[R]):
         self.skipped.append(why)
         self.notes.append(f"{why}; it was left out")
         self.recordings.append({**entry, "dropped": dict(dropped), "n_trials": 0, "left_out": why})
+
+    def without_flat_of_first(self, recording: Recording) -> Recording:
+        """Leave out channels that are flat in the first recording, which the study has not."""
+        assert self.first is not None
+        flat = [c for c in recording.ch_names if c in self.first.flat]
+        if not flat:
+            return recording
+        self.notes.append(
+            f"{recording.path.name}: {', '.join(flat)} left out, because flat in {self.first.path.name}"
+        )
+        kept = [i for i, c in enumerate(recording.ch_names) if c not in flat]
+        names = tuple(recording.ch_names[i] for i in kept)
+        return replace(recording, ch_names=names, data=recording.data[kept])
 
     def same_channels(self, recording: Recording) -> None:
         """Refuse a recording that has other channels than the first."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from eegprompt.core.errors import RecordingError
 from eegprompt.readers._edf_file import read_edf_header
 from eegprompt.readers._recording import UNITS, Recording
 
-__all__ = ["StoredUnit", "check_scales", "scales", "stored_units"]
+__all__ = ["StoredUnit", "check_scales", "scales", "stored_units", "told_units"]
 
 _VOLTS = {"v": 1.0, "mv": 1e-3, "uv": 1e-6, "µv": 1e-6, "μv": 1e-6, "\x83\xeav": 1e-6, "nv": 1e-9}
 _UNSAID = {"", "n/a", "na", "none", "unknown", "-", "?"}
@@ -70,6 +70,49 @@ def stored_units(raw: Any, path: Path) -> dict[str, StoredUnit]:
     stored = getattr(raw, "_orig_units", None) or {}
     units = {name: str(stored.get(name, "V")) for name in raw.ch_names}
     return {n: StoredUnit(u, _VOLTS.get(u.casefold(), 1.0)) for n, u in units.items()}
+
+
+def told_units(
+    stored: Mapping[str, StoredUnit], told: Mapping[str, str], path: Path, notes: list[str]
+) -> dict[str, StoredUnit]:
+    """The units of channels of which a table says one, compared with what the file says itself.
+
+    Parameters
+    ----------
+    stored : mapping of str to StoredUnit
+        What the file says, by channel.
+    told : mapping of str to str
+        What the table says.
+    path : pathlib.Path
+        The file, for messages.
+    notes : list of str
+        Receives a sentence where the table says what the file does not.
+
+    Raises
+    ------
+    RecordingError
+        If the two differ.
+    """
+    said = {name: StoredUnit(text.strip(), stored[name].applied) for name, text in told.items()}
+    said = {name: unit for name, unit in said.items() if not unit.unsaid}
+    differ = [
+        f"{name} is in '{unit.said}' by the table and in '{stored[name].said}' by the file"
+        for name, unit in said.items()
+        # An EEGLAB set says no unit, and tables of it often name the volts that MNE gives.
+        if not (path.suffix.lower() == ".set" and unit.volts == 1)
+        and not stored[name].unsaid
+        and (unit.volts is None or unit.volts != stored[name].volts)
+    ]
+    if differ:
+        raise RecordingError(
+            f"{path} and its table of channels disagree: {'; '.join(differ[:4])}; correct the table, or "
+            "say with 'unit' in what the values are"
+        )
+    new = {name: unit for name, unit in said.items() if stored[name].unsaid}
+    if new:
+        some = ", ".join(f"{name} ({unit.said})" for name, unit in list(new.items())[:4])
+        notes.append(f"{path.name} says no unit; its table of channels does: {some}")
+    return new
 
 
 def scales(

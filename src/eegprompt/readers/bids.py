@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -25,6 +25,9 @@ from eegprompt.readers._recording import FORMATS, Recording, checked_signal
 from eegprompt.readers._units import check_scales
 from eegprompt.readers.base import Content, DatasetFacts, Import, Reader, one_source
 from eegprompt.readers.continuous import ContinuousImport, ContinuousOptions
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BidsOptions", "BidsReader"]
 
@@ -197,7 +200,7 @@ class _BidsImport(ContinuousImport):
             raise RecordingError(f"{file} is named by the dataset, but is not there; copy it again")
         check_whole(file)
         notes: list[str] = []
-        raw = self._raw(file, notes)
+        raw, units = self._raw(file, notes)
         recording = recording_from_raw(
             raw,
             file,
@@ -207,27 +210,34 @@ class _BidsImport(ContinuousImport):
             rename=opts.rename,
             unit=opts.unit,
             montage=opts.montage,
+            units=units,
         )
         recording = checked_signal(recording)
         if opts.unit != "a.u.":
             check_scales(recording)
         return recording
 
-    def _raw(self, file: Path, notes: list[str]) -> Any:
-        """What mne-bids opens, its channels compared with those of ``channels.tsv``."""
+    def _raw(self, file: Path, notes: list[str]) -> tuple[Any, dict[str, str]]:
+        """What mne-bids opens, and the units by ``channels.tsv``, whose channels were compared."""
         import mne
         from mne_bids import read_raw_bids
 
         table = self.paths[file].find_matching_sidecar(
             suffix="channels", extension=".tsv", on_error="ignore"
         )
-        how = "raise"
+        how, units = "raise", {}
         if table is not None:
             with mne_errors(file, [], FORMATS[file.suffix.lower()]):
                 names = mne.io.read_raw(file, preload=False, verbose="ERROR").ch_names
-            how = _how_to_name(Path(table), names, self.opts.channel_names, notes)
+            rows = read_text_table(Path(table), "table of channels")
+            how = _how_to_name(rows, Path(table), names, self.opts.channel_names, notes)
+            if "units" in rows:
+                units = dict(zip((name.strip() for name in rows["name"]), rows["units"]))
         with mne_errors(file, notes, "BIDS"):
-            return read_raw_bids(self.paths[file], on_ch_mismatch=how, verbose="ERROR")
+            raw = read_raw_bids(self.paths[file], on_ch_mismatch=how, verbose="ERROR")
+            if how == "reorder":  # the file's header describes its channels in the file's order
+                raw.reorder_channels(names)
+        return raw, {name: said for name, said in units.items() if name in raw.ch_names}
 
     def events_in(self, recording: Recording, file: Path, who: dict[str, str]) -> FoundEvents:
         """Events from the recording's ``events.tsv``."""
@@ -242,7 +252,9 @@ class _BidsImport(ContinuousImport):
         return self.listed_events(recording, Path(table))
 
 
-def _how_to_name(table: Path, names: list[str], asked: str | None, notes: list[str]) -> str:
+def _how_to_name(
+    rows: pd.DataFrame, table: Path, names: list[str], asked: str | None, notes: list[str]
+) -> str:
     """How mne-bids is to bring a file's channels and those of ``channels.tsv`` together.
 
     Raises
@@ -250,7 +262,6 @@ def _how_to_name(table: Path, names: list[str], asked: str | None, notes: list[s
     RecordingError
         If they have other names, or the table names one twice.
     """
-    rows = read_text_table(table, "table of channels")
     if "name" not in rows:
         raise RecordingError(
             f"{table} has no column 'name' (it has {', '.join(rows.columns)}); mend it"

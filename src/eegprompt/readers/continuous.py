@@ -275,7 +275,7 @@ class ContinuousImport(RecordingsImport[ContinuousOptions]):
             self.first = replace(recording, data=recording.data[:, :0].copy(), marker=None)
             self._plausible(recording)
             return recording
-        recording = self._without_flat_of_first(recording)
+        recording = self.without_flat_of_first(recording)
         self.same_channels(recording)
         self.same_positions(recording)
         first = self.first
@@ -292,19 +292,6 @@ class ContinuousImport(RecordingsImport[ContinuousOptions]):
             recording = replace(recording, ch_names=first.ch_names, data=recording.data[order])
         self._plausible(recording)
         return recording
-
-    def _without_flat_of_first(self, recording: Recording) -> Recording:
-        """Leave out channels that are flat in the first recording, which the study has not."""
-        assert self.first is not None
-        flat = [c for c in recording.ch_names if c in self.first.flat]
-        if not flat:
-            return recording
-        self.notes.append(
-            f"{recording.path.name}: {', '.join(flat)} left out, because flat in {self.first.path.name}"
-        )
-        kept = [i for i, c in enumerate(recording.ch_names) if c not in flat]
-        names = tuple(recording.ch_names[i] for i in kept)
-        return replace(recording, ch_names=names, data=recording.data[kept])
 
     def _plausible(self, recording: Recording) -> None:
         if self.opts.unit == "a.u.":

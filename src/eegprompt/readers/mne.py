@@ -16,11 +16,12 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from eegprompt.core.errors import RecordingError, UnknownNameError
+from eegprompt.readers._channels import renamed_channels
 from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._file_checks import fif_is_whole
 from eegprompt.readers._identity import ENTITY, identify
 from eegprompt.readers._raw_recording import mne_errors
-from eegprompt.readers._recording import Recording
+from eegprompt.readers._recording import Recording, without_flat
 from eegprompt.readers._recordings import RecordingOptions, RecordingsImport
 from eegprompt.readers.base import Content, DatasetFacts, Import, Reader
 from eegprompt.signal.steps import Ledger
@@ -182,7 +183,7 @@ class _EpochsImport(RecordingsImport[MneOptions]):
             path=file,
             ch_names=tuple(picked),
             sfreq=rate,
-            data=np.zeros((1, 0)),
+            data=np.zeros((len(picked), 0)),
             stretches=((0, 0, 0.0),),
             positions=positions,
             facts={"highpass": epochs.info["highpass"], "lowpass": epochs.info["lowpass"]},
@@ -192,10 +193,14 @@ class _EpochsImport(RecordingsImport[MneOptions]):
         if not len(epochs.events):
             self.skip(entry, f"{file.name} holds no trial", lost)
             return
+        recording = without_flat(recording, self._flat(epochs, file, picked))
+        self.notes += recording.notes
+        picked = list(recording.ch_names)
         edges = (round(times[0] * rate), round(times[-1] * rate))
         if self.first is None:
             self.first, self.sfreq, self.edges = recording, rate, edges
             self.begin, self.done = float(times[0]), steps
+        recording = self.without_flat_of_first(recording)
         self.same_channels(recording)
         self.same_positions(recording)
         if (rate, len(times)) != (self.sfreq, self.edges[1] - self.edges[0] + 1) or (
@@ -257,12 +262,25 @@ class _EpochsImport(RecordingsImport[MneOptions]):
             else:
                 fif_is_whole(file)
                 epochs = mne.read_epochs(file, preload=False, proj=False, verbose="ERROR")
-            renamed = {a: b for a, b in self.opts.rename.items() if a in epochs.ch_names}
-            epochs.rename_channels(renamed)
+            epochs.rename_channels(
+                renamed_channels(file, epochs.ch_names, self.opts.rename, self.notes)
+            )
             epochs.rename_channels(self.standard(epochs.ch_names))
         if file.suffix.lower() == ".set":
             _name_by_onset(epochs, file)
         return epochs
+
+    def _flat(self, epochs: Any, file: Path, names: list[str]) -> np.ndarray:
+        """Which channels hold one value in each trial; all trials are read only where one may."""
+        flat = np.ones(len(names), bool)
+        for start in range(0, len(epochs.events), BLOCK):
+            with mne_errors(file, self.notes, FORMATS[file.suffix.lower()]):
+                here = slice(start, start + BLOCK)
+                block = epochs[here].get_data(picks=names, verbose="ERROR")
+            flat &= (np.ptp(block, axis=2) == 0).all(axis=0)
+            if not flat.any():
+                break
+        return flat
 
     def _note(self, file: Path, epochs: Any, picked: list[str]) -> None:
         """What a person should know of a file's signal."""
