@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from typer.testing import CliRunner
 from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, RunError, SplitError
 from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle, write_page
+from eegprompt.core.locks import only_writer
 from eegprompt.run import OURS as RUN
 from eegprompt.run import Run, fold_runs
 from eegprompt.settings import load_config
@@ -23,6 +28,7 @@ from eegprompt.steps.evaluate import evaluate, evaluate_folds
 from eegprompt.steps.experiment import changed_settings
 from eegprompt.steps.explain import explain
 from eegprompt.steps.generate import generate
+from eegprompt.steps.report import report
 from eegprompt.steps.train import train
 from eegprompt.study import Study, StudyWriter
 from eegprompt.study.split import Fold, Split
@@ -169,7 +175,7 @@ VERBS = {
     "generate": generate,
     "evaluate": evaluate,
     "explain": explain,
-    "report": lambda run: __import__("eegprompt.reports", fromlist=["x"]).write_report(run),
+    "report": report,
 }
 
 
@@ -268,6 +274,58 @@ def test_a_run_that_is_replaced_comes_back_if_the_new_one_fails(trained):
     other = config.model_copy(update={"seed": 9})
     train(study, run.path, other, overwrite=True)
     assert Run(run.path).config["seed"] == 9 and not is_replaced(run.path)
+
+
+@contextmanager
+def another_writer(place: Path) -> Iterator[int]:
+    """A process that writes into a folder until the block ends, when it is killed."""
+    here, there = os.pipe()
+    child = os.fork()
+    if not child:
+        with only_writer(place):
+            os.write(there, b"x")
+            time.sleep(600)
+        os._exit(1)
+    try:
+        assert os.read(here, 1) == b"x"
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(here)
+        os.close(there)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "train"])
+def test_two_processes_never_write_one_run(trained, verb):
+    study, config, run = trained
+    call = VERBS.get(verb, lambda run: train(study, run.path, config, overwrite=True))
+    before = {p: p.stat().st_mtime_ns for p in run.path.rglob("*")}
+    with another_writer(run.path) as child, pytest.raises(RunError) as problem:
+        call(run)
+    assert str(child) in str(problem.value) and "since" in str(problem.value)
+    assert before == {p: p.stat().st_mtime_ns for p in run.path.rglob("*")}
+    # What a killed process left keeps nobody out.
+    assert lock_of(run.path).exists()
+    if verb in ("train", "decode", "report"):
+        call(run)
+        assert not lock_of(run.path).exists()
+
+
+def lock_of(place: Path) -> Path:
+    return place.with_name(f".{place.name}.partial-lock")
+
+
+def test_a_verb_within_a_verb_and_an_error_end_the_lock(tmp_path):
+    place = tmp_path / "a" / "b"
+    with only_writer(place), only_writer(place):
+        assert lock_of(place).exists()
+    with pytest.raises(ZeroDivisionError), only_writer(place):
+        _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
+    with another_writer(place), only_writer(tmp_path / "a"), pytest.raises(RunError):
+        with only_writer(place):
+            pass
 
 
 def test_a_training_killed_before_its_settings_were_written_goes_on(trained, tmp_path):

@@ -25,6 +25,7 @@ from eegprompt.ablations.axes import AXES, image_model, joined_captions, merged
 from eegprompt.ablations.table import BY_HEAD, MEASURES, ablation_table, design_of
 from eegprompt.core.errors import EegpromptError, InputError, RunError, UnknownNameError
 from eegprompt.core.files import content_key, read_json, write_json, write_text
+from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.run import OURS, input_keys
 from eegprompt.settings import ExperimentConfig, load_config
@@ -55,6 +56,7 @@ class _Job:
         return content_key(settings, self.draw)
 
 
+@writes("out")
 def ablate(
     study: Study,
     out: str | Path,

@@ -13,6 +13,7 @@ from eegprompt.captions.usable import reference_captions, usable_captions
 from eegprompt.confounds.surrogates import count_scale, matched_noise, trial_shapes
 from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key, sha256_file
+from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import Decoder
 from eegprompt.encoders.saved import typical_std
@@ -45,6 +46,7 @@ _MATCHED = 200  # trials that noise is matched to, at most
 _BATCH = 256
 
 
+@writes("run")
 def decode(run: Run | str | Path, *, progress: Progress | None = None) -> Run:
     """Decode a run's validation and test trials and write what comes out.
 

@@ -27,6 +27,7 @@ from eegprompt.audit_stamp import Stamp
 from eegprompt.core.errors import RunError
 from eegprompt.core.files import write_json
 from eegprompt.core.fold_sentences import merge_sentences
+from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.run import Run, fold_runs
 from eegprompt.scores.caption_scores import caption_scores
@@ -38,6 +39,7 @@ from eegprompt.scores.scoring import Material
 __all__ = ["evaluate", "evaluate_folds", "scores_of"]
 
 
+@writes("run")
 def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Score what a run holds and write ``scores.json``.
 
@@ -92,6 +94,7 @@ def scores_of(run: Run, *, pixels: bool = True) -> tuple[list[Score], list[str]]
     return scores, missing
 
 
+@writes("parent")
 def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Score every fold of a run over folds, and their means into the parent's ``scores.json``.
 

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 
 from eegprompt.core.errors import CaptionError, InputError, StorageError
 from eegprompt.core.files import read_json, write_bytes, write_json
+from eegprompt.core.locks import only_writer, writes
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
 from eegprompt.recipe import ABLATION, STUDY
@@ -112,6 +113,7 @@ def make_study(
     return study
 
 
+@writes("out")
 def experiment(
     config: ExperimentConfig,
     out: str | Path,
@@ -148,6 +150,7 @@ def experiment(
     return run
 
 
+@writes("out")
 def run_recipe(
     recipe: Recipe, out: str | Path, *, step: Step | None = None, progress: Progress | None = None
 ) -> Path:
@@ -226,6 +229,7 @@ def run_recipe(
     return out
 
 
+@writes("out")
 def ablate_recipe(
     recipe: Recipe, out: str | Path, *, step: Step | None = None, progress: Progress | None = None
 ) -> Path | None:
@@ -322,14 +326,15 @@ def changed_settings(
         If a word touches another setting.
     """
     path = run.path / "config.yaml"
-    before = path.read_bytes()
-    changed = change_settings(run, overrides, groups)
-    try:
-        yield changed
-    except BaseException:
-        if path.read_bytes() != before:
-            write_bytes(path, before)
-        raise
+    with only_writer(run.path):
+        before = path.read_bytes()
+        changed = change_settings(run, overrides, groups)
+        try:
+            yield changed
+        except BaseException:
+            if path.read_bytes() != before:
+                write_bytes(path, before)
+            raise
 
 
 def change_settings(run: Run, overrides: Sequence[str] | None, groups: Sequence[str]) -> Run:

@@ -19,6 +19,7 @@ from eegprompt.analyses.finding import (
     save_finding,
 )
 from eegprompt.core.errors import InputError, RunError, SplitError, StorageError, StudyError
+from eegprompt.core.locks import writes
 from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
@@ -28,6 +29,7 @@ from eegprompt.study import Study
 __all__ = ["explain", "retrained"]
 
 
+@writes("run")
 def explain(
     run: Run | str | Path,
     *,

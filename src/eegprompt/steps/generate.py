@@ -20,6 +20,7 @@ import numpy as np
 from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import InputError, MissingDependencyError, ModelLoadError, RunError
 from eegprompt.core.files import content_key, provenance, write_bytes, write_json
+from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.decoder import image_seed
 from eegprompt.generators import load_generator
@@ -58,6 +59,7 @@ class _Task:
     request: ImageRequest
 
 
+@writes("run")
 def generate(
     run: Run | str | Path,
     *,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from eegprompt.core.locks import writes
 from eegprompt.reports import write_report
 from eegprompt.run import Run
 
 __all__ = ["report"]
 
 
+@writes("run")
 def report(run: Run | str | Path, out: str | Path | None = None) -> Path:
     """Write a run's report; what the run lacks is left out and named.
 

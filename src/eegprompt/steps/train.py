@@ -31,6 +31,7 @@ from eegprompt.core.files import (
     settle,
     write_json,
 )
+from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
 from eegprompt.decoder import Decoder
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["complete_settings", "train"]
 
 
+@writes("out")
 def train(
     study: Study | str | Path,
     out: str | Path,
