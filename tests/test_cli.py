@@ -355,7 +355,7 @@ def test_captions_export_writes_what_the_captioner_file_reads(cli, small_study, 
     before = study.captions("builtin")
     before.loc[0, "text"] = 'said "=1+1", émigré\u2014null'
     before.loc[1, "text"] = "NA"
-    study.write_captions("builtin", before)
+    study.write_captions("builtin", before, overwrite=True)
     for suffix in ("csv", "tsv", "jsonl", "parquet"):
         file = tmp_path / f"captions.{suffix}"
         answer = cli("captions", "export", small_study, "--name", "builtin", "--to", file)

@@ -258,11 +258,11 @@ def test_a_missing_caption_is_named(tmp_path, models):
     captions = study.captions("words")
     image = study.trials["image_id"][run.fold.test[0]]
     gone = (captions["image_id"] == image) & (captions["kind"] == "MoodFeel")
-    study.write_captions("words", captions[~gone])
+    study.write_captions("words", captions[~gone], overwrite=True)
     with pytest.raises(CaptionError, match=f"image '{image}' has no caption of kind MoodFeel"):
         decode(run)
     captions.loc[gone, "text"] = " "
-    study.write_captions("words", captions)
+    study.write_captions("words", captions, overwrite=True)
     with pytest.raises(CaptionError, match="no caption of kind MoodFeel"):
         decode(run)
 

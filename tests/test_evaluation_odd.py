@@ -247,7 +247,9 @@ def test_blank_captions_cost_their_images_and_no_more(tmp_path: Path, blank: str
     table = study.captions("builtin")
     spoiled = (table["image_id"] == tested) & (table["kind"] == "StoryHint")
     spoiled |= (table["image_id"] == trained) & (table["kind"] == "ColorTone")
-    study.write_captions("builtin", table.assign(text=table["text"].mask(spoiled, blank)))
+    study.write_captions(
+        "builtin", table.assign(text=table["text"].mask(spoiled, blank)), overwrite=True
+    )
     scores = evaluate(run)
     stored = said(run)
     n_images = images[fold.test].nunique()
@@ -271,7 +273,9 @@ def test_a_kind_without_a_word_for_the_test_images_is_named(tmp_path: Path) -> N
     tested = set(study.trials["image_id"][study.split("official").fold(0).test])
     table = study.captions("builtin")
     spoiled = table["image_id"].isin(tested) & (table["kind"] == "StoryHint")
-    study.write_captions("builtin", table.assign(text=table["text"].mask(spoiled, " ")))
+    study.write_captions(
+        "builtin", table.assign(text=table["text"].mask(spoiled, " ")), overwrite=True
+    )
     scores = evaluate(run)
     heads = {r["head"] for r in scores if r["metric"] == "caption_retrieval_top1"}
     assert heads == {"ObjectSnap", "ColorTone"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,13 +17,24 @@ import yaml
 from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
-from eegprompt.core.errors import InputError, RunError, SplitError
-from eegprompt.core.files import Ours, atomic_directory, is_replaced, settle, write_page
+from eegprompt.core import digests
+from eegprompt.core.digests import remembered_sha256
+from eegprompt.core.errors import CaptionError, InputError, RunError, SplitError
+from eegprompt.core.files import (
+    Ours,
+    atomic_directory,
+    is_replaced,
+    settle,
+    sha256_file,
+    write_page,
+)
 from eegprompt.core.locks import only_writer
+from eegprompt.reports.audit_page import write_audit_page as audit_page
 from eegprompt.run import OURS as RUN
 from eegprompt.run import Run, fold_runs
 from eegprompt.settings import load_config
 from eegprompt.steps.ablate import ablate
+from eegprompt.steps.audit import audit as study_audit
 from eegprompt.steps.decode import decode
 from eegprompt.steps.evaluate import evaluate, evaluate_folds
 from eegprompt.steps.experiment import changed_settings
@@ -142,12 +154,12 @@ def test_overwrite_never_takes_somebodys_folder(tmp_path, command):
 def test_a_page_replaces_pages_of_ours_alone(tmp_path):
     page = tmp_path / "report.html"
     head = '<meta name="generator" content="eegprompt">'
-    write_page(page, head)
-    write_page(page, head + "again")
-    assert page.read_text() == head + "again"
+    write_page(page, head, of=tmp_path / "run")
+    write_page(page, head + "again", of=tmp_path / "run")
+    assert page.read_text().endswith("again")
     page.write_text("<html>precious</html>")
     with pytest.raises(InputError):
-        write_page(page, head)
+        write_page(page, head, of=tmp_path)
     assert page.read_text() == "<html>precious</html>"
 
 
@@ -406,7 +418,13 @@ def test_overwrite_of_a_study_keeps_what_lies_inside_its_folders(small_study, na
     assert (small_study / name).read_text() == "precious"
 
 
-@pytest.mark.parametrize("name", ["images/mine/talk.pptx", "figures/photo.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("images/mine/talk.pptx", "figures/photo.jpg", "images/builtin/eeg/000001_0.png"),
+        *("figures/explain/mine.png", "figures/mine.svg"),
+    ],
+)
 def test_overwrite_of_a_run_keeps_what_lies_inside_its_folders(trained, name):
     study, config, run = trained
     (run.path / name).parent.mkdir(parents=True)
@@ -415,6 +433,34 @@ def test_overwrite_of_a_run_keeps_what_lies_inside_its_folders(trained, name):
         train(study, run.path, config.model_copy(update={"seed": 7}), overwrite=True)
     assert name in str(problem.value)
     assert (run.path / name).read_text() == "precious"
+
+
+def test_a_caption_set_is_replaced_only_when_asked(small_study):
+    study = Study(small_study)
+    name = study.caption_names()[0]
+    table = study.captions(name)
+    study.write_captions(name, table)  # the same again is no change
+    other = table.assign(text=table["text"] + "!")
+    with pytest.raises(CaptionError) as problem:
+        study.write_captions(name, other)
+    assert name in str(problem.value) and study.captions(name).equals(table)
+    study.write_captions(name, other, overwrite=True)
+    assert study.captions(name).equals(other)
+
+
+def test_a_report_replaces_one_of_its_own_run_alone(trained, tmp_path):
+    study, config, run = trained
+    page, other = tmp_path / "page.html", train(study, tmp_path / "other", config)
+    before = report(run, page).read_bytes()
+    report(run, page)
+    with pytest.raises(InputError) as problem:
+        report(other, page)
+    assert str(page) in str(problem.value) and before[:300] == page.read_bytes()[:300]
+    report(other, other.path / "report.html")
+    moved = shutil.move(other.path, tmp_path / "moved")  # its own page is known wherever it lies
+    report(moved)
+    with pytest.raises(InputError):
+        audit_page(study, study_audit(study, permutations=199), page)
 
 
 def test_a_recipe_never_writes_into_a_study(small_study):
@@ -485,6 +531,52 @@ def test_eeg_that_changed_in_its_place_is_refused(trained):
     eeg.flush()
     with pytest.raises(RunError):
         decode(Run(run.path))
+
+
+def test_the_digest_of_a_large_file_sees_each_byte_and_is_computed_once(tmp_path, monkeypatch):
+    file, note = tmp_path / "large.bin", tmp_path / "cache" / "note.json"
+    file.write_bytes(bytes(8 << 20))
+    digest = remembered_sha256(file, note)
+    assert digest == sha256_file(file) and not note.exists()  # it may change again this moment
+    old = time.time() - 100
+    os.utime(file, (old, old))
+    monkeypatch.setattr(digests, "_SETTLED", 0.0)
+    assert remembered_sha256(file, note) == digest and note.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(digests, "sha256_file", None)
+        assert remembered_sha256(file, note) == digest
+    with open(
+        file, "r+b"
+    ) as stream:  # one byte, where no sample of it looks; and its time put back
+        stream.seek((4 << 20) + 77_777)
+        stream.write(b"x")
+    os.utime(file, (old, old))
+    assert remembered_sha256(file, note) == sha256_file(file) != digest
+    note.write_text('{"size": 1}')
+    assert remembered_sha256(file, note) == sha256_file(file)
+
+
+def test_linear_algebra_of_audits_takes_one_thread(trained, monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def threads() -> set[int]:
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    study, _, run = trained
+    seen = []
+
+    def look(*args, **kwargs):
+        seen.append(threads())
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys.modules["eegprompt.steps.audit"], "check_design", look)
+    monkeypatch.setattr(sys.modules["eegprompt.steps.evaluate"], "_scored", look)
+    monkeypatch.setattr(sys.modules["eegprompt.steps.explain"], "Material", look)
+    before = threads()
+    for call in (lambda: study_audit(study), lambda: evaluate(run), lambda: explain(run)):
+        with pytest.raises(ZeroDivisionError):
+            call()
+    assert seen == [{1}] * 3 and threads() == before
 
 
 def test_a_mean_over_folds_is_over_different_folds_of_one_split(trained, tmp_path):

@@ -573,7 +573,9 @@ def test_too_few_permutations_are_named(run: Run, tmp_path: Path, count: int, wa
 def test_without_meanings_only_the_same_words_count(tmp_path: Path) -> None:
     study = build_study(tmp_path / "study", per_class=4)
     run = build_run(tmp_path / "run", study)
-    study.write_captions("builtin", study.captions("builtin").drop(columns="meaning"))
+    study.write_captions(
+        "builtin", study.captions("builtin").drop(columns="meaning"), overwrite=True
+    )
     material = Material.gather(run).first
     assert not material.has_meanings
     text = material.true_captions("apple-0", "ColorTone")[0]

@@ -212,7 +212,7 @@ def test_the_test_side_does_not_reach_the_trainer(own, run, tmp_path):
     captions = own.captions("mine")
     unseen = set(run.study.trials["image_id"].iloc[test])
     captions.loc[captions["image_id"].isin(unseen), "text"] = "something else"
-    own.write_captions("mine", captions)
+    own.write_captions("mine", captions, overwrite=True)
     assert_same_weights(run, go(Study(own.path), tmp_path / "run"))
 
 
@@ -334,7 +334,7 @@ def test_another_configuration_or_study_is_refused(own, tmp_path):
         go(own, tmp_path / "run", config=two)
     captions = own.captions("mine")
     captions["text"] = captions["text"].str.upper()
-    own.write_captions("mine", captions)
+    own.write_captions("mine", captions, overwrite=True)
     with pytest.raises(RunError, match="captions"):
         go(own, tmp_path / "run", config=one)
     assert len(pd.read_parquet(go(own, tmp_path / "run", config=two, overwrite=True)
@@ -375,7 +375,7 @@ def test_positives_are_same_image_or_same_meaning_and_never_just_same_class(own)
     captions["text"] = "text of " + captions["image_id"]
     captions["meaning"] = captions["image_id"].str[1:].astype(int).floordiv(8).astype(str)
     captions.loc[captions["image_id"] == "i00", "meaning"] = None
-    own.write_captions("mine", captions)
+    own.write_captions("mine", captions, overwrite=True)
     module, _ = module_of(Study(own.path), kinds=("ObjectSnap",))
     images = sorted(own.trials["image_id"].iloc[np.concatenate(
         [own.split("official").fold(0).train, own.split("official").fold(0).val]
@@ -389,7 +389,7 @@ def test_positives_are_same_image_or_same_meaning_and_never_just_same_class(own)
 def test_several_captions_of_a_kind_are_drawn_in_turn(own):
     captions = own.captions("mine")
     second = captions.assign(text=captions["text"] + " again")
-    own.write_captions("mine", pd.concat([captions, second], ignore_index=True))
+    own.write_captions("mine", pd.concat([captions, second], ignore_index=True), overwrite=True)
     _, material = module_of(Study(own.path))
     drawn = material.captions["MoodFeel"].choose(np.zeros(200, int), np.random.default_rng(0))
     assert sorted(np.unique(drawn)) == sorted(material.captions["MoodFeel"].of_image[0])
@@ -509,16 +509,16 @@ def test_missing_captions(own, tmp_path):
     captions = own.captions("mine")
     shown = own.trials["image_id"].iloc[own.split("official").fold(0).train[0]]
     gone = (captions["image_id"] == shown) & (captions["kind"] == "MoodFeel")
-    own.write_captions("mine", captions[~gone])
+    own.write_captions("mine", captions[~gone], overwrite=True)
     with pytest.raises(CaptionError, match=rf"lacks 1 of the .* image '{shown}', kind MoodFeel"):
         go(own, tmp_path / "run")
     captions.loc[gone, "text"] = " "
-    own.write_captions("mine", captions)
+    own.write_captions("mine", captions, overwrite=True)
     with pytest.raises(CaptionError, match="lacks 1"):
         go(own, tmp_path / "run2")
     captions["text"] = "always the same"
     captions["meaning"] = None
-    own.write_captions("mine", captions)
+    own.write_captions("mine", captions, overwrite=True)
     with pytest.raises(CaptionError, match="nothing to tell apart"):
         go(own, tmp_path / "run3")
 

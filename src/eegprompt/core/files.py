@@ -51,15 +51,8 @@ __all__ = [
 ]
 
 _REPORTED_PACKAGES = (
-    "eegprompt",
-    "numpy",
-    "torch",
-    "lightning",
-    "transformers",
-    "diffusers",
-    "mne",
-    "scikit-learn",
-    "pandas",
+    *("eegprompt", "numpy", "torch", "lightning", "transformers", "diffusers"),
+    *("mne", "scikit-learn", "pandas"),
 )
 
 
@@ -91,6 +84,13 @@ def _says_full(error: Exception) -> bool:
     return "No space left" in text or ("enforce fail" in text and "inline_container" in text)
 
 
+def _allowed(mode: int) -> int:
+    """The user's mode of a new file; temporary ones are private."""
+    umask = os.umask(0)
+    os.umask(umask)
+    return mode & ~umask
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path` that takes its place when the block succeeds.
@@ -120,10 +120,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         partial = Path(name)
         try:
             yield partial
-            # mkstemp makes private files; a result is as readable as any other file of the user's.
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o666 & ~umask)
+            partial.chmod(_allowed(0o666))
             os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
@@ -142,7 +139,8 @@ class Ours:
     entries : tuple of str
         Patterns of all names that eegprompt writes into it, the markers among them.
     inside : mapping of str to tuple of str
-        For folders among the entries: patterns of all files that eegprompt writes below them.
+        For folders among the entries: patterns of all files that eegprompt writes below them. Images
+        say in themselves that it did.
     listed : tuple of str
         A folder among the entries, and the table whose column ``path`` names all files below it.
     """
@@ -158,7 +156,9 @@ class Ours:
         folder = Path(folder)
         found = [e.name for e in folder.iterdir() if not _matches(e.name, self.entries)]
         for name, patterns in self.inside.items():
-            found += [f for f in _files_below(folder, name) if not _matches(Path(f).name, patterns)]
+            below = _files_below(folder, name)
+            found += [f for f in below if not _matches(Path(f).name, patterns)]
+            found += [f for f in below if f not in found and not _is_marked(folder / f)]
         if self.listed:
             name, table = self.listed
             below = _files_below(folder, name)
@@ -200,6 +200,14 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(name, pattern) for pattern in (*patterns, ".*.partial*"))
 
 
+def _is_marked(file: Path) -> bool:
+    """Whether an image says that eegprompt made it; of other files nothing is asked."""
+    if file.suffix not in (".png", ".svg") or file.name.startswith("."):
+        return True
+    with open(file, "rb") as stream:
+        return b"eegprompt" in stream.read(1 << 16)
+
+
 def _files_below(folder: Path, name: str) -> list[str]:
     """Files below a subfolder, relative to `folder`; none where it is a link, which goes alone."""
     if (folder / name).is_symlink():
@@ -227,11 +235,9 @@ def move_aside(path: Path) -> Path:
 def settle(path: Path) -> None:
     """End a replacement that was cut off: bring the old folder back, or remove it if the new stands."""
     old = _aside(path)
-    if not old.is_dir():
-        return
-    if path.exists():
+    if old.is_dir() and path.exists():
         shutil.rmtree(old)
-    else:
+    elif old.is_dir():
         os.replace(old, path)
 
 
@@ -303,9 +309,7 @@ def atomic_directory(
         partial = Path(tempfile.mkdtemp(prefix=owner, suffix=".partial", dir=path.parent))
         try:
             yield partial
-            umask = os.umask(0)
-            os.umask(umask)
-            partial.chmod(0o777 & ~umask)
+            partial.chmod(_allowed(0o777))
             if path.exists():
                 if not path.is_dir() or any(path.iterdir()):  # somebody may have put it there
                     if ours is None or not overwrite:
@@ -332,28 +336,28 @@ def write_text(path: str | Path, text: str) -> Path:
     return write_bytes(path, text.encode("utf-8"))
 
 
-_GENERATOR = b'<meta name="generator" content="eegprompt">'
+_GENERATOR = '<meta name="generator" content="eegprompt">'
 
 
-def write_page(path: str | Path, html: str) -> Path:
-    """Write an HTML page atomically; only a page of eegprompt's is replaced.
+def write_page(path: str | Path, html: str, of: str | Path) -> Path:
+    """Write an HTML page on a run or study atomically; only an older page on it is replaced.
 
     Raises
     ------
     InputError
-        If there is a file that eegprompt did not write.
+        If there is a file that eegprompt did not write, or a page on another run or study.
     """
-    path = Path(path)
-    if path.exists():
-        ours = False
-        if path.is_file():
-            with open(path, "rb") as stream:
-                ours = _GENERATOR in stream.read(1 << 14)
-        if not ours:
-            raise InputError(
-                f"{path} exists and is no page that eegprompt wrote; choose another file for it"
-            )
-    return write_text(path, html)
+    path, of = Path(path), Path(of).resolve()
+    source = f'<meta name="source" content="{content_key(str(of))}">'
+    head = ""
+    if path.is_file():
+        with open(path, "rb") as stream:
+            head = stream.read(1 << 14).decode("utf-8", "replace")
+    # What lies in the folder itself is on it, wherever it was moved.
+    same = source in head or of in path.resolve().parents
+    if path.exists() and not (_GENERATOR in head and same):
+        raise InputError(f"{path} exists and is no page on {of}; choose another file for it")
+    return write_text(path, html.replace(_GENERATOR, f"{_GENERATOR}\n{source}", 1))
 
 
 def _plain(value: Any) -> Any:
@@ -362,10 +366,8 @@ def _plain(value: Any) -> Any:
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [_plain(v) for v in value]
-    if isinstance(value, np.ndarray):
+    if isinstance(value, (np.ndarray, np.generic)):
         return _plain(value.tolist())
-    if isinstance(value, np.generic):
-        return _plain(value.item())
     if isinstance(value, float) and not np.isfinite(value):
         return None  # JSON has no NaN; a missing number is null
     if isinstance(value, Path):
@@ -576,10 +578,8 @@ def package_versions() -> dict[str, str]:
     """Versions of the packages that can change a result, as installed."""
     versions = {"python": platform.python_version()}
     for name in _REPORTED_PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
     return versions
 
 

@@ -26,7 +26,7 @@ _HELD: Counter[str] = Counter()  # by this process, and how often: a verb calls 
 
 
 @contextmanager
-def only_writer(folder: str | Path) -> Iterator[None]:
+def only_writer(folder: str | os.PathLike[str]) -> Iterator[None]:
     """Keep other processes from writing into a folder meanwhile.
 
     The operating system takes the lock of a process that ended, however it did. Where it has none to
@@ -76,7 +76,7 @@ def writes(argument: str) -> Callable[[Callable[_P, _T]], Callable[_P, _T]]:
 
         @functools.wraps(function)
         def locked(*args: _P.args, **kwargs: _P.kwargs) -> _T:
-            given = signature.bind(*args, **kwargs).arguments[argument]
+            given: Any = signature.bind(*args, **kwargs).arguments[argument]
             with only_writer(given if isinstance(given, (str, os.PathLike)) else given.path):
                 return function(*args, **kwargs)
 

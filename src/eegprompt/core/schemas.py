@@ -391,7 +391,9 @@ class LogisticFunction(_File):
 
 
 class HeadCalibration(_File):
-    """Calibration of one head."""
+    """Calibration of one head; its entries are arguments of what is made of it."""
+
+    model_config = ConfigDict(extra="forbid")
 
     head: str
     first: LogisticFunction

@@ -88,7 +88,8 @@ def write_audit_page(study: Study, audit: dict[str, Any], out: str | Path | None
     }  # fmt: skip
     name = audit["split"] or "no-split"
     path = Path(out) if out is not None else study.path / f"audit-{name}.html"
-    return write_page(path, environment.get_template("audit.html.jinja").render(context))
+    page = environment.get_template("audit.html.jinja").render(context)
+    return write_page(path, page, study.path)
 
 
 def _accounting(study: Study) -> list[tuple[str, int]]:

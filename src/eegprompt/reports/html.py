@@ -46,7 +46,7 @@ def write_report(run: Run | str | Path, out: str | Path | None = None) -> Path:
     bring_up_to_date(run)
     material = Material.gather(run)
     path = Path(out) if out is not None else material.path / "report.html"
-    return write_page(path, render(material))
+    return write_page(path, render(material), material.path)
 
 
 def render(material: Material) -> str:

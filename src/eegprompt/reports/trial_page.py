@@ -104,7 +104,7 @@ def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | Non
         simulated=bool(material.study is not None and "simulation" in material.study.info),
     )
     path = Path(out) if out is not None else run.path / "explain" / f"trial-{trial_id:06d}.html"
-    return write_page(path, page)
+    return write_page(path, page, run.path)
 
 
 def _prompt(material: RunMaterial, trial_id: int) -> dict[str, Any]:

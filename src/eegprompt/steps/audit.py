@@ -19,6 +19,7 @@ from eegprompt.confounds.signal_checks import check_decoders, check_prestimulus,
 from eegprompt.confounds.verdict import NUISANCE_SHARE, verdict
 from eegprompt.core.errors import InputError, StudyError
 from eegprompt.core.files import provenance, read_json, write_json
+from eegprompt.core.threads import one_blas_thread
 from eegprompt.splits.leaks import leaks
 from eegprompt.study import Study
 from eegprompt.study.split import Split
@@ -90,12 +91,15 @@ def audit(
     tell(0, _STEPS, "what the split's sides share")
     leaking = _leaks(study, chosen)
     tell(1, _STEPS, "design")
-    design = check_design(work)
-    time = check_time(work, design["found"], 2, _STEPS)
-    if study.n_trials < FEW:
-        work.limit(f"with {study.n_trials} trials little can be found: 'clean' says little here")
-    early = check_prestimulus(work, design["found"], 3, _STEPS)
-    decoders = check_decoders(work, 4, _STEPS)
+    with one_blas_thread():
+        design = check_design(work)
+        time = check_time(work, design["found"], 2, _STEPS)
+        if study.n_trials < FEW:
+            work.limit(
+                f"with {study.n_trials} trials little can be found: 'clean' says little here"
+            )
+        early = check_prestimulus(work, design["found"], 3, _STEPS)
+        decoders = check_decoders(work, 4, _STEPS)
     word = verdict(
         design=design["found"],
         time=time["found"],

@@ -29,6 +29,7 @@ from eegprompt.core.files import write_json
 from eegprompt.core.fold_sentences import merge_sentences
 from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
+from eegprompt.core.threads import one_blas_thread
 from eegprompt.run import Run, fold_runs
 from eegprompt.scores.caption_scores import caption_scores
 from eegprompt.scores.class_scores import class_scores, lda_scores
@@ -40,6 +41,7 @@ __all__ = ["evaluate", "evaluate_folds", "scores_of"]
 
 
 @writes("run")
+@one_blas_thread()
 def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Score what a run holds and write ``scores.json``.
 
@@ -95,6 +97,7 @@ def scores_of(run: Run, *, pixels: bool = True) -> tuple[list[Score], list[str]]
 
 
 @writes("parent")
+@one_blas_thread()
 def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> list[dict[str, Any]]:
     """Score every fold of a run over folds, and their means into the parent's ``scores.json``.
 

@@ -20,6 +20,7 @@ from eegprompt.analyses.finding import (
 )
 from eegprompt.core.errors import InputError, RunError, SplitError, StorageError, StudyError
 from eegprompt.core.locks import writes
+from eegprompt.core.threads import one_blas_thread
 from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
@@ -30,6 +31,7 @@ __all__ = ["explain", "retrained"]
 
 
 @writes("run")
+@one_blas_thread()
 def explain(
     run: Run | str | Path,
     *,

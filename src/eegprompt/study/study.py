@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from eegprompt.core.digests import remembered_sha256
 from eegprompt.core.errors import CaptionError, InputError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import (
     Ours,
     content_key,
     read_json,
     read_table,
-    sampled_sha256,
     write_json,
     write_table,
     write_text,
@@ -233,12 +233,16 @@ class Study:
 
     @property
     def key(self) -> str:
-        """Content key of what training reads: changes when the data change."""
+        """Content key of what training reads: changes when any byte of the data does.
+
+        All EEG is read for it, 0.7 s a GB; that is done once for each state of the file, which its
+        size and times tell.
+        """
         facts = {k: v for k, v in self.info.items() if k != "provenance"}
         return content_key(
             facts,
             list(self.eeg.shape),
-            sampled_sha256(self.path / "eeg.npy"),
+            remembered_sha256(self.path / "eeg.npy", self.path / "cache" / "eeg-sha256.json"),
             self.trials.to_json(),
             self.images.to_json(),
         )
@@ -418,9 +422,34 @@ class Study:
         path = self.path / "captions" / f"{name}.parquet"
         return read_table(path, error=CaptionError, columns="captions")
 
-    def write_captions(self, name: str, table: pd.DataFrame) -> Path:
-        """Write a caption set into the study, replacing one of the same name."""
+    def write_captions(self, name: str, table: pd.DataFrame, *, overwrite: bool = False) -> Path:
+        """Write a caption set into the study.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        table : pandas.DataFrame
+            As :meth:`captions` gives it.
+        overwrite : bool
+            Replace a set of that name that says something else; runs that were trained on that one
+            then refuse to go on.
+
+        Raises
+        ------
+        CaptionError
+            If there is another set of that name and `overwrite` is not given.
+        """
         _checked_name("caption set", name)
+        if not overwrite and name in self.caption_names():
+            there, new = (
+                t.to_json(orient="split", index=False) for t in (self.captions(name), table)
+            )
+            if there != new:
+                raise CaptionError(
+                    f"the study {self.path} has another caption set '{name}' already; choose another "
+                    "name, or pass overwrite=True: runs trained on it must then be trained again"
+                )
         return write_table(self.path / "captions" / f"{name}.parquet", table)
 
     def keep_kinds(self, names: Iterable[str]) -> None:
