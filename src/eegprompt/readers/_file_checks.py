@@ -9,6 +9,7 @@ from pathlib import Path
 
 from eegprompt.core.errors import RecordingError
 from eegprompt.readers._edf_file import read_edf_header
+from eegprompt.readers._matlab import check_matlab
 
 __all__ = ["brainvision_data_file", "brainvision_marker_file", "check_whole", "fif_is_whole"]
 
@@ -22,6 +23,8 @@ def check_whole(path: Path) -> None:
         _check_brainvision_size(path)
     if suffix == ".fif":
         fif_is_whole(path)
+    if suffix == ".set":
+        check_matlab(path)
 
 
 def fif_is_whole(path: Path) -> None:

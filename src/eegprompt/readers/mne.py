@@ -20,6 +20,7 @@ from eegprompt.readers._channels import renamed_channels
 from eegprompt.readers._event_names import Code, read_codes
 from eegprompt.readers._file_checks import fif_is_whole
 from eegprompt.readers._identity import ENTITY, identify
+from eegprompt.readers._matlab import check_matlab, events_of_set
 from eegprompt.readers._raw_recording import mne_errors
 from eegprompt.readers._recording import Recording, without_flat
 from eegprompt.readers._recordings import RecordingOptions, RecordingsImport
@@ -111,13 +112,9 @@ def _files(source: Sequence[Path]) -> list[Path]:
             )
             files += inside
             if not inside:
-                raise RecordingError(
-                    f"{item} holds no .fif or .set file; name Epochs that MNE or EEGLAB saved"
-                )
+                raise RecordingError(f"{item} holds no .fif or .set file; name Epochs' files")
         elif not item.exists():
-            raise RecordingError(
-                f"{item} does not exist; name a file of Epochs or a folder of them"
-            )
+            raise RecordingError(f"{item} does not exist; name a file or folder of Epochs")
         elif item.suffix.lower() not in FORMATS:
             raise RecordingError(
                 f"{item} is no .fif or .set file; this reader reads trials that MNE or EEGLAB saved, "
@@ -258,13 +255,13 @@ class _EpochsImport(RecordingsImport[MneOptions]):
         what = FORMATS[file.suffix.lower()]
         with mne_errors(file, self.notes, what):
             if file.suffix.lower() == ".set":
+                check_matlab(file)
                 epochs = mne.read_epochs_eeglab(file, verbose="ERROR")
             else:
                 fif_is_whole(file)
                 epochs = mne.read_epochs(file, preload=False, proj=False, verbose="ERROR")
-            epochs.rename_channels(
-                renamed_channels(file, epochs.ch_names, self.opts.rename, self.notes)
-            )
+            renamed = renamed_channels(file, epochs.ch_names, self.opts.rename, self.notes)
+            epochs.rename_channels(renamed)
             epochs.rename_channels(self.standard(epochs.ch_names))
         if file.suffix.lower() == ".set":
             _name_by_onset(epochs, file)
@@ -274,13 +271,15 @@ class _EpochsImport(RecordingsImport[MneOptions]):
         """Which channels hold one value in each trial; all trials are read only where one may."""
         flat = np.ones(len(names), bool)
         for start in range(0, len(epochs.events), BLOCK):
-            with mne_errors(file, self.notes, FORMATS[file.suffix.lower()]):
-                here = slice(start, start + BLOCK)
-                block = epochs[here].get_data(picks=names, verbose="ERROR")
+            block = self._block(epochs, file, slice(start, start + BLOCK), names)
             flat &= (np.ptp(block, axis=2) == 0).all(axis=0)
             if not flat.any():
                 break
         return flat
+
+    def _block(self, epochs: Any, file: Path, rows: Any, names: list[str]) -> np.ndarray:
+        with mne_errors(file, self.notes, FORMATS[file.suffix.lower()]):
+            return np.asarray(epochs[rows].get_data(picks=names, verbose="ERROR"))
 
     def _note(self, file: Path, epochs: Any, picked: list[str]) -> None:
         """What a person should know of a file's signal."""
@@ -312,8 +311,7 @@ class _EpochsImport(RecordingsImport[MneOptions]):
         rows = np.flatnonzero(kept)
         for start in range(0, len(rows), BLOCK):
             here = rows[start : start + BLOCK]
-            with mne_errors(file, self.notes, FORMATS[file.suffix.lower()]):
-                block = epochs[here].get_data(picks=names, verbose="ERROR")
+            block = self._block(epochs, file, here, names)
             finite = np.isfinite(block).all(axis=2)
             if not finite.all():
                 trial, channel = np.argwhere(~finite)[0].tolist()
@@ -429,7 +427,7 @@ def _name_by_onset(epochs: Any, file: Path) -> None:
     if not any("/" in name for name in epochs.event_id):
         return
     with mne_errors(file, [], FORMATS[".set"]):
-        types, latencies = _events_of_set(file)
+        types, latencies = events_of_set(file)
     if len(types) != len(epochs.events):
         return
     half = 500 / float(epochs.info["sfreq"])  # of a sample, in the milliseconds of EEGLAB
@@ -445,33 +443,6 @@ def _name_by_onset(epochs: Any, file: Path) -> None:
     codes = {name: code for code, name in enumerate(dict.fromkeys(names), start=1)}
     epochs.events[:, 2] = [codes[name] for name in names]
     epochs.event_id = codes
-
-
-def _events_of_set(file: Path) -> tuple[list[list[str]], list[list[float]]]:
-    """Names and latencies (ms) of the events of each trial of an EEGLAB set."""
-    from scipy.io import loadmat
-
-    wanted = ["EEG", "epoch"]
-    try:
-        content = loadmat(file, variable_names=wanted, squeeze_me=True, struct_as_record=False)
-    except NotImplementedError:  # MATLAB's version 7.3
-        from pymatreader import read_mat
-
-        content = read_mat(file, variable_names=wanted)
-    owner = content.get("EEG", content)
-    epoch = owner["epoch"] if isinstance(owner, dict) else owner.epoch
-    if isinstance(epoch, dict):
-        kinds, times = epoch["eventtype"], epoch["eventlatency"]
-    else:
-        kinds = [one.eventtype for one in np.atleast_1d(epoch)]
-        times = [one.eventlatency for one in np.atleast_1d(epoch)]
-    return (
-        [
-            [str(k) for k in ([one] if isinstance(one, str) else np.atleast_1d(one))]
-            for one in kinds
-        ],
-        [[float(t) for t in np.atleast_1d(one)] for one in times],
-    )
 
 
 def _shown(
