@@ -18,7 +18,7 @@ from eegprompt.builtin.scene_captions import captions, meanings, phrasings, voca
 from eegprompt.builtin.world import ATTRIBUTES, meaning, split_scenes
 from eegprompt.core.errors import InputError
 from eegprompt.core.kinds import KINDS
-from eegprompt.features.builtin import load_features
+from eegprompt.features.builtin import load_network
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("diffusers")
@@ -182,7 +182,7 @@ def test_the_pipeline_draws_what_it_is_told(pipeline, test_scenes):
     images = pipeline(prompts, generator=seeds, output_type="np", **GENERATION_DEFAULTS).images
     assert images.shape == (16, 64, 64, 3)
     assert np.isfinite(images).all()
-    logits = load_features()(np.rint(images * 255).astype(np.uint8))["logits"]
+    logits = load_network()(np.rint(images * 255).astype(np.uint8))["logits"]
     shown = [ATTRIBUTES["object"][i] for i in logits.argmax(1)]
     right = np.mean([a == s.object for a, s in zip(shown, test_scenes, strict=False)])
     assert right > 0.5  # the benchmark measures how much; here chance is 1/16
@@ -210,7 +210,7 @@ def test_the_autoencoder_gives_images_back(pipeline, images):
 
 
 def test_features(images, test_scenes):
-    features = load_features()
+    features = load_network()
     out = features(images)
     assert {name: value.shape for name, value in out.items()} == {
         "early": (32, 768),

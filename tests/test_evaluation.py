@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from PIL import Image, PngImagePlugin
 from safetensors.numpy import save_file
 
 from eegprompt.core import registry
-from eegprompt.core.errors import ModelLoadError, RunError, UnknownNameError
+from eegprompt.core.errors import InputError, ModelLoadError, RunError, UnknownNameError
 from eegprompt.core.files import content_key, write_json
+from eegprompt.features.base import FeatureNetwork
+from eegprompt.metrics.base import METRICS, metric_of, register_metric
+from eegprompt.reports import write_report
 from eegprompt.run import Run
 from eegprompt.scores.rows import Score, mean_of_folds, row_of
 from eegprompt.settings import load_config
@@ -50,10 +54,10 @@ class FakeTextEncoder(TextEncoder):
         return len(text.split()) + 2
 
 
-class FakeFeatures:
+class FakeFeatures(FeatureNetwork):
     """Coarse and fine blocks of pixels."""
 
-    name, revision = "fake", "1"
+    name = "fake"
 
     def __call__(self, images):
         x = images.astype(np.float32)
@@ -61,11 +65,11 @@ class FakeFeatures:
         return {"early": x[:, ::2, ::2].reshape(len(x), -1), "late": coarse, "logits": coarse}
 
 
-def load_fake_features():
+def load_fake_features(_argument=None, **_options):
     return FakeFeatures()
 
 
-def load_absent_features():
+def load_absent_features(_argument=None, **_options):
     raise ModelLoadError("the weights of 'absent' are missing")
 
 
@@ -392,7 +396,7 @@ def test_embeddings_of_another_split_are_refused(study, tmp_path):
     stored["test/trial_id"] = stored["test/trial_id"].copy()
     stored["test/trial_id"][0] = run.fold.train[0]
     save_file(stored, run.embeddings_path)
-    with pytest.raises(RunError, match="not on the test set"):
+    with pytest.raises(RunError, match="not in the test set"):
         evaluate(run)
     run.embeddings_path.write_bytes(b"broken")
     with pytest.raises(RunError, match="cannot be read"):
@@ -577,3 +581,42 @@ def test_a_broken_image_is_named_and_costs_itself_alone(study, tmp_path):
     assert any(broken.name in text and "draws it anew" in text for text in missing)
     assert find(rows, "two_way_early", scope="all")["n"] == 11  # of twelve test images
     assert find(rows, "caption_retrieval_top1", head="StoryHint", scope="all")["n"] == 12
+
+
+OWN_METRICS = """
+import numpy as np
+from eegprompt.metrics.base import metric
+
+@metric("brightness_gap", label="Gap of brightness", says="How far mean brightness is off.",
+        unit="distance", range="0 to 1", higher_is_better=False, group="image", of="pixels")
+def brightness_gap(references, images):
+    return [abs(float(a.mean() - b.mean())) for a, b in zip(references, images)]
+
+@metric("reciprocal_rank", label="Reciprocal rank", says="One over the rank of the right caption.",
+        range="0 to 1", group="caption", of="captions")
+def reciprocal_rank(ranks):
+    return 1 / (1 + ranks.better)
+"""
+
+
+def test_metrics_of_ones_own_are_scored_and_reported(study, tmp_path, monkeypatch):
+    (tmp_path / "own_metrics.py").write_text(OWN_METRICS)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("eegprompt.metrics.base.METRICS", dict(METRICS))
+    for name in ("brightness_gap", "reciprocal_rank"):
+        monkeypatch.setitem(registry.GROUPS["metric"], name, f"own_metrics:{name}")
+    run = make_run(tmp_path / "run", study)
+    evaluate(run)
+    rows = json.loads(run.scores_path.read_text())["rows"]
+    gap = find(rows, "brightness_gap", source="eeg")
+    assert gap["unit"] == "distance" and gap["higher_is_better"] is False
+    assert gap["chance"] > gap["value"] and 0 < gap["p"] < 0.5 and gap["floor"] > gap["ceiling"]
+    assert gap["lo"] <= gap["value"] <= gap["hi"] and gap["p_within_class"] is not None
+    for scope in ("all", "within-class"):
+        rank = find(rows, "reciprocal_rank", head="StoryHint", scope=scope)
+        assert 0 < rank["chance"] < rank["value"] <= 1 and rank["p"] < 0.05
+    page = write_report(run).read_text("utf-8")
+    for said in ("Gap of brightness", "How far mean brightness is off.", "Reciprocal rank"):
+        assert said in page
+    with pytest.raises(InputError):
+        register_metric(replace(metric_of("brightness_gap"), label="Another"))

@@ -27,8 +27,9 @@ class SpoiledFeatures(made.FakeFeatures):
     """Layer `early` fails on images whose first pixel is (1, 2, 3), or on all."""
 
     uses = (
-        ("early", "two_way"), ("early", "distance"), ("early", "cosine"),
-        ("early", "distribution"), ("late", "two_way"), ("logits", "inception_score"),
+        ("early", "two_way_{features}"), ("early", "{features}_distance"),
+        ("early", "{features}_image_cosine"), ("early", "fid"), ("late", "two_way_{features}"),
+        ("logits", "inception_score"),
     )  # fmt: skip
     everywhere = False
 
@@ -39,7 +40,7 @@ class SpoiledFeatures(made.FakeFeatures):
         return given
 
 
-def load_spoiled_features():
+def load_spoiled_features(_argument=None, **_options):
     return SpoiledFeatures()
 
 
@@ -127,7 +128,7 @@ def test_references_without_features_cost_that_layer_alone(
     rows = evaluate(run)
     assert not [r for r in rows if r["metric"].startswith(("two_way_early", "early_"))]
     assert find(rows, "two_way_late", scope="all")["value"] > 0.5
-    assert any("'two_way' on layer 'early': the features of" in m for m in said(run)["missing"])
+    assert any("'two_way_early' on layer 'early': the features of" in m for m in said(run)["missing"])
 
 
 # -- classes and images ------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def test_constant_images_have_a_stated_score_in_every_metric() -> None:
     rng = np.random.default_rng(1)
     references, flat = rng.random((12, 20)), np.full((12, 20), 0.3)
     assert identification.two_way(references, flat).tolist() == [0.5] * 12
-    assert identification.correlation_distance(references, flat).tolist() == [1.0] * 12
+    assert not identification.feature_correlation(references, flat).any()
     assert not identification.feature_cosine(references, np.zeros((12, 20))).any()
     expected = ((references - 0.3) ** 2).sum(axis=1)
     distances = identification.squared_distances(references, flat)
@@ -228,9 +229,10 @@ def test_one_image_is_refused_or_has_no_interval() -> None:
             distance(one, one)
     with pytest.raises(InputError, match="at least 10 images"):
         distributions.inception_score(one)
-    assert identification.correlation_distance(one, one)[0] == pytest.approx(0)
+    assert identification.feature_correlation(one, one)[0, 0] == pytest.approx(1)
     assert images.pixcorr(one, one)[0] == pytest.approx(1)
-    assert retrieval.topk_accuracy(np.ones((3, 1)), np.zeros(3, int)) == 1  # chance is 1 too
+    alone = retrieval.answer_ranks(np.ones((3, 1)), np.ones((1, 1), dtype=bool))
+    assert (retrieval.topk_hits(alone, 1) == 1).all()  # chance is 1 too
     found = bootstrap(ratio_statistic(np.ones(1), np.ones(1)), 1, 10)
     assert np.isnan(found.lo) and np.isnan(found.hi)
 

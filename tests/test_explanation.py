@@ -26,6 +26,7 @@ from eegprompt.analyses.one_trial import explain_trial
 from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import read_json
+from eegprompt.features.base import FeatureNetwork
 from eegprompt.generators.base import Generator
 from eegprompt.recipe import Recipe, demo_recipe, load_recipe
 from eegprompt.reports import write_report
@@ -444,11 +445,9 @@ def painted(text: str) -> np.ndarray:
     return image
 
 
-def pixels(*_):
-    def network(images):
+class Pixels(FeatureNetwork):
+    def __call__(self, images):
         return {layer: images.reshape(len(images), -1) / 255.0 for layer in ("early", "late")}
-
-    return network
 
 
 @pytest.fixture
@@ -468,7 +467,7 @@ def painting(run, tmp_path, monkeypatch) -> Run:
     images.to_parquet(place / "images.parquet")
     Painter.asked, Painter.fails_after = 0, 10**9
     monkeypatch.setattr("eegprompt.analyses.contribution.load_generator", lambda *a, **k: Painter())
-    monkeypatch.setattr("eegprompt.analyses.contribution.load_features", pixels)
+    monkeypatch.setattr("eegprompt.analyses.contribution.load_features", lambda _: Pixels())
     return Run(run.path)
 
 

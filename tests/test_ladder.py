@@ -373,13 +373,13 @@ def test_a_blanked_image_is_recorded_and_never_scored(run):
     generate(run, sources=["eeg"], generator=again)
     assert not again.asked  # the same seed would be blanked again
 
-    from eegprompt.scores.image_scores import _images, _prompts
-    from eegprompt.scores.scoring import Material
+    from eegprompt.steps.evaluate import _images, _prompts
 
-    work = Material(run)
-    found, blanked = _images(work, "painter", "eeg", _prompts(work, "painter"), None)
+    missing: list[str] = []
+    prompts = _prompts(run, "painter")
+    found, blanked = _images(run, "painter", "eeg", prompts, None, "again", missing)
     assert len(found) == 12 - len(blank) and len(blanked) == len(blank)
-    assert any("safety checker of generator 'painter'" in m for m in work.missing)
+    assert any("safety checker of generator 'painter'" in m for m in missing)
 
 
 def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):

@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.distance import correlation
 
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metric_of
 from eegprompt.metrics.identification import (
-    correlation_distance,
     feature_correlation,
     two_way,
     two_way_table,
@@ -109,7 +109,8 @@ def test_distance_is_scipys():
     rng = np.random.default_rng(7)
     a, b = rng.standard_normal((6, 40)), rng.standard_normal((6, 40))
     expected = [correlation(x, y) for x, y in zip(a, b)]
-    np.testing.assert_allclose(correlation_distance(a, b, chunk=4), expected, atol=1e-12)
+    table = metric_of("{features}_distance").function(a, b)
+    np.testing.assert_allclose(np.diag(table), expected, atol=1e-12)
 
 
 def test_bad_input_is_named():
@@ -123,5 +124,3 @@ def test_bad_input_is_named():
         two_way(np.ones((2, 3)), np.ones((2, 3)), np.array([0, 2]))
     with pytest.raises(InputError, match="must be 3 values, one each"):
         two_way(np.eye(3), np.eye(3), classes=["a", "b"])
-    with pytest.raises(InputError, match="one reference, got 2 and 3"):
-        correlation_distance(np.eye(3), np.eye(3)[:2])

@@ -24,10 +24,10 @@ from PIL import Image, ImageDraw, PngImagePlugin
 
 from eegprompt import reports as report
 from eegprompt.confounds.record import FORMAT, audit_key
-from eegprompt.core.errors import InputError, RunError
+from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key, write_json
 from eegprompt.core.kinds import KINDS
-from eegprompt.metrics.base import metric_of
+from eegprompt.metrics.base import METRICS, metric_of
 from eegprompt.reports import summary_table, summary_text, write_report
 from eegprompt.reports.charts import Line, Scale, forest, line_chart
 from eegprompt.reports.contents import Material
@@ -711,26 +711,12 @@ def test_few_images_and_what_needs_no_eeg_are_said_beside_the_scores(tmp_path: P
 
 
 def test_every_score_says_its_direction_range_and_chance() -> None:
-    from eegprompt.scores import caption_scores as _captions
-    from eegprompt.scores import class_scores as _classes
-    from eegprompt.scores import feature_scores as _features
-    from eegprompt.scores import image_scores as _images
-
-    named = {"two_way_alex2", "clip_image_cosine", "clip_score", "effnet_distance", "lpips"}
-    named |= {"50_way_accuracy", "1000_way_accuracy", "dataset_way_accuracy", "kid", "fid"}
-    named |= {"image_retrieval_top1", "image_retrieval_top5", "inception_score"}
-    for module in (_captions, _classes, _features, _images):
-        source = Path(str(module.__file__)).read_text("utf-8")
-        found = re.findall(r'"((?:class|caption|image)_[a-z_]+?(?:_top1|_lda|accuracy|auc|macro|'
-                           r'weighted|majority))"', source)  # fmt: skip
-        named |= set(found) | (
-            {"pixcorr", "ssim", "ssim_legacy"} & set(re.findall(r'"(\w+)"', source))
-        )
-    assert len(named) > 20
-    for metric in sorted(named):
-        scale = metric_of(metric).scale
-        assert scale.startswith(("Higher is better; ", "Lower is better; ")), metric
-        assert "chance" in scale, metric
+    metric_of("pixcorr")  # which imports all
+    assert len(METRICS) > 20
+    for name, entry in METRICS.items():
+        assert entry.scale.startswith(("Higher is better; ", "Lower is better; ")), name
+        assert "chance" in entry.scale and entry.says and entry.label, name
+        assert entry.group in ("category", "caption", "image"), name
 
 
 def test_run_over_folds(study: Study, tmp_path: Path) -> None:
@@ -764,12 +750,7 @@ def test_scores_of_a_parent_folder_are_taken_as_they_are(study: Study, tmp_path:
 def test_no_two_scores_of_features_are_called_alike(tmp_path: Path, study: Study) -> None:
     from eegprompt.features.pretrained import PretrainedFeatures
 
-    metrics = {
-        "two_way": "two_way_{}", "distance": "{}_distance", "cosine": "{}_image_cosine",
-        "squared_distance": "{}", "caption_score": "clip_score", "classes": "50_way_accuracy",
-        "inception_score": "inception_score", "distribution": "fid",
-    }  # fmt: skip
-    named = [metrics[use].format(layer) for layer, use in PretrainedFeatures.uses]
+    named = [use.format(features=layer, ways=50) for layer, use in PretrainedFeatures.uses]
     named += ["two_way_early", "two_way_late", "two_way_mine", "mine_distance", "kid"]
     labels = [metric_of(name).label for name in named]
     assert len(set(labels)) == len(labels) == len(named), labels
@@ -998,21 +979,3 @@ def test_import_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_metric_of_ones_own_needs_one_entry(tmp_path: Path, study: Study, monkeypatch) -> None:
-    from eegprompt.metrics.base import METRICS, Metric, register_metric
-
-    monkeypatch.setattr("eegprompt.metrics.base.METRICS", dict(METRICS))
-    mine = Metric(
-        "edge_overlap", "edge_overlap", "Overlap of edges", "Share of edges in both images.", "image",
-        "share", "proportion", "0 to 100 %", "chance by permutation",
-    )  # fmt: skip
-    register_metric(mine)
-    run = build_run(tmp_path / "run", study, images=False)
-    rows = [score("edge_overlap", 0.625, chance=0.5, p=0.01, features=None)]
-    write_json(run.scores_path, {"rows": rows, "notes": []})
-    text = Reader(write_report(run).read_text("utf-8")).text
-    assert mine.label in text and "62.5" in text and mine.says in text
-    with pytest.raises(InputError):
-        register_metric(replace(mine, label="Another"))

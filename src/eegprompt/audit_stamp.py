@@ -8,48 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from eegprompt.confounds.record import read_audit
-from eegprompt.core.errors import EegpromptError, RunError
+from eegprompt.core.errors import RunError
 from eegprompt.core.files import read_json, write_json
 from eegprompt.core.fold_sentences import merge_sentences
-from eegprompt.run import Run, fold_runs
+from eegprompt.study import Study
 
-__all__ = ["restamp"]
-
-
-def restamp(folder: str | Path) -> None:
-    """Bring the verdict on scores that were computed before up to date with the audit made since.
-
-    Parameters
-    ----------
-    folder : path-like
-        A run, or the parent of the runs of folds. One without scores, or whose study is gone, keeps
-        what it has.
-
-    Raises
-    ------
-    RunError
-        If the scores cannot be read.
-    """
-    folder = Path(folder)
-    folders = [] if (folder / "config.yaml").exists() else fold_runs(folder)
-    try:
-        stamps = [Stamp.of(Run(f)) for f in folders or [folder]]
-    except (EegpromptError, KeyError):
-        return  # nobody can say more than what was stamped
-    for place, stamp in zip(folders, stamps):
-        _restamp(place, stamp)
-    _restamp(folder, Stamp.of_folds(stamps, folders) if folders else stamps[0])
-
-
-def _restamp(folder: Path, stamp: Stamp) -> None:
-    path = folder / "scores.json"
-    if not path.exists():
-        return
-    stored = read_json(path, error=RunError, schema="scores")
-    if not isinstance(stored, dict) or stored.get("audit") == stamp.stored:
-        return
-    rows = [{**row, **stamp.in_row} for row in stored.get("rows") or []]
-    write_json(path, {**stored, "audit": stamp.stored, "rows": rows})
+__all__ = ["Stamp"]
 
 
 @dataclass(frozen=True)
@@ -91,18 +55,29 @@ class Stamp:
         return cls(stamps[0].verdict, stamps[0].summary, tuple(allowed_leakage))
 
     @classmethod
-    def of(cls, run: Run) -> Stamp:
-        """The stamp of a run's scores."""
-        split = str(run.config["split"])
-        found = read_audit(run.study, split)
+    def of(cls, study: Study, split: str, allowed_leakage: Sequence[str]) -> Stamp:
+        """The stamp of scores on a split of a study, whose training allowed some leakage."""
+        found, allowed = read_audit(study, split), tuple(allowed_leakage)
         command = f"'eegprompt audit STUDY --split {split}'"
-        trained = run.provenance.get("train", {})
-        allowed_leakage = tuple(trained.get("allowed_leakage") or ())
         if found is None:
-            return cls("not audited", f"Design not audited: {command} does it.", allowed_leakage)
+            return cls("not audited", f"Design not audited: {command} does it.", allowed)
         if found["stale"]:
             text = f"The study or its split changed since its audit: {command} does it again."
-            return cls("outdated", text, allowed_leakage)
-        return cls(
-            found["verdict"], f"Design {found['verdict']}: {found['summary']}", allowed_leakage
-        )
+            return cls("outdated", text, allowed)
+        return cls(found["verdict"], f"Design {found['verdict']}: {found['summary']}", allowed)
+
+    def renew(self, folder: Path) -> None:
+        """Put it on the scores in a folder, where they carry another one.
+
+        Raises
+        ------
+        RunError
+            If the scores cannot be read.
+        """
+        path = folder / "scores.json"
+        if not path.exists():
+            return
+        stored = read_json(path, error=RunError, schema="scores")
+        if isinstance(stored, dict) and stored.get("audit") != self.stored:
+            rows = [{**row, **self.in_row} for row in stored.get("rows") or []]
+            write_json(path, {**stored, "audit": self.stored, "rows": rows})

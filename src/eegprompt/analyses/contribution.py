@@ -14,22 +14,21 @@ from eegprompt.analyses.finding import Finding, Image, Omitted
 from eegprompt.core.errors import InputError, RunError, StudyError, TokenBudgetError
 from eegprompt.core.files import atomic_path, content_key, read_arrays
 from eegprompt.decoder import image_seed
+from eegprompt.features.base import load_features
 from eegprompt.figures import style as look
 from eegprompt.generators import load_generator
 from eegprompt.generators.requests import ImageRequest, check_generator, request_images
 from eegprompt.metrics.identification import two_way
+from eegprompt.metrics.pixels import resized
 from eegprompt.prompts import head_captions
 from eegprompt.retrieval.candidates import candidates_in_prompts, composer_of
 from eegprompt.scores.choice import select_trials
-from eegprompt.scores.feature_scores import load_features
-from eegprompt.scores.image_scores import squashed
 from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
 
 __all__ = ["analyze"]
 
 TRIALS = 96  # one of each image, at most; every head costs as many images again
 BATCH = 16
-_LAYERS = (("early", "two_way"), ("late", "two_way"))
 
 
 @dataclass(frozen=True)
@@ -80,13 +79,13 @@ def analyze(material: Material) -> Finding:
         references = [material.study.load_images([image])[0] for image in images]
     except StudyError as problem:
         raise Omitted(f"the images that were shown are gone: {problem}") from None
-    network = load_features(material.config.evaluation.features, material.config.evaluation)
+    network = load_features(material.config.evaluation)
     size = (features.height, features.width, 3)
-    own = network(np.stack([squashed(image, size) for image in references]))
+    own = network(np.stack([resized(image, size) for image in references]))
     layers = [
         layer
-        for layer, use in getattr(network, "uses", _LAYERS)
-        if use == "two_way" and layer in features.of[""] and layer in own
+        for layer, use in network.uses
+        if use == "two_way_{features}" and layer in features.of[""] and layer in own
     ]
     scores = {
         layer: np.stack(
@@ -167,7 +166,7 @@ class _Features:
 def _features(material: Material, trials: np.ndarray, prompts: dict[str, list[Any]]) -> _Features:
     """Draw what was not drawn before; kept by prompt and seed, so that a stop loses one batch."""
     generator = _generator(material)
-    network = load_features(material.config.evaluation.features, material.config.evaluation)
+    network = load_features(material.config.evaluation)
     seeds = [image_seed(material.seed, int(trial)) for trial in trials]
     negative = material.config.generation.negative_prompt
     requests = {

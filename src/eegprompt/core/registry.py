@@ -78,6 +78,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "nearest": "eegprompt.generators.nearest:NearestGenerator",
         "server": "eegprompt.generators.server:ServerGenerator",
     },
+    "metric": {},  # of one's own; those of eegprompt lie in eegprompt.metrics
     "features": {
         "builtin": "eegprompt.features.builtin:BuiltinFeatures",
         "pretrained": "eegprompt.features.pretrained:PretrainedFeatures",

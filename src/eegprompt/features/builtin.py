@@ -15,18 +15,19 @@ import numpy as np
 
 from eegprompt.builtin.paths import features_folder
 from eegprompt.core.errors import InputError
+from eegprompt.features.base import FeatureNetwork
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEATURE_NAMES", "BuiltinFeatures", "load_features"]
+__all__ = ["FEATURE_NAMES", "BuiltinFeatures", "load_network"]
 
 FEATURE_NAMES = ("early", "late", "logits")
-"""What the callable of :func:`load_features` returns."""
+"""What the callable of :func:`load_network` returns."""
 
 
 @lru_cache(maxsize=1)
-def load_features() -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
+def load_network() -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]:
     """Load the feature network.
 
     Returns
@@ -80,21 +81,23 @@ def load_features() -> Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float3
     return features
 
 
-class BuiltinFeatures:
+class BuiltinFeatures(FeatureNetwork):
     """The feature network as the image scores use it."""
 
     name = "builtin"
-    revision = ""
     uses = (
-        ("early", "two_way"),
-        ("late", "two_way"),
-        ("logits", "classes"),
+        ("early", "two_way_{features}"),
+        ("late", "two_way_{features}"),
+        ("logits", "{ways}_way_accuracy"),
         ("logits", "inception_score"),
-        ("late", "distribution"),
+        ("late", "fid"),
     )
 
-    def __init__(self) -> None:
-        self._features = load_features()
+    def __init__(
+        self, argument: str | None = None, *, weights: str | None = None, protocol: str = "mindeye"
+    ):
+        super().__init__(argument, weights=weights, protocol=protocol)
+        self._features = load_network()
 
     @property
     def class_names(self) -> list[str]:
@@ -104,5 +107,5 @@ class BuiltinFeatures:
         return list(ATTRIBUTES["object"])
 
     def __call__(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-        """Map images as the callable of :func:`load_features` does."""
+        """Map images as the callable of :func:`load_network` does."""
         return self._features(images)

@@ -32,7 +32,6 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +43,7 @@ from eegprompt.core.errors import (
     ModelLoadError,
     UnknownNameError,
 )
+from eegprompt.features.base import FeatureNetwork
 from eegprompt.metrics.pixels import PROTOCOLS
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def find_weights(name: str, folder: str | Path | None = None) -> tuple[Path, str
     )
 
 
-class PretrainedFeatures:
+class PretrainedFeatures(FeatureNetwork):
     """The field's feature networks, each loaded when first needed; frozen.
 
     Parameters
@@ -190,18 +190,15 @@ class PretrainedFeatures:
     name = "pretrained"
     any_size = True
     uses = (
-        ("alex2", "two_way"),
-        ("alex5", "two_way"),
-        ("inception", "two_way"),
-        ("clip", "two_way"),
-        ("clip", "cosine"),
-        ("clip", "caption_score"),
-        ("effnet", "distance"),
-        ("swav", "distance"),
-        ("lpips", "squared_distance"),
-        ("classes", "classes"),
+        *((layer, "two_way_{features}") for layer in ("alex2", "alex5", "inception", "clip")),
+        ("clip", "{features}_image_cosine"),
+        ("clip", "clip_score"),
+        ("effnet", "{features}_distance"),
+        ("swav", "{features}_distance"),
+        ("lpips", "lpips"),
+        ("classes", "{ways}_way_accuracy"),
         ("fid_logits", "inception_score"),
-        ("fid_pool", "distribution"),
+        ("fid_pool", "fid"),
     )
     networks = ("alexnet", "lpips", "inception", "clip", "effnet", "swav", "fid")
 
@@ -273,7 +270,7 @@ class PretrainedFeatures:
         name = _FILE_OF.get(layer, own)
         return f"{WEIGHTS[name].file} {self.hashes.get(name, '')[:8]}".strip()
 
-    @cached_property
+    @property
     def class_names(self) -> list[str]:
         """Names of the 1,000 classes of ``classes``."""
         from torchvision.models import Inception_V3_Weights

@@ -13,19 +13,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eegprompt.core.arrays import numbers, whole_numbers
+from eegprompt.core.arrays import numbers
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metric
 
 __all__ = [
     "AnswerRanks",
     "answer_ranks",
-    "chance_topk",
     "class_credit",
     "cosine_similarity",
-    "expected_rank",
-    "median_rank",
     "right_answers",
-    "topk_accuracy",
     "topk_hits",
 ]
 
@@ -298,62 +295,6 @@ def _some_right(wrong: np.ndarray, right: np.ndarray, places: np.ndarray) -> np.
     return hit
 
 
-def expected_rank(ranks: AnswerRanks) -> np.ndarray:
-    """Expected rank of the best right candidate when ties are broken by lot.
-
-    Returns
-    -------
-    array of float, shape (n_queries, n_answers)
-        In [1, n_candidates]; the last place where no right candidate has a similarity.
-    """
-    tied = ranks.tied_wrong + ranks.tied_right
-    place = ranks.better + (tied + 1) / (ranks.tied_right + 1)
-    return np.where(ranks.tied_right > 0, place, float(ranks.n_candidates))
-
-
-def topk_accuracy(similarity: np.ndarray, right: np.ndarray, k: int = 1) -> float:
-    """Fraction of queries with a right candidate in the top k.
-
-    Higher is better; in [0, 1]; chance is the mean of :func:`chance_topk`. Ties share their ranks
-    evenly and a NaN is wrong: a constant encoder scores chance, not 1.
-
-    Parameters
-    ----------
-    similarity : array of shape (n_queries, n_candidates)
-        Higher is more similar; unitless.
-    right : array of int, shape (n_queries,), or of bool, shape (n_queries, n_candidates)
-        Column of the true candidate, or all right candidates of each query.
-    k : int
-        In [1, n_candidates].
-
-    Examples
-    --------
-    >>> topk_accuracy(np.array([[0.9, 0.1], [0.8, 0.2]]), np.array([0, 1]))
-    0.5
-    >>> topk_accuracy(np.ones((3, 4)), np.array([0, 1, 2]))
-    0.25
-    """
-    return float(topk_hits(_own_ranks(similarity, right), k).mean())
-
-
-def median_rank(similarity: np.ndarray, right: np.ndarray) -> float:
-    """Median over queries of the rank of the best right candidate.
-
-    Lower is better; in [1, n_candidates]; chance is (n_candidates + 1) / 2 for one right candidate.
-
-    Parameters
-    ----------
-    similarity, right
-        As in :func:`topk_accuracy`.
-
-    Examples
-    --------
-    >>> median_rank(np.array([[0.9, 0.1, 0.0], [0.8, 0.2, 0.1]]), np.array([0, 1]))
-    1.5
-    """
-    return float(np.median(expected_rank(_own_ranks(similarity, right))))
-
-
 def _marks(right: np.ndarray, axes: tuple[str, str]) -> np.ndarray:
     """A table of yes and no, however it is stored."""
     table = numbers(right, "right candidates", axes)
@@ -362,63 +303,18 @@ def _marks(right: np.ndarray, axes: tuple[str, str]) -> np.ndarray:
     return table > 0
 
 
-def _own_ranks(similarity: np.ndarray, right: np.ndarray) -> AnswerRanks:
-    """Ranks of each query's own answer only, shape (n_queries,)."""
-    similarity = numbers(similarity, "similarities", ("queries", "candidates"))
-    n_queries, n_candidates = similarity.shape
-    if isinstance(right, np.ndarray) and right.ndim == 2:
-        right = _marks(right, ("queries", "candidates"))
-    else:
-        what = "targets (columns of the candidate pool)"
-        columns = whole_numbers(right, what, length=n_queries, below=n_candidates)
-        right = columns[:, None] == np.arange(n_candidates)
-    if right.shape != similarity.shape:
-        raise InputError(
-            f"right must have the shape of similarity, {similarity.shape}, got {right.shape}"
-        )
-    if not right.any(axis=1).all():
-        raise InputError("a query has no right candidate; every query needs at least one")
-    value = np.where(np.isnan(similarity), -np.inf, similarity)
-    best = np.where(right, value, -np.inf).max(axis=1, keepdims=True)
-    lost = np.isneginf(best[:, 0])
-    better = np.where(lost, n_candidates, (value > best).sum(axis=1))
-    tied_right = np.where(lost, 0, ((value == best) & right).sum(axis=1))
-    tied_wrong = np.where(lost, 0, ((value == best) & ~right).sum(axis=1))
-    return AnswerRanks(better, tied_wrong, tied_right, n_candidates)
-
-
-def chance_topk(n_candidates: np.ndarray, n_right: np.ndarray, k: int) -> np.ndarray:
-    """Expected top-k accuracy of a random order: ``1 - C(n - c, k) / C(n, k)``.
-
-    Parameters
-    ----------
-    n_candidates, n_right : int or array of int
-        Size of the pool, and how many of it are right.
-    k : int
-        At least 1; more than the pool counts as the whole pool.
-
-    Examples
-    --------
-    >>> float(chance_topk(10, 1, 5)), round(float(chance_topk(4, 2, 1)), 3)
-    (0.5, 0.5)
-    """
-    n = numbers(n_candidates, "sizes of the pool", ("…",), infinite=False)
-    c = numbers(n_right, "counts of right candidates", ("…",), infinite=False)
-    whole = [isinstance(k, int | np.integer), *((x % 1 == 0).all() for x in (n, c))]
-    if not all(whole):
-        raise InputError(
-            f"chance needs whole numbers, got k = {k}, pools of {n.min():g} to {n.max():g} and "
-            f"{c.min():g} to {c.max():g} right candidates"
-        )
-    if n.shape != c.shape and n.size != 1 and c.size != 1:
-        raise InputError(f"each pool needs one count, got shapes {n.shape} and {c.shape}")
-    if k < 1 or (c < 0).any() or (c > n).any():
-        raise InputError(
-            "chance needs k of at least 1 and no more right candidates than candidates"
-        )
-    return _some_right(n - c, c, np.minimum(k, n))
-
-
+@metric(
+    "caption_retrieval_class_top1",
+    family="retrieval_class",
+    label="Category of the nearest caption",
+    says="How often the caption nearest to the EEG belongs to the right category; a caption that fits "
+    "several categories counts in part.",
+    group="category",
+    symbol="trials right",
+    unit="proportion",
+    range="0 to 100 %",
+    chance="chance by permutation, about one in the number of categories",
+)
 def class_credit(similarity: np.ndarray, share: np.ndarray) -> np.ndarray:
     """How far the nearest candidate speaks for each class.
 
@@ -447,3 +343,51 @@ def class_credit(similarity: np.ndarray, share: np.ndarray) -> np.ndarray:
     best = value.max(axis=1, keepdims=True)
     top = (value == best) & ~np.isneginf(best)
     return (top @ share) / np.maximum(top.sum(axis=1, keepdims=True), 1)
+
+
+_AMONG = {"group": "caption", "symbol": "trials right", "unit": "proportion", "range": "0 to 100 %"}
+_WHICH = "Which image, by all heads together"
+
+
+@metric(
+    "caption_retrieval_top1",
+    family="retrieval_top1",
+    label="Caption retrieval, top 1",
+    says="How often the caption nearest to the EEG is a right one. Captions of the same image or of the "
+    "same meaning all count as right.",
+    chance="chance by permutation: a caption that is right for many images is easier to hit",
+    of="captions",
+    **_AMONG,
+)
+@metric(
+    "image_retrieval_top1",
+    label=f"{_WHICH}, top 1",
+    says="How often the image seen is the first of the test images, when the captions of all heads are "
+    "taken together.",
+    chance="chance one in the images compared",
+    of="images",
+    **_AMONG,
+)
+def _top1(ranks: AnswerRanks) -> np.ndarray:
+    return topk_hits(ranks, 1)
+
+
+@metric(
+    "caption_retrieval_top5",
+    family="retrieval_top5",
+    label="Caption retrieval, top 5",
+    says="How often a right caption is among the five nearest to the EEG.",
+    of="captions",
+    **_AMONG,
+)
+@metric(
+    "image_retrieval_top5",
+    label=f"{_WHICH}, top 5",
+    says="How often the image seen is among the first 5 of the test images, when the captions of all "
+    "heads are taken together.",
+    chance="chance five in the images compared",
+    of="images",
+    **_AMONG,
+)
+def _top5(ranks: AnswerRanks) -> np.ndarray:
+    return topk_hits(ranks, min(5, ranks.n_candidates))

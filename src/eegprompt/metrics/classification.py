@@ -14,22 +14,35 @@ import numpy as np
 
 from eegprompt.core.arrays import numbers, whole_numbers
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import Metric, metric, register_metric
 
 __all__ = [
-    "accuracy",
     "class_probabilities",
     "class_prototypes",
     "decision_credit",
     "ensemble_probabilities",
     "fit_temperature",
     "fit_weights",
-    "macro_accuracy",
     "majority_credit",
     "roc_auc",
     "weighted_auc",
 ]
 
 _OF_HEADS = ("heads", "trials", "classes")
+_CATEGORY: dict[str, Any] = {
+    "group": "category",
+    "symbol": "trials right",
+    "unit": "proportion",
+    "range": "0 to 100 %",
+    "chance": "chance by permutation, about one in the number of categories",
+}
+_AUC: dict[str, Any] = {
+    "group": "category", "symbol": "AUC", "unit": "AUC", "range": "0 to 1", "chance": "chance 0.5",
+}  # fmt: skip
+_LINEAR = (
+    "A linear classifier on the EEG itself, on the same trials: not part of the decoder, but what it "
+    "must be held against."
+)
 
 
 def class_prototypes(embeddings: np.ndarray, classes: np.ndarray, n_classes: int) -> np.ndarray:
@@ -210,13 +223,61 @@ def decision_credit(scores: np.ndarray) -> np.ndarray:
     return top / np.maximum(top.sum(axis=1, keepdims=True), 1)
 
 
-def majority_credit(probabilities: np.ndarray) -> np.ndarray:
+@metric(
+    "class_accuracy",
+    label="Category, by all heads together",
+    says="How often the category of the highest probability, averaged over heads, is the right one.",
+    of="decisions",
+    **_CATEGORY,
+)
+def _mean_credit(probabilities: np.ndarray, _weights: np.ndarray) -> np.ndarray:
+    return decision_credit(ensemble_probabilities(probabilities))
+
+
+register_metric(
+    Metric(
+        "class_accuracy_macro",
+        family="class_macro",
+        label="Category, averaged over categories",
+        says="As before, but every category counts the same however many trials it has.",
+        function=_mean_credit,
+        of="decisions",
+        by_class=True,
+        **_CATEGORY,
+    )
+)
+
+
+@metric(
+    "class_accuracy_weighted",
+    family="class_weighted",
+    label="Category, heads weighted by validation",
+    says="As the category by all heads together, with heads that did better on validation trials "
+    "counting more.",
+    of="decisions",
+    **_CATEGORY,
+)
+def _weighted_credit(probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    return decision_credit(ensemble_probabilities(probabilities, weights))
+
+
+@metric(
+    "class_accuracy_majority",
+    family="class_vote",
+    label="Category, by majority vote of the heads",
+    says="How often the category that most heads name is the right one.",
+    of="decisions",
+    **_CATEGORY,
+)
+def majority_credit(probabilities: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
     """The class most heads decide for, as in :func:`decision_credit`; a tie of votes is shared.
 
     Parameters
     ----------
     probabilities : array of shape (n_heads, n_trials, n_classes)
         A head with a NaN has no vote.
+    weights : array of shape (n_heads,), optional
+        Not used: every head has one vote.
     """
     probabilities = numbers(probabilities, "probabilities", _OF_HEADS)
     votes = np.sum([decision_credit(head) for head in probabilities], axis=0)
@@ -231,37 +292,27 @@ def _with_targets(
     return table, whole_numbers(target, "true classes", length=len(table), below=table.shape[1])
 
 
-def accuracy(credit: np.ndarray, target: np.ndarray) -> float:
-    """Fraction of trials decided rightly.
-
-    Higher is better; in [0, 1]; chance is 1 / n_classes for balanced classes.
-
-    Parameters
-    ----------
-    credit : array of shape (n_trials, n_classes)
-        From :func:`decision_credit` or :func:`majority_credit`.
-    target : array of int, shape (n_trials,)
-        True classes.
-
-    Examples
-    --------
-    >>> accuracy(decision_credit([[0.9, 0.1], [0.5, 0.5]]), np.array([0, 1]))
-    0.75
-    """
-    credit, target = _with_targets(credit, target, "credits")
-    return float(credit[np.arange(len(target)), target].mean())
+for _name, _family, _label, _says, _facts in (
+    (
+        "class_accuracy_lda",
+        "lda",
+        "Category, by a linear baseline (shrinkage LDA)",
+        _LINEAR,
+        _CATEGORY,
+    ),
+    ("class_auc_lda", "lda", "A linear baseline (shrinkage LDA), AUC", _LINEAR, _AUC),
+):
+    register_metric(Metric(_name, _label, _says, family=_family, **_facts))
 
 
-def macro_accuracy(credit: np.ndarray, target: np.ndarray) -> float:
-    """Mean over classes of the accuracy on the class's trials.
-
-    Higher is better; in [0, 1]; chance is 1 / n_classes. Classes without a test trial are left out.
-    """
-    credit, target = _with_targets(credit, target, "credits")
-    own = credit[np.arange(len(target)), target]
-    return float(np.mean([own[target == c].mean() for c in np.unique(target)]))
-
-
+@metric(
+    "class_auc",
+    family="auc",
+    label="Telling the categories apart (AUC)",
+    says="The chance that a trial of one category gets a higher score for it than a trial of another "
+    "category; 0.5 is guessing.",
+    **_AUC,
+)
 def roc_auc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Probability that a positive trial scores higher than a negative one; ties count half.
 

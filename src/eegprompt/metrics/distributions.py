@@ -8,10 +8,13 @@ references themselves. Conventions are torch-fidelity's.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from eegprompt.core.arrays import numbers
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metric
 
 __all__ = ["frechet_distance", "inception_score", "kernel_distance"]
 
@@ -39,6 +42,16 @@ def _pair(one: np.ndarray, two: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return one, two
 
 
+@metric(
+    "inception_score",
+    label="Inception score",
+    says="How varied and how clear-cut the generated images are; it does not ask whether they are the "
+    "right ones.",
+    group="image",
+    range="from 1 to the number of classes",
+    chance="no chance level, for any clear-cut and varied set scores high: read it beside the "
+    "references' own",
+)
 def inception_score(
     logits: np.ndarray, *, splits: int = 10, seed: int | None = _SEED
 ) -> tuple[float, float]:
@@ -93,6 +106,19 @@ def inception_score(
     return float(np.mean(scores)), float(np.std(scores))
 
 
+_OF_SETS: dict[str, Any] = {
+    "family": "distribution",
+    "says": "How far the generated images as a set lie from the references as a set; lower is better, "
+    "and it is not 0 between equal sets where images are few.",
+    "group": "image",
+    "symbol": "distance",
+    "unit": "distance",
+    "chance": "no chance level: read it beside the floor and real images",
+    "higher_is_better": False,
+}
+
+
+@metric("fid", label="Distance of the sets of images (FID)", range="from 0", **_OF_SETS)
 def frechet_distance(one: np.ndarray, two: np.ndarray) -> float:
     """Fréchet distance of two sets' features, each taken as a Gaussian (FID).
 
@@ -136,6 +162,12 @@ def _factor(rows: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.qr(rows, mode="r")) if len(rows) > rows.shape[1] else rows
 
 
+@metric(
+    "kid",
+    label="Distance of the sets of images (KID)",
+    range="about 0 for equal sets and sometimes below",
+    **_OF_SETS,
+)
 def kernel_distance(
     one: np.ndarray,
     two: np.ndarray,

@@ -6,6 +6,7 @@ import numpy as np
 
 from eegprompt.core.arrays import numbers, whole_numbers
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metric
 
 __all__ = ["n_way_accuracy", "same_class"]
 
@@ -17,6 +18,16 @@ def _checked(scores: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.nd
     )
 
 
+@metric(
+    "{ways}_way_accuracy",
+    family="generation_accuracy",
+    label="What a classifier sees in the generated image, {ways}-way",
+    says="How often a classifier names the same thing in the generated image as in the reference.",
+    group="image",
+    symbol="images right",
+    unit="proportion",
+    range="0 to 100 %",
+)
 def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int = 1) -> np.ndarray:
     """n-way top-k accuracy of each image, exactly.
 
@@ -64,6 +75,18 @@ def n_way_accuracy(scores: np.ndarray, targets: np.ndarray, n: int = 50, k: int 
     return np.where(np.isnan(scores).any(axis=1), 0.0, values)
 
 
+@metric(
+    "dataset_way_accuracy",
+    family="generation_class",
+    label="True category of the generated image",
+    says="How often a classifier, choosing among the data set's categories, names the true one for the "
+    "generated image.",
+    group="image",
+    symbol="images right",
+    unit="proportion",
+    range="0 to 100 %",
+    chance="chance by permutation, about one in the number of categories",
+)
 def same_class(scores: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Strict accuracy: whether the highest score of all classes is the target's; ties share.
 

@@ -14,9 +14,10 @@ import numpy as np
 
 from eegprompt.core.arrays import codes, numbers, whole_numbers
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metric
 
 __all__ = [
-    "correlation_distance",
+    "caption_score",
     "feature_correlation",
     "feature_cosine",
     "squared_distances",
@@ -132,6 +133,20 @@ def _content_groups(references: Any, chunk: int | None) -> np.ndarray:
     return groups
 
 
+@metric(
+    "two_way_{features}",
+    family="two_way",
+    label="Two-way identification, {features}",
+    says="How often a generated image resembles its own reference more than another reference, by "
+    "{features}; half of the time is guessing.",
+    group="image",
+    symbol="comparisons won",
+    unit="proportion",
+    range="0 to 100 %",
+    chance="chance 50 %",
+    of="features",
+    within=True,
+)
 def two_way_table(
     references: Any,
     images: Any,
@@ -237,32 +252,6 @@ def two_way(
     return table[np.arange(n_images), targets]
 
 
-def correlation_distance(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
-    """One minus the Pearson correlation of each pair's features.
-
-    Lower is better; in [0, 2]; unrelated features are at about 1. A constant row has correlation 0.
-
-    Parameters
-    ----------
-    references, images : array-like of shape (n, ...)
-        Features, pair by pair.
-    chunk : int, optional
-        Rows held at a time, as in :func:`feature_correlation`.
-
-    Returns
-    -------
-    array of float64, shape (n,)
-    """
-    references, images = _both(references, images)
-    if len(references) != len(images):
-        raise InputError(f"each image needs one reference, got {len(images)} and {len(references)}")
-    parts = [
-        1 - (_standard(references[rows]) * _standard(images[rows])).sum(axis=1)
-        for rows in _chunks(references, chunk, 64)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0)
-
-
 def feature_cosine(references: Any, images: Any, *, chunk: int | None = None) -> np.ndarray:
     """Cosine of every reference's features with every image's, not centered.
 
@@ -334,3 +323,70 @@ def _pairwise(
             two[~np.isfinite(two).all(axis=1)] = np.nan
             result[rows, columns] = between(one, two)
     return result
+
+
+_DISTANCE: dict[str, Any] = {
+    "family": "image_distance",
+    "says": "Distance of the features of image and reference; lower is better.",
+    "group": "image",
+    "symbol": "distance",
+    "higher_is_better": False,
+    "of": "features",
+}
+
+
+@metric(
+    "{features}_distance",
+    label="Feature distance, {features}",
+    unit="1 - r",
+    range="from 0 (1 − r: to 2)",
+    **_DISTANCE,
+)
+def _correlation_distance(references: Any, images: Any) -> np.ndarray:
+    return 1 - feature_correlation(references, images).T
+
+
+@metric("lpips", label="Feature distance, LPIPS", unit="distance", range="from 0", **_DISTANCE)
+def _squared_distance(references: Any, images: Any) -> np.ndarray:
+    return squared_distances(references, images).T
+
+
+@metric(
+    "{features}_image_cosine",
+    family="image_cosine",
+    label="Image–reference likeness, {features}",
+    says="Cosine of the features of image and reference.",
+    group="image",
+    symbol="cosine",
+    unit="cosine",
+    range="−1 to 1",
+    chance="chance by permutation, which is far above 0",
+    of="features",
+)
+def _cosine(references: Any, images: Any) -> np.ndarray:
+    return feature_cosine(references, images).T
+
+
+@metric(
+    "clip_score",
+    label="Image–caption likeness",
+    says="A hundred times the cosine of the generated image and the true captions (CLIPScore).",
+    group="image",
+    range="0 to 100",
+    chance="chance by permutation, which is far above 0",
+)
+def caption_score(texts: Any, images: Any) -> np.ndarray:
+    """CLIPScore of every image with every text: 100 max(cosine, 0).
+
+    Higher is better; in [0, 100]; unrelated captions are far above 0.
+
+    Parameters
+    ----------
+    texts, images : array-like of shape (n, n_features)
+        Embeddings in one space.
+
+    Returns
+    -------
+    array of float64, shape (n_images, n_texts)
+    """
+    return 100 * np.maximum(feature_cosine(texts, images).T, 0)

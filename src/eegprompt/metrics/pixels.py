@@ -15,13 +15,14 @@ Images that are not square are squashed, not cropped.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from eegprompt.core.arrays import numbers
 from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.metrics.base import Metric, register_metric
 
 __all__ = [
     "PROTOCOLS",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 Protocol = Literal["mindeye", "brain-diffuser"]
+Images = Sequence[np.ndarray] | np.ndarray
 PROTOCOLS: tuple[str, ...] = get_args(Protocol)
 
 _SIDE = 425
@@ -115,6 +117,16 @@ def _brain_diffuser(image: np.ndarray) -> np.ndarray:
     return np.asarray(one_image, dtype=np.float32) / np.float32(255)
 
 
+def resized(image: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """An image at the height and width of another (bicubic; the aspect ratio is not kept)."""
+    from PIL import Image
+
+    if np.shape(image) == tuple(shape):
+        return np.asarray(image)
+    size = (shape[1], shape[0])
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
+
+
 def _paired(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     a = numbers(a, "references", ("images", "pixels", "…"), single=True)
     b = numbers(b, "images", ("images", "pixels", "…"), single=True)
@@ -141,7 +153,10 @@ def pixcorr(references: np.ndarray, images: np.ndarray) -> np.ndarray:
     -------
     array of float64, shape (n,)
     """
-    references, images = _paired(references, images)
+    return _pixcorr(*_paired(references, images))
+
+
+def _pixcorr(references: Images, images: Images) -> np.ndarray:
     values = np.empty(len(references))
     for i, (a, b) in enumerate(zip(references, images)):
         x = a.ravel().astype(np.float64)
@@ -154,6 +169,20 @@ def pixcorr(references: np.ndarray, images: np.ndarray) -> np.ndarray:
         y -= y.mean()
         values[i] = 0.0 if constant else (x @ y) / np.sqrt((x @ x) * (y @ y))
     return values
+
+
+def _pixcorr_pairs(references: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Correlation of all references with all images, in single precision."""
+
+    def standard(rows: np.ndarray) -> np.ndarray:
+        flat = rows.reshape(len(rows), -1).astype(np.float32)
+        constant = np.ptp(flat, axis=1) == 0
+        flat = flat - flat.mean(axis=1, keepdims=True)
+        flat[constant] = 0
+        norm = np.linalg.norm(flat, axis=1, keepdims=True)
+        return flat / np.where(norm == 0, 1, norm)
+
+    return standard(references) @ standard(images).T
 
 
 def gray(images: np.ndarray) -> np.ndarray:
@@ -186,7 +215,7 @@ def ssim(references: np.ndarray, images: np.ndarray) -> np.ndarray:
     ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
     data_range=1.0)``.
     """
-    return _ssim(references, images, axes=(0, 1))
+    return _ssim(*_paired(references, images))[:, 0]
 
 
 def ssim_legacy(references: np.ndarray, images: np.ndarray) -> np.ndarray:
@@ -196,18 +225,62 @@ def ssim_legacy(references: np.ndarray, images: np.ndarray) -> np.ndarray:
     rows only. It runs .02 to .15 higher than :func:`ssim`; published tables often hold this one.
     Parameters and range as for :func:`ssim`.
     """
-    return _ssim(references, images, axes=(0,))
+    return _ssim(*_paired(references, images))[:, 1]
 
 
-def _ssim(references: np.ndarray, images: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    references, images = _paired(references, images)
+def _ssim(references: Images, images: Images) -> np.ndarray:
+    """SSIM of each pair in both forms; an image that occurs several times is filtered once."""
+    pairs = list(zip(references, images))
+    every = {id(shades): shades for pair in pairs for shades in pair}
+    for shades in every.values():
+        _check_gray(shades[None])
+    filtered = _in_threads(lambda one: _filtered(one.astype(np.float64)), list(every.values()))
+    known = dict(zip(every, filtered))
+    values = _in_threads(lambda pair: _similarity(known[id(pair[0])], known[id(pair[1])]), pairs)
+    return np.array(values).reshape(-1, 2)
+
+
+def ssim_pairs(references: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """SSIM of every reference with every image, for permutations.
+
+    The local means and variances are computed once an image; only the cross term once a pair.
+
+    Parameters
+    ----------
+    references : array of shape (n_references, height, width)
+        Gray, in [0, 1].
+    images : array of shape (n_images, height, width)
+        Gray, in [0, 1].
+
+    Returns
+    -------
+    array of float64, shape (n_references, n_images, 2)
+        :func:`ssim` and :func:`ssim_legacy`, within 1e-4: single precision where the images are.
+    """
+    axes_of_shades = ("images", "height", "width")
+    references = numbers(references, "references", axes_of_shades, single=True)
+    images = numbers(images, "images", axes_of_shades, single=True)
     _check_gray(references)
     _check_gray(images)
-    values = np.empty(len(references))
-    for i, (x, y) in enumerate(zip(references, images)):
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        values[i] = _mean_ssim(x, y, _moments(x, axes), _moments(y, axes), axes)
-    return values
+    if references.shape[1:] != images.shape[1:]:
+        raise InputError(
+            f"images and references must have one size, got {images.shape[1:]} and "
+            f"{references.shape[1:]}"
+        )
+    known = _in_threads(_filtered, references)
+
+    def against_all(image: np.ndarray) -> list[tuple[float, float]]:
+        own = _filtered(image)
+        return [_similarity(one, own) for one in known]
+
+    return np.array(_in_threads(against_all, images)).swapaxes(0, 1)
+
+
+def _in_threads(function: Callable[[Any], Any], items: Any, threads: int = 2) -> list[Any]:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(function, items))
 
 
 def _check_gray(images: np.ndarray) -> None:
@@ -220,75 +293,78 @@ def _check_gray(images: np.ndarray) -> None:
         )
 
 
-def _smooth(image: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter
+def _smooth(image: np.ndarray, axis: int) -> np.ndarray:
+    from scipy.ndimage import gaussian_filter1d
 
-    sigma = [_SIGMA if axis in axes else 0.0 for axis in range(2)]
-    return gaussian_filter(image, sigma, truncate=3.5, mode="reflect")
-
-
-def _moments(image: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    mean = _smooth(image, axes)
-    return mean, _smooth(image * image, axes) - mean * mean
+    return np.asarray(gaussian_filter1d(image, _SIGMA, axis, truncate=3.5, mode="reflect"))
 
 
-def _mean_ssim(
-    x: np.ndarray,
-    y: np.ndarray,
-    of_x: tuple[np.ndarray, np.ndarray],
-    of_y: tuple[np.ndarray, np.ndarray],
-    axes: tuple[int, ...],
-) -> float:
-    (mx, vx), (my, vy) = of_x, of_y
-    mxy = mx * my
-    covariance = _smooth(x * y, axes) - mxy
-    above = (2 * mxy + _K1**2) * (2 * covariance + _K2**2)
-    below = (mx * mx + my * my + _K1**2) * (vx + vy + _K2**2)
-    inner = tuple(slice(_RADIUS, -_RADIUS) if axis in axes else slice(None) for axis in range(2))
-    return float((above / below)[inner].mean(dtype=np.float64))
+def _filtered(image: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The image, and its local means and variances: filtered along both axes, and along one."""
+    one = [_smooth(x, 0) for x in (image, image * image)]
+    both = [_smooth(x, 1) for x in one]
+    return image, both[0], both[1] - both[0] * both[0], one[0], one[1] - one[0] * one[0]
 
 
-def ssim_pairs(
-    references: np.ndarray, images: np.ndarray, *, legacy: bool = False, threads: int = 2
-) -> np.ndarray:
-    """SSIM of every reference with every image, for permutations.
+def _similarity(x: tuple[np.ndarray, ...], y: tuple[np.ndarray, ...]) -> tuple[float, float]:
+    """Mean structural similarity filtered along both axes, and along one."""
+    one = _smooth(x[0] * y[0], 0)
+    values = []
+    inside = slice(_RADIUS, -_RADIUS)
+    for at, cross, inner in (
+        (1, _smooth(one, 1), (inside, inside)),
+        (3, one, (inside, slice(None))),
+    ):
+        mx, vx, my, vy = *x[at : at + 2], *y[at : at + 2]
+        mxy = mx * my
+        above = (2 * mxy + _K1**2) * (2 * (cross - mxy) + _K2**2)
+        below = (mx * mx + my * my + _K1**2) * (vx + vy + _K2**2)
+        values.append(float((above / below)[inner].mean(dtype=np.float64)))
+    return values[0], values[1]
 
-    The local means and variances are computed once an image; only the cross term once a pair.
 
-    Parameters
-    ----------
-    references : array of shape (n_references, height, width)
-        Gray, in [0, 1].
-    images : array of shape (n_images, height, width)
-        Gray, in [0, 1].
-    legacy : bool
-        As :func:`ssim_legacy`.
-    threads : int
-        Threads to share the images among.
+def _grays(images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Gray images of one size; equal objects stay equal objects."""
+    known = {id(x): gray(x[None])[0] for x in {id(x): x for x in images}.values()}
+    return [known[id(x)] for x in images]
 
-    Returns
-    -------
-    array of float64, shape (n_references, n_images)
-        Within 1e-4 of :func:`ssim`: single precision where the images are.
-    """
-    from concurrent.futures import ThreadPoolExecutor
 
-    axes_of_shades = ("images", "height", "width")
-    references = numbers(references, "references", axes_of_shades, single=True)
-    images = numbers(images, "images", axes_of_shades, single=True)
-    _check_gray(references)
-    _check_gray(images)
-    if references.shape[1:] != images.shape[1:]:
-        raise InputError(
-            f"images and references must have one size, got {images.shape[1:]} and "
-            f"{references.shape[1:]}"
-        )
-    axes = (0,) if legacy else (0, 1)
-    known = [_moments(x, axes) for x in references]
-
-    def against_all(image: np.ndarray) -> list[float]:
-        own = _moments(image, axes)
-        return [_mean_ssim(x, image, m, own, axes) for x, m in zip(references, known)]
-
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        return np.array(list(pool.map(against_all, images))).T
+_IMAGE: dict[str, Any] = {"group": "image", "of": "pixels", "range": "−1 to 1"}
+_SSIM: dict[str, Any] = {
+    **_IMAGE,
+    "unit": "SSIM",
+    "symbol": "SSIM",
+    "chance": "chance by permutation, which is far above 0",
+    "function": lambda references, images: _ssim(_grays(references), _grays(images)),
+    "pairs": lambda references, images: ssim_pairs(gray(references), gray(images)),
+}
+for _entry in (
+    Metric(
+        "pixcorr",
+        label="Pixel correlation",
+        says="Pearson correlation of the pixels of image and reference. Unrelated natural photographs "
+        "already correlate a little.",
+        unit="r",
+        symbol="Pearson r",
+        chance="chance by permutation, which is not 0",
+        function=_pixcorr,
+        pairs=_pixcorr_pairs,
+        **_IMAGE,
+    ),
+    Metric(
+        "ssim",
+        label="Structural similarity (SSIM)",
+        says="Likeness of local brightness, contrast and structure. A plain gray image scores well above "
+        "0, so read it beside the floor.",
+        column=0,
+        **_SSIM,
+    ),
+    Metric(
+        "ssim_legacy",
+        label="Structural similarity, legacy form",
+        says="Structural similarity as older software computed it; runs higher than the standard form.",
+        column=1,
+        **_SSIM,
+    ),
+):
+    register_metric(_entry)

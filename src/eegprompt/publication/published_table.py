@@ -6,7 +6,6 @@ with the networks of the field: one on built-in features would look comparable a
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import re
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from eegprompt.core.errors import InputError, RunError, StorageError
+from eegprompt.core.errors import InputError, RunError
 from eegprompt.core.files import read_json
 
 __all__ = ["Cell", "Comparison", "Row", "compare"]
@@ -219,10 +218,6 @@ def compare(run: str | Path, published: str | Path) -> Comparison:
     path = Path(run) / "scores.json"
     if not path.exists():
         raise RunError(f"{path} is missing; write it with 'eegprompt evaluate {run}'")
-    from eegprompt.audit_stamp import restamp
-
-    with contextlib.suppress(StorageError):
-        restamp(run)
     stored = read_json(path, error=RunError, schema="scores")
     ours, left_out = _ours(stored.get("rows", []), metrics)
     stamp = stored.get("audit") or {}

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from eegprompt.audit_stamp import restamp
+from eegprompt.audit_stamp import Stamp
 from eegprompt.confounds.record import read_audit
 from eegprompt.core.errors import (
     CaptionError,
+    EegpromptError,
     InputError,
     RunError,
     SplitError,
@@ -444,9 +445,23 @@ class Material:
 
 
 def bring_up_to_date(run: Run | str | Path) -> None:
-    """Stamp an audit made since on the scores of a run, where they can be written."""
+    """Stamp an audit made since on the scores of a run or of its folds, where they can be written."""
+    folder = run.path if isinstance(run, Run) else Path(run)
+    folds = [] if (folder / "config.yaml").exists() else fold_runs(folder)
+    try:
+        stamps = [stamp_of(Run(f)) for f in folds or [folder]]
+    except (EegpromptError, KeyError):
+        return  # nobody can say more than what was stamped
+    whole = Stamp.of_folds(stamps, folds) if folds else stamps[0]
     with contextlib.suppress(StorageError):  # what is shown is up to date all the same
-        restamp(run.path if isinstance(run, Run) else run)
+        for place, stamp in (*zip(folds, stamps), (folder, whole)):
+            stamp.renew(place)
+
+
+def stamp_of(run: Run) -> Stamp:
+    """The audit's verdict on a run, and what its training allowed."""
+    allowed = run.provenance.get("train", {}).get("allowed_leakage") or ()
+    return Stamp.of(run.study, str(run.config["split"]), allowed)
 
 
 def _rows(table: pd.DataFrame, *columns: str) -> list[tuple[Any, ...]]:

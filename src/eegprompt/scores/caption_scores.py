@@ -8,25 +8,22 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.core.errors import RunError
-from eegprompt.core.files import read_json
+from eegprompt.metrics.base import metrics_of
 from eegprompt.metrics.caption_retrieval import (
     answer_ranks,
     class_credit,
     cosine_similarity,
     right_answers,
-    topk_hits,
 )
 from eegprompt.scores.rows import Score, Units, floor_and_ceiling
-from eegprompt.scores.scoring import Material
+from eegprompt.scores.scoring import Scoring
 
 __all__ = ["caption_scores"]
 
-_TOP = (1, 5)
 _SURE_THING = 0.95  # a score whose chance is above this says nothing and is left out
 
 
-def caption_scores(work: Material) -> list[Score]:
+def caption_scores(work: Scoring) -> list[Score]:
     """Retrieval of each head: among all captions, within class, and at class level."""
     if work.embeddings is None or not work.heads:
         return []
@@ -82,7 +79,7 @@ def caption_scores(work: Material) -> list[Score]:
     return scores
 
 
-def _captioned(work: Material) -> tuple[list[str], np.ndarray]:
+def _captioned(work: Scoring) -> tuple[list[str], np.ndarray]:
     """Test images with a caption of every kind that any of them has, and which trials show them."""
     shown = work.images[work.trials]
     every = sorted(set(shown))
@@ -100,18 +97,14 @@ def _captioned(work: Material) -> tuple[list[str], np.ndarray]:
     return complete, rows
 
 
-def _image_retrieval(work: Material, heads: list[_Head]) -> list[Score]:
+def _image_retrieval(work: Scoring, heads: list[_Head]) -> list[Score]:
     """Which test image was seen, by all heads together: the sum of their log probabilities."""
-    path = work.run.encoder_dir / "config.json"
-    facts = read_json(path, error=RunError, schema="encoder") if path.exists() else {}
-    scales = facts.get("scales") or {}
     eye = np.eye(len(heads[0].right), dtype=bool)
     if len(eye) < 2:
         return []
-    logits = [scales.get(one.name, 1 / 0.07) * one.per_column(one.similarity) for one in heads]
-    truths = [
-        scales.get(one.name, 1 / 0.07) * one.per_column(one.per_image(one.between)) for one in heads
-    ]
+    scale = {one.name: work.scales.get(one.name, 1 / 0.07) for one in heads}
+    logits = [scale[one.name] * one.per_column(one.similarity) for one in heads]
+    truths = [scale[one.name] * one.per_column(one.per_image(one.between)) for one in heads]
     work.note(
         "Image retrieval: which of the test images was seen, by the sum over heads of the log "
         "probability of each image's captions (cosines at the trained temperature); images whose "
@@ -121,39 +114,37 @@ def _image_retrieval(work: Material, heads: list[_Head]) -> list[Score]:
     trial_class = units.classes[units.index]
     scores: list[Score] = []
     for scope in ("within-class", "all"):
-        groups = image_class if scope == "within-class" else np.zeros(len(eye), dtype=int)
-        of_trial = trial_class if scope == "within-class" else np.zeros(len(trial_class), dtype=int)
+        within = scope == "within-class"
+        groups = image_class if within else np.zeros(len(eye), dtype=int)
+        of_trial = trial_class if within else np.zeros(len(trial_class), dtype=int)
         sizes = np.bincount(groups[groups >= 0], minlength=groups.max() + 1)
         kept = sizes[of_trial] > 1
         if not kept.any():
             continue
-        for k in _TOP:
+        ranked = []  # rows and columns of a group of images, how trials rank them, and captions
+        for group in np.flatnonzero(sizes > 1).tolist():
+            members = np.flatnonzero(groups == group)
+            rows, answers = np.flatnonzero(of_trial == group), np.eye(len(members), dtype=bool)
+            of_trials = answer_ranks(_log_probabilities(logits, rows, members), answers)
+            of_captions = answer_ranks(_log_probabilities(truths, members, members), answers)
+            ranked.append((rows, members, of_trials, of_captions))
+        for metric in metrics_of("images"):
+            assert metric.function is not None
             hits, truth = np.zeros((len(of_trial), len(eye))), np.zeros(eye.shape)
-            for group in np.flatnonzero(sizes > 1):
-                members = np.flatnonzero(groups == group)
-                among = min(k, len(members))
-                answers = np.eye(len(members), dtype=bool)
-                for table, rows, every in (
-                    (hits, np.flatnonzero(of_trial == group), logits),
-                    (truth, members, truths),
-                ):
-                    evidence = _log_probabilities(every, rows, members)
-                    table[np.ix_(rows, members)] = topk_hits(answer_ranks(evidence, answers), among)
+            for rows, members, of_trials, of_captions in ranked:
+                hits[np.ix_(rows, members)] = metric.function(of_trials)
+                truth[np.ix_(members, members)] = metric.function(of_captions)
             inner = units.subset(kept)
-            within = scope == "within-class"
-            metric = f"image_retrieval_top{k}"
             floor, ceiling = floor_and_ceiling(
                 truth, inner.images, inner.counts, inner.classes if within else None
             )
+            row = heads[0].row(metric.name, scope, head="ensemble", floor=floor, ceiling=ceiling)
             score = work.test(
-                {
-                    **heads[0].row(metric, scope, floor=floor, ceiling=ceiling),
-                    "head": "ensemble",
-                },
+                row,
                 inner,
                 inner.images,
                 hits[kept],
-                family=f"{metric} {scope}",
+                family=f"{metric.name} {scope}",
                 within=within,
                 also_within=not within,
             )
@@ -225,14 +216,12 @@ class _Head:
             "head": self.name,
             "pool": "test",
             "scope": scope,
-            "unit": "proportion",
-            "higher_is_better": True,
             **more,
         }
 
 
 def _head(
-    work: Material, head: str, image_ids: list[str], units: Units, rows: np.ndarray
+    work: Scoring, head: str, image_ids: list[str], units: Units, rows: np.ndarray
 ) -> _Head | None:
     assert work.embeddings is not None
     captions = work.of_kind(head, image_ids)
@@ -262,7 +251,7 @@ def _head(
     )
 
 
-def _keep(work: Material, scores: list[Score], score: Score) -> None:
+def _keep(work: Scoring, scores: list[Score], score: Score) -> None:
     """Keep a score unless chance alone gives nearly all of it."""
     chance = score.row["chance"]
     if chance is not None and chance > _SURE_THING:
@@ -275,35 +264,33 @@ def _keep(work: Material, scores: list[Score], score: Score) -> None:
         scores.append(score)
 
 
-def _among_all(work: Material, one: _Head) -> list[Score]:
+def _among_all(work: Scoring, one: _Head) -> list[Score]:
     """Instance level, among all captions of the pool."""
     ranks = answer_ranks(one.similarity, one.right)
     truth = answer_ranks(one.between, one.right)
     scores: list[Score] = []
-    for k in _TOP:
-        if k > one.right.shape[1]:
-            continue
-        metric = f"caption_retrieval_top{k}"
+    for metric in metrics_of("captions"):
+        assert metric.function is not None
         floor, ceiling = floor_and_ceiling(
-            one.per_image(topk_hits(truth, k)), one.units.images, one.units.counts
+            one.per_image(metric.function(truth)), one.units.images, one.units.counts
         )
         score = work.test(
-            one.row(metric, "all", floor=floor, ceiling=ceiling),
+            one.row(metric.name, "all", floor=floor, ceiling=ceiling),
             one.units,
             one.units.images,
-            topk_hits(ranks, k),
-            family=f"{metric} all",
+            metric.function(ranks),
+            family=f"{metric.name} all",
             also_within=True,
         )
         _keep(work, scores, score)
     return scores
 
 
-def _within_class(work: Material, one: _Head) -> list[Score] | None:
+def _within_class(work: Scoring, one: _Head) -> list[Score] | None:
     """Instance level, among the captions of images of the trial's class; None if all are alike."""
-    n_images = len(one.right)
-    hits = {k: np.zeros((len(one.similarity), n_images)) for k in _TOP}
-    truth = {k: np.zeros((len(one.between), n_images)) for k in _TOP}
+    metrics, n_images = metrics_of("captions"), len(one.right)
+    hits = [np.zeros((len(one.similarity), n_images)) for _ in metrics]
+    truth = [np.zeros((len(one.between), n_images)) for _ in metrics]
     scored = np.zeros(n_images, dtype=bool)
     trial_class = one.units.classes[one.units.index]
     for c in np.unique(one.image_class):
@@ -313,37 +300,36 @@ def _within_class(work: Material, one: _Head) -> list[Score] | None:
         if len(np.unique(answers, axis=0)) < 2:
             continue  # the kind says the same of every image of the class
         scored[members] = True
-        rows = np.flatnonzero(trial_class == c)
-        own = np.flatnonzero(np.isin(one.of_image, members))
-        ranks = answer_ranks(one.similarity[np.ix_(rows, columns)], answers)
-        true_ranks = answer_ranks(one.between[np.ix_(own, columns)], answers)
-        for k in _TOP:
-            among = min(k, len(columns))
-            hits[k][np.ix_(rows, members)] = topk_hits(ranks, among)
-            truth[k][np.ix_(own, members)] = topk_hits(true_ranks, among)
+        for rows, of, tables in (
+            (np.flatnonzero(trial_class == c), one.similarity, hits),
+            (np.flatnonzero(np.isin(one.of_image, members)), one.between, truth),
+        ):
+            ranks = answer_ranks(of[np.ix_(rows, columns)], answers)
+            for metric, table in zip(metrics, tables):
+                assert metric.function is not None
+                table[np.ix_(rows, members)] = metric.function(ranks)
     if not scored.any():
         return None
     kept = scored[one.units.images][one.units.index]
     units = one.units.subset(kept)
     scores: list[Score] = []
-    for k in _TOP:
-        metric = f"caption_retrieval_top{k}"
+    for metric, of_trials, of_captions in zip(metrics, hits, truth):
         floor, ceiling = floor_and_ceiling(
-            one.per_image(truth[k]), units.images, units.counts, units.classes
+            one.per_image(of_captions), units.images, units.counts, units.classes
         )
         score = work.test(
-            one.row(metric, "within-class", floor=floor, ceiling=ceiling),
+            one.row(metric.name, "within-class", floor=floor, ceiling=ceiling),
             units,
             units.images,
-            hits[k][kept],
-            family=f"{metric} within-class",
+            of_trials[kept],
+            family=f"{metric.name} within-class",
             within=True,
         )
         _keep(work, scores, score)
     return scores
 
 
-def _class_level(work: Material, one: _Head) -> list[Score]:
+def _class_level(work: Scoring, one: _Head) -> list[Score]:
     """Whether the nearest caption belongs to the right class."""
     units = one.units
     present, labels = np.unique(units.classes, return_inverse=True)

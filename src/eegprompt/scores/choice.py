@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from eegprompt.core.files import content_key
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["select_trials"]
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from eegprompt.core.errors import InputError
+from eegprompt.metrics.base import metrics_of
 from eegprompt.metrics.caption_retrieval import cosine_similarity
 from eegprompt.metrics.classification import (
     class_probabilities,
@@ -16,15 +17,14 @@ from eegprompt.metrics.classification import (
     ensemble_probabilities,
     fit_temperature,
     fit_weights,
-    majority_credit,
 )
-from eegprompt.scores.rows import Score, floor_and_ceiling
-from eegprompt.scores.scoring import Material
+from eegprompt.scores.rows import Score, Units, floor_and_ceiling
+from eegprompt.scores.scoring import Scoring
 
 __all__ = ["class_scores", "lda_scores"]
 
 
-def _class_trials(work: Material) -> np.ndarray | None:
+def _class_trials(work: Scoring) -> np.ndarray | None:
     """Which test trials can be classified (bool), or None with the reason named."""
     known = np.isin(work.categories[work.trials], work.class_names)
     tested = set(work.categories[work.trials][known])
@@ -70,7 +70,7 @@ class _Decisions:
     truth: np.ndarray
 
 
-def class_scores(work: Material) -> list[Score]:
+def class_scores(work: Scoring) -> list[Score]:
     """Class decisions of each head and of the ensemble of heads."""
     if work.embeddings is None or not work.heads:
         return []
@@ -103,95 +103,86 @@ def class_scores(work: Material) -> list[Score]:
     labels = np.empty(len(units), dtype=int)
     labels[units.index] = target
 
-    def score(metric: str, head: str, credit: np.ndarray, truth: np.ndarray, family: str) -> Score:
-        floor, ceiling = floor_and_ceiling(truth, labels, units.counts, queries=units.images)
-        row = _row(metric, head, floor=floor, ceiling=ceiling)
-        return work.test(row, units, labels, credit, family=family)
-
-    ensemble = "class accuracy of the ensemble"
     mean, mean_truth = (ensemble_probabilities(p) for p in (by_head.test, by_head.truth))
+    judged = _Judged(work, units, labels)
     weights = fit_weights(by_head.val, truth_val)
-    weighted, weighted_truth = (
-        decision_credit(ensemble_probabilities(p, weights)) for p in (by_head.test, by_head.truth)
-    )
-    credit = decision_credit(mean)
-    scores = [
-        score("class_accuracy", "ensemble", credit, decision_credit(mean_truth), ensemble),
-        work.test_macro(
-            _row("class_accuracy_macro", "ensemble"),
-            units,
-            labels,
-            credit,
-            family=ensemble,
-            truth=decision_credit(mean_truth),
-        ),
-        score("class_accuracy_weighted", "ensemble", weighted, weighted_truth, ensemble),
-        score(
-            "class_accuracy_majority",
-            "ensemble",
-            majority_credit(by_head.test),
-            majority_credit(by_head.truth),
-            ensemble,
-        ),
-    ]
+    family = "class accuracy of the ensemble"
+    scores: list[Score] = []
+    for metric in metrics_of("decisions"):
+        assert metric.function is not None
+        credit, truth = (metric.function(p, weights) for p in (by_head.test, by_head.truth))
+        surround = judged.macro if metric.by_class else judged.accuracy
+        scores.append(surround(metric.name, "ensemble", credit, truth, family))
     two = len(index) == 2
     if two:
         work.note(
             f"AUC: the probability that a trial of '{work.class_names[1]}' gets a higher score for it "
             f"than a trial of '{work.class_names[0]}'."
         )
+        scores.append(judged.auc("class_auc", "ensemble", mean, mean_truth, family))
+    for head, tested, true in zip(by_head.heads, by_head.test, by_head.truth):
+        credit, truth = decision_credit(tested), decision_credit(true)
         scores.append(
-            work.test_auc(
-                "class_auc",
-                "ensemble",
-                units,
-                labels,
-                margin(mean),
-                family=ensemble,
-                truth=margin(mean_truth),
-            )
-        )
-    for head, on_test, on_truth in zip(by_head.heads, by_head.test, by_head.truth):
-        scores.append(
-            score(
-                "class_accuracy",
-                head,
-                decision_credit(on_test),
-                decision_credit(on_truth),
-                "class_accuracy heads",
-            )
+            judged.accuracy("class_accuracy", head, credit, truth, "class_accuracy heads")
         )
         if two:
-            scores.append(
-                work.test_auc(
-                    "class_auc",
-                    head,
-                    units,
-                    labels,
-                    margin(on_test),
-                    family="class_auc heads",
-                    truth=margin(on_truth),
-                )
-            )
+            scores.append(judged.auc("class_auc", head, tested, true, "class_auc heads"))
     return scores + _by_subject(
-        work, trials, target, credit, decision_credit(mean_truth), image_ids
+        work, trials, target, decision_credit(mean), decision_credit(mean_truth), image_ids
     )
 
 
-def _row(metric: str, head: str | None, **more: Any) -> dict[str, Any]:
-    """What rows of class decisions have in common."""
-    return {
-        "metric": metric,
-        "head": head,
-        "scope": "all",
-        "unit": "proportion",
-        "higher_is_better": True,
-        **more,
-    }
+@dataclass(frozen=True)
+class _Judged:
+    """Units with the class of each, to surround decisions on them."""
+
+    work: Scoring
+    units: Units
+    labels: np.ndarray
+
+    def accuracy(
+        self,
+        metric: str,
+        head: str | None,
+        credit: np.ndarray,
+        truth: np.ndarray | None,
+        family: str,
+        **more: str,
+    ) -> Score:
+        """A mean over trials; `truth` are the credits of the test images' own captions."""
+        row: dict[str, Any] = {"metric": metric, "head": head, "scope": "all", **more}
+        if truth is not None:
+            row["floor"], row["ceiling"] = floor_and_ceiling(
+                truth, self.labels, self.units.counts, queries=self.units.images
+            )
+        return self.work.test(row, self.units, self.labels, credit, family=family)
+
+    def macro(
+        self, metric: str, head: str, credit: np.ndarray, truth: np.ndarray, family: str
+    ) -> Score:
+        """A mean over classes."""
+        row = {"metric": metric, "head": head, "scope": "all"}
+        return self.work.test_macro(
+            row, self.units, self.labels, credit, family=family, truth=truth
+        )
+
+    def auc(
+        self,
+        metric: str,
+        head: str | None,
+        probabilities: np.ndarray,
+        truth: np.ndarray | None,
+        family: str,
+    ) -> Score:
+        """How far the second of two classes is ahead of the first."""
+        ahead = probabilities[:, 1] - probabilities[:, 0]
+        true = None if truth is None else truth[:, 1] - truth[:, 0]
+        row = {"metric": metric, "head": head, "scope": "all"}
+        return self.work.test_auc(row, self.units, self.labels, ahead, family=family, truth=true)
 
 
 def _decide(
-    work: Material,
+    work: Scoring,
     head: str,
     index: dict[str, int],
     known: np.ndarray,
@@ -234,7 +225,7 @@ def _decide(
 
 
 def _by_subject(
-    work: Material,
+    work: Scoring,
     trials: np.ndarray,
     target: np.ndarray,
     credit: np.ndarray,
@@ -252,14 +243,21 @@ def _by_subject(
         units = work.units_of(trials[mine], image_ids)
         labels = np.empty(len(units), dtype=int)
         labels[units.index] = target[mine]
-        floor, ceiling = floor_and_ceiling(truth, labels, units.counts, queries=units.images)
-        row = _row("class_accuracy", "ensemble", floor=floor, ceiling=ceiling)
-        row |= {"subject": name, "note": f"subject {name}"}
-        scores.append(work.test(row, units, labels, credit[mine], family="class_accuracy subjects"))
+        of_subject = {"subject": name, "note": f"subject {name}"}
+        scores.append(
+            _Judged(work, units, labels).accuracy(
+                "class_accuracy",
+                "ensemble",
+                credit[mine],
+                truth,
+                "class_accuracy subjects",
+                **of_subject,
+            )
+        )
     return scores
 
 
-def lda_scores(work: Material) -> list[Score]:
+def lda_scores(work: Scoring) -> list[Score]:
     """Shrinkage LDA on the same trials: what a linear classifier of the EEG reaches."""
     from eegprompt.encoders.lda import ShrinkageLDA, bin_means
 
@@ -295,17 +293,8 @@ def lda_scores(work: Material) -> list[Score]:
         "fitted on the training trials, for each subject where that has all classes – a baseline on "
         "the same test trials, not part of the decoder."
     )
-    row = _row("class_accuracy_lda", None)
-    scores = [work.test(row, units, labels, decision_credit(decision), family="shrinkage LDA")]
+    judged, family = _Judged(work, units, labels), "shrinkage LDA"
+    scores = [judged.accuracy("class_accuracy_lda", None, decision_credit(decision), None, family)]
     if len(number) == 2:
-        scores.append(
-            work.test_auc(
-                "class_auc_lda", None, units, labels, margin(decision), family="shrinkage LDA"
-            )
-        )
+        scores.append(judged.auc("class_auc_lda", None, decision, None, family))
     return scores
-
-
-def margin(probabilities: np.ndarray) -> np.ndarray:
-    """How far the second class is ahead of the first."""
-    return probabilities[:, 1] - probabilities[:, 0]

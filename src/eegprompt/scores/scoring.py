@@ -1,44 +1,63 @@
-"""What a run holds, and what surrounds each score."""
+"""What a decoder put out on a fold of a study, and what surrounds each score of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key
+from eegprompt.metrics.base import metric_of
 from eegprompt.metrics.classification import weighted_auc
-from eegprompt.run import Run
 from eegprompt.scores.rows import Score, Units, floor_and_ceiling, number, row_of
+from eegprompt.settings import ExperimentConfig
 from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
-from eegprompt.stats.permutation import permutation_test, table_chance, table_statistic
+from eegprompt.stats.permutation import (
+    PermutationResult,
+    permutation_test,
+    table_chance,
+    table_statistic,
+)
+from eegprompt.study import Study
+from eegprompt.study.split import Fold
 
-if TYPE_CHECKING:
-    import pandas as pd
+__all__ = ["Scoring"]
 
-    from eegprompt.study import Study
-
-__all__ = ["Material"]
+Statistic = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass
-class Material:
-    """One run while it is scored."""
+class Scoring:
+    """A fold of a study, and what a decoder put out on it, while it is scored.
 
-    run: Run
+    Parameters
+    ----------
+    study, fold, config
+        What the decoder was trained on, which of it, and how.
+    embeddings : dict of str to array, optional
+        Head embeddings: ``val/trial_id``, ``test/trial_id``, ``val/HEAD``, ``test/HEAD``.
+    scales : dict of str to float
+        Trained scale of each head's cosines; 1 / 0.07 where not given.
+    notes, missing : list of str
+        What must be read with the scores, and what could not be scored.
+    """
+
+    study: Study
+    fold: Fold
+    config: ExperimentConfig
+    embeddings: dict[str, np.ndarray] | None = None
+    scales: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.config = self.run.settings
         self.settings = self.config.evaluation
-        self.study: Study = self.run.study
-        self.fold = self.run.fold
         if not len(self.fold.test):
             raise RunError(
                 f"the test set of split '{self.config.split}' is empty, so there is nothing to score; "
@@ -92,6 +111,71 @@ class Material:
         """Seed of permutations and resamples: equal for equal units, so that folds and heads share."""
         return int(content_key(self.config.seed, list(units.names), length=12), 16)
 
+    def surround(
+        self,
+        row: dict[str, Any],
+        units: Units,
+        resampled: Statistic,
+        *,
+        labels: np.ndarray | None = None,
+        permuted: Statistic | None = None,
+        family: str | None = None,
+        **test: Any,
+    ) -> Score:
+        """A row with value and interval, and with chance and p where it can be permuted.
+
+        `resampled` maps how often each unit counts to values, `permuted` maps labels to values;
+        `test` goes to the permutation test.
+        """
+        extra = {}
+        spread = bootstrap(resampled, len(units), self.settings.resamples, seed=self.seed(units))
+        value, null = spread.value, None
+        if permuted is not None and labels is not None:
+            found = self.permute(row, units, permuted=permuted, labels=labels, **test)
+            value, p = found.value, number(found.p)
+            null = None if p is None else found.null
+            extra = {"chance": None if p is None else number(found.chance), "p": p}
+        return Score(
+            row_of(
+                **{
+                    "n": len(units),
+                    "n_trials": int(units.counts.sum()),
+                    "value": number(value),
+                    "lo": number(spread.lo),
+                    "hi": number(spread.hi),
+                    **extra,
+                    **row,
+                }
+            ),
+            family,
+            null,
+            spread.replicates,
+            units.names,
+        )
+
+    def permute(
+        self,
+        row: dict[str, Any],
+        units: Units,
+        *,
+        permuted: Statistic,
+        labels: np.ndarray,
+        **test: Any,
+    ) -> PermutationResult:
+        """Compare a statistic with itself under permuted labels."""
+        return permutation_test(
+            permuted,
+            labels,
+            self.settings.permutations,
+            seed=self.seed(units),
+            higher_is_better=metric_of(str(row["metric"])).higher_is_better,
+            **test,
+        )
+
+    def mean(self, row: dict[str, Any], units: Units, by_trial: np.ndarray) -> Score:
+        """Surround a mean over trials by its interval alone."""
+        return self.surround(row, units, ratio_statistic(units.totals(by_trial), units.counts))
+
     def test(
         self,
         row: dict[str, Any],
@@ -108,57 +192,20 @@ class Material:
         `within` permutes inside classes; `also_within` adds that beside the global permutation.
         """
         totals, counts = units.totals(by_trial), units.counts
-        strata = units.classes if within else units.strata
         statistic = table_statistic(totals, counts)
-        seed = self.seed(units)
-        result = permutation_test(
-            statistic,
-            labels,
-            self.settings.permutations,
-            strata=strata,
-            seed=seed,
-            chance=table_chance(totals, counts, labels, strata),
-            higher_is_better=bool(row.get("higher_is_better", True)),
-        )
-        own = totals[np.arange(len(units)), labels]
-        spread = bootstrap(
-            ratio_statistic(own, counts), len(units), self.settings.resamples, seed=seed
-        )
-        extra: dict[str, Any] = {}
+
+        def permutation(strata: np.ndarray | None) -> dict[str, Any]:
+            chance = table_chance(totals, counts, labels, strata)
+            return {"permuted": statistic, "labels": labels, "strata": strata, "chance": chance}
+
+        resampled = ratio_statistic(totals[np.arange(len(units)), labels], counts)
+        strata = units.classes if within else units.strata
+        score = self.surround(row, units, resampled, family=family, **permutation(strata))
         if also_within and self.known:
-            inner = permutation_test(
-                statistic,
-                labels,
-                self.settings.permutations,
-                strata=units.classes,
-                seed=seed,
-                chance=table_chance(totals, counts, labels, units.classes),
-                higher_is_better=bool(row.get("higher_is_better", True)),
-            )
-            extra = {
-                "chance_within_class": number(inner.chance),
-                "p_within_class": number(inner.p),
-            }
-        tested = not np.isnan(result.p)
-        return Score(
-            row_of(
-                **{
-                    "n": len(units),
-                    "n_trials": int(counts.sum()),
-                    "value": number(result.value),
-                    "lo": number(spread.lo),
-                    "hi": number(spread.hi),
-                    "chance": number(result.chance) if tested else None,
-                    "p": number(result.p),
-                    **row,
-                },
-                **extra,
-            ),
-            family,
-            result.null if tested else None,
-            spread.replicates,
-            units.names,
-        )
+            inner = self.permute(row, units, **permutation(units.classes))
+            score.row["chance_within_class"] = number(inner.chance)
+            score.row["p_within_class"] = number(inner.p)
+        return score
 
     def test_macro(
         self,
@@ -172,35 +219,40 @@ class Material:
     ) -> Score:
         """Surround a mean over classes of their accuracies; `truth` as for floor_and_ceiling."""
         totals, counts = units.totals(credit), units.counts
-        classes = np.unique(labels)
         equal = counts / np.bincount(labels, weights=counts)[labels]  # classes weigh the same
         floor, ceiling = floor_and_ceiling(truth, labels, equal, queries=units.images)
-        row = {**row, "floor": floor, "ceiling": ceiling}
+
+        classes = np.unique(labels)
+
+        def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                return np.asarray(above / below)
 
         def permuted(sets: np.ndarray) -> np.ndarray:
-            parts = []
-            for c in classes:
-                mine = sets == c
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    parts.append((mine @ totals[:, c]) / (mine @ counts))
-            return np.nanmean(parts, axis=0)
+            parts = [ratio((sets == c) @ totals[:, c], (sets == c) @ counts) for c in classes]
+            return np.asarray(np.nanmean(parts, axis=0))
 
         def resampled(weights: np.ndarray) -> np.ndarray:
             parts = []
             for c in classes:
-                mine = labels == c
-                with np.errstate(invalid="ignore", divide="ignore"):
-                    parts.append(
-                        (weights[:, mine] @ totals[mine, c]) / (weights[:, mine] @ counts[mine])
-                    )
-            return np.nanmean(parts, axis=0)
+                own = labels == c
+                parts.append(ratio(weights[:, own] @ totals[own, c], weights[:, own] @ counts[own]))
+            return np.asarray(np.nanmean(parts, axis=0))
 
-        return self.test_general(row, units, labels, permuted, resampled, family)
+        row = {**row, "floor": floor, "ceiling": ceiling}
+        return self.surround(
+            row,
+            units,
+            resampled,
+            labels=labels,
+            permuted=permuted,
+            family=family,
+            strata=units.strata,
+        )
 
     def test_auc(
         self,
-        metric: str,
-        head: str | None,
+        row: dict[str, Any],
         units: Units,
         labels: np.ndarray,
         scores: np.ndarray,
@@ -211,20 +263,13 @@ class Material:
         """Surround an AUC; label 1 is positive; `truth` are the scores of each image's captions."""
         from scipy.stats import rankdata
 
-        row: dict[str, Any] = {
-            "metric": metric,
-            "head": head,
-            "scope": "all",
-            "unit": "AUC",
-            "higher_is_better": True,
-        }
         positive_trials = labels[units.index] == 1
         by_trial = weighted_auc(scores, positive_trials)
         every = np.ones((1, len(scores)))
         if truth is not None:  # captions of a random image know nothing of the class
             of_trials = truth[units.images][units.index]
             ceiling = weighted_auc(of_trials, positive_trials)(every)[0]
-            row |= {"floor": 0.5, "ceiling": number(ceiling)}
+            row = {**row, "floor": 0.5, "ceiling": number(ceiling)}
 
         def permuted(sets: np.ndarray) -> np.ndarray:
             # one pass of ranks serves all labels, unless a NaN ranks by its label
@@ -238,76 +283,17 @@ class Material:
             with np.errstate(invalid="ignore"):
                 return won / (n_positive * (len(scores) - n_positive))
 
-        def resampled(weights: np.ndarray) -> np.ndarray:
-            return by_trial(weights[:, units.index])
-
-        return self.test_general(row, units, labels, permuted, resampled, family)
-
-    def test_general(
-        self,
-        row: dict[str, Any],
-        units: Units,
-        labels: np.ndarray,
-        permuted: Callable[[np.ndarray], np.ndarray],
-        resampled: Callable[[np.ndarray], np.ndarray],
-        family: str,
-    ) -> Score:
-        """Surround a statistic given as functions of permuted labels and of resampled units."""
-        seed = self.seed(units)
-        result = permutation_test(
-            permuted, labels, self.settings.permutations, strata=units.strata, seed=seed
-        )
-        spread = bootstrap(resampled, len(units), self.settings.resamples, seed=seed)
-        tested = not np.isnan(result.p)
-        return Score(
-            row_of(
-                **{
-                    "n": len(units),
-                    "n_trials": int(units.counts.sum()),
-                    "value": number(result.value),
-                    "lo": number(spread.lo),
-                    "hi": number(spread.hi),
-                    "chance": number(result.chance) if tested else None,
-                    "p": number(result.p),
-                    **row,
-                }
-            ),
-            family,
-            result.null if tested else None,
-            spread.replicates,
-            units.names,
+        return self.surround(
+            row,
+            units,
+            lambda weights: by_trial(weights[:, units.index]),
+            labels=labels,
+            permuted=permuted,
+            family=family,
+            strata=units.strata,
         )
 
-    # -- what the run holds --------------------------------------------------------------------
-    @cached_property
-    def embeddings(self) -> dict[str, np.ndarray] | None:
-        """Head embeddings of validation and test trials, checked against the split."""
-        path = self.run.embeddings_path
-        if not path.exists():
-            self.missing.append(
-                "caption and class scores: embeddings.safetensors is missing; run 'eegprompt decode'"
-            )
-            return None
-        stored = self.run.embeddings
-        for side in ("val", "test"):
-            ids = stored[f"{side}/trial_id"]
-            foreign = np.setdiff1d(ids, getattr(self.fold, side))
-            if len(foreign):
-                raise RunError(
-                    f"{path} holds {len(foreign)} {side} trials that are not on the {side} set of "
-                    f"fold {self.config.fold} of split '{self.config.split}' (first: {foreign[0]}); "
-                    "run 'eegprompt decode' again"
-                )
-        absent = len(np.setdiff1d(self.fold.test, stored["test/trial_id"]))
-        if absent:
-            self.missing.append(f"embeddings of {absent} of {len(self.fold.test)} test trials")
-        if not len(stored["test/trial_id"]):
-            self.missing.append(
-                "caption and class scores: there are no test trials in the embeddings"
-            )
-            return None
-        return stored
-
+    # -- what the decoder put out --------------------------------------------------------------
     @cached_property
     def heads(self) -> tuple[str, ...]:
         """Heads with test embeddings."""

@@ -18,24 +18,29 @@ What a score's surroundings mean:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eegprompt.audit_stamp import Stamp
-from eegprompt.core.errors import RunError
-from eegprompt.core.files import write_json
+from eegprompt.core.errors import RunError, StudyError
+from eegprompt.core.files import read_json, read_table, write_json
 from eegprompt.core.fold_sentences import merge_sentences
 from eegprompt.core.locks import writes
 from eegprompt.core.progress import Progress
 from eegprompt.core.threads import one_blas_thread
-from eegprompt.run import Run, fold_runs
+from eegprompt.generators.generated_files import image_facts, look_of
+from eegprompt.reports.contents import stamp_of
+from eegprompt.run import Run, fold_runs, slug
 from eegprompt.scores.caption_scores import caption_scores
 from eegprompt.scores.class_scores import class_scores, lda_scores
-from eegprompt.scores.image_scores import image_scores
+from eegprompt.scores.feature_scores import feature_scores
+from eegprompt.scores.image_scores import IN_ONE_ROW, Files, GeneratedImages, pixel_scores
 from eegprompt.scores.rows import Score, correct, identity, mean_of_folds
-from eegprompt.scores.scoring import Material
+from eegprompt.scores.scoring import Scoring
+from eegprompt.sources import PROMPT_SOURCES, SOURCES
 
 __all__ = ["evaluate", "evaluate_folds", "scores_of"]
 
@@ -70,7 +75,7 @@ def evaluate(run: Run | str | Path, *, progress: Progress | None = None) -> list
     """
     run = Run(run)
     scores, notes, missing = _scored(run, progress)
-    return _write(run.path, scores, notes, missing, run, Stamp.of(run))
+    return _write(run.path, scores, notes, missing, run, stamp_of(run))
 
 
 def scores_of(run: Run, *, pixels: bool = True) -> tuple[list[Score], list[str]]:
@@ -92,7 +97,7 @@ def scores_of(run: Run, *, pixels: bool = True) -> tuple[list[Score], list[str]]
         What could not be scored, and why.
     """
     scores, notes, missing = _scored(run, None, pixels)
-    _write(run.path, scores, notes, missing, run, Stamp.of(run))
+    _write(run.path, scores, notes, missing, run, stamp_of(run))
     return scores, missing
 
 
@@ -144,7 +149,7 @@ def evaluate_folds(parent: str | Path, *, progress: Progress | None = None) -> l
 
         run = Run(folder)
         scores, said, lacking = _scored(run, of_fold)
-        stamps.append(Stamp.of(run))
+        stamps.append(stamp_of(run))
         _write(run.path, scores, said, lacking, run, stamps[-1])
         said_by_fold.append(said)
         # What a command does for one fold it does for all, given their parent.
@@ -210,18 +215,185 @@ def _write(
 def _scored(
     run: Run, progress: Progress | None, pixels: bool = True
 ) -> tuple[list[Score], list[str], list[str]]:
-    work = Material(run)
-    steps: list[tuple[str, Callable[[Material], Iterable[Score]]]] = [
-        ("caption retrieval", caption_scores),
-        ("class accuracy", class_scores),
-        ("shrinkage LDA", lda_scores),
-        ("images", partial(image_scores, pixels=pixels)),
+    work = Scoring(run.study, run.fold, run.settings)
+    _embeddings(run, work)
+    steps: list[tuple[str, Callable[[], list[Score]]]] = [
+        ("caption retrieval", lambda: caption_scores(work)),
+        ("class accuracy", lambda: class_scores(work)),
+        ("shrinkage LDA", lambda: lda_scores(work)),
+        ("images", lambda: _of_images(run, work, pixels)),
     ]
     scores: list[Score] = []
     for i, (label, step) in enumerate(steps):
         if progress is not None:
             progress(i, len(steps), label)
-        scores += step(work)
+        scores += step()
     if progress is not None:
         progress(len(steps), len(steps), "scores")
     return scores, work.notes, work.missing
+
+
+def _embeddings(run: Run, work: Scoring) -> None:
+    """Give the scores the run's embeddings, checked against its split, and the scales of its heads."""
+    path = run.encoder_dir / "config.json"
+    if path.exists():
+        work.scales = read_json(path, error=RunError, schema="encoder").get("scales") or {}
+    if not run.embeddings_path.exists():
+        work.missing.append(
+            "caption and class scores: embeddings.safetensors is missing; run 'eegprompt decode'"
+        )
+        return
+    stored = run.embeddings
+    for part in ("val", "test"):
+        ids = stored[f"{part}/trial_id"]
+        foreign = np.setdiff1d(ids, getattr(run.fold, part))
+        if len(foreign):
+            raise RunError(
+                f"{run.embeddings_path} holds {len(foreign)} {part} trials that are not in the {part} set "
+                f"of fold {run.settings.fold} of split '{run.settings.split}' (first: {foreign[0]}); "
+                "run 'eegprompt decode' again"
+            )
+    absent = len(np.setdiff1d(run.fold.test, stored["test/trial_id"]))
+    if absent:
+        work.missing.append(f"embeddings of {absent} of {len(run.fold.test)} test trials")
+    if len(stored["test/trial_id"]):
+        work.embeddings = stored
+    else:
+        work.missing.append("caption and class scores: there are no test trials in the embeddings")
+
+
+def _of_images(run: Run, work: Scoring, pixels: bool) -> list[Score]:
+    """Scores of the images of each generator that drew some; what lacks is named with its remedy."""
+    scores: list[Score] = []
+    for generator, images in _generated(run, work.missing):
+        try:
+            found = GeneratedImages(work, generator, images)
+            scores += [*feature_scores(found), *(pixel_scores(found) if pixels else ())]
+        except StudyError as problem:  # reference images are gone; captions can still be scored
+            work.missing.append(f"image scores: {problem}")
+    return scores
+
+
+def _generated(run: Run, missing: list[str]) -> Iterator[tuple[str, dict[str, Files]]]:
+    """Each generator with its images of the run's test trials, by prompt source and trial."""
+    named = run.settings.generation.generator
+    entries = run.generators
+    folders = sorted(p.name for p in (run.path / "images").glob("*") if p.is_dir())
+    test = set(run.fold.test.tolist())
+    for generator in (named, *(f for f in folders if f != slug(named))):
+        entry = entries.get(slug(generator), {})
+        again = f"eegprompt generate {run.path}"
+        if slug(generator) != slug(named):
+            again += f" --generator {entry.get('name', generator)}"
+        prompts = _prompts(run, generator)
+        found: dict[str, Files] = {}
+        blanked: dict[str, set[int]] = {}
+        look = entry.get("look")
+        for source in SOURCES:  # eeg is the first, and says what the others must be drawn with
+            found[source], blanked[source] = _images(
+                run, generator, source, prompts, look, again, missing
+            )
+            if source == "eeg":
+                look = look_of(f for files in found["eeg"].values() for f in files) or look
+        if not found["eeg"]:
+            if generator == named or any(found.values()):
+                missing.append(
+                    f"image scores: no images of prompt source 'eeg' by generator '{generator}'; "
+                    f"run '{again}'"
+                )
+            continue
+        wanted = {r: set(found["eeg"]) for r in SOURCES if r in IN_ONE_ROW or found[r]}
+        wanted["eeg"] = set(entry.get("trial_ids", ())) & test
+        absent = [source for source in SOURCES if source not in wanted]
+        if absent:
+            missing.append(
+                f"image scores: prompt sources that generator '{generator}' has not drawn: "
+                f"{', '.join(absent)}; run '{again} --sources {','.join(absent)}'"
+            )
+        for source, trials in wanted.items():
+            lacking = len(trials - set(found[source]) - blanked[source])
+            if lacking:
+                missing.append(
+                    f"image scores: {lacking} of {len(trials)} trials have no image of prompt source "
+                    f"'{source}' by generator '{generator}'; run '{again} --sources {source}'"
+                )
+        yield generator, found
+
+
+def _prompts(run: Run, generator: str) -> dict[tuple[int, str], str]:
+    """Prompts that a generator's images should have been drawn from, by trial and prompt source."""
+    own = run.path / "images" / slug(generator) / "prompts.parquet"
+    if own.exists():
+        table = read_table(own, error=RunError, columns="prompts")
+    elif run.prompts_path.exists():
+        table = run.prompts
+    else:
+        return {}
+    return {
+        (int(trial), str(source)): str(text)
+        for trial, source, text in zip(table["trial_id"], table["source"], table["text"])
+    }
+
+
+def _images(
+    run: Run,
+    generator: str,
+    source: str,
+    prompts: dict[tuple[int, str], str],
+    look: str | None,
+    again: str,
+    missing: list[str],
+) -> tuple[Files, set[int]]:
+    """Files of one prompt source, by test trial, and the trials that have a blanked image.
+
+    Blanked images are left out, as are those of other prompts than the run's, and those drawn
+    with other settings (steps, guidance, …) than `look`, the key of prompt source ``eeg``'s: prompt
+    sources are compared, and differ in their prompts alone. Where all of prompt source ``eeg`` is of an
+    earlier key, that counts.
+    """
+    test = set(run.fold.test.tolist())
+    remedy = f"run '{again} --sources {source}'"
+    found: Files = {}
+    other_look: Files = {}
+    outdated = 0
+    blanked: list[int] = []
+    for path in sorted(run.images_dir(generator, source).glob("*_*.png")):
+        name, _, sample = path.stem.partition("_")
+        if not (name.isdigit() and sample.isdigit() and int(name) in test):
+            continue
+        facts = image_facts(path)
+        if facts is None:
+            missing.append(
+                f"image scores: {path} cannot be read as an image; {remedy}, which draws it anew"
+            )
+            continue
+        if facts.get("blanked"):
+            blanked.append(int(name))
+            continue
+        prompt = prompts.get((int(name), source))
+        unknown = prompt is None and bool(prompts) and source in PROMPT_SOURCES
+        if unknown or (prompt is not None and facts.get("prompt", prompt) != prompt):
+            outdated += 1
+            continue
+        mine = look is None or facts.get("look", look) == look
+        (found if mine else other_look).setdefault(int(name), []).append(path)
+    if source == "eeg" and not found:
+        found, other_look = other_look, {}
+    for n, what in (
+        (
+            len(blanked),
+            f"are left out, for the safety checker of generator '{generator}' blanked them",
+        ),
+        (
+            sum(map(len, other_look.values())),
+            f"by generator '{generator}' were drawn with other settings (steps, guidance, negative "
+            f"prompt, …) than those of prompt source 'eeg' now; {remedy}",
+        ),
+        (
+            outdated,
+            f"by generator '{generator}' were drawn from other prompts than the run now has; {remedy}",
+        ),
+    ):
+        if n:
+            missing.append(f"image scores: {n} images of prompt source '{source}' {what}")
+    return found, set(blanked)
