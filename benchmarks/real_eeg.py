@@ -1,16 +1,18 @@
-"""Real EEG with default settings: the encoder beside linear models, all on the same folds.
+"""Real EEG with default settings: the encoder beside peers and linear models, all on the same folds.
 
-    python benchmarks/real_eeg.py DATA [--seeds 0,1,2] [--only NAME] [--parts] [key=value ...]
+    python benchmarks/real_eeg.py DATA [--seeds 0,1,2] [--only NAME] [--peers] [--parts] [key=value ...]
 
 DATA is a folder of ``.npz`` files: ``X`` (int16, trials × channels × samples), ``scale_uV``, ``y``
 (class), ``subject``, ``run``, ``ch`` (channel names) and ``times`` (seconds from onset). Of studies
 (folders with ``study.json``, one caption kind, a split) in DATA the first split is used. Folds: five
 by subject where there are ten subjects or more, a fifth of the others validating; else one run left
 out at a time, the next one validating. The linear models are fitted on training and validation trials
-together, the encoder on the training trials alone, as validation selects. ``key=value`` pairs are
-settings, e.g. ``encoder.name=ridge``. ``--parts`` also prints what the network and each branch of the
-fused encoder say alone; ``--shuffle`` deals the classes out anew within each subject and run, after
-which everything has to be at chance.
+together, the encoders on the training trials alone, as validation selects. ``--peers`` (or
+``--encoders NAME,...``) trains others beside the default, every one with the same settings of training;
+braindecode's need ``eegprompt[baselines]``. ``key=value`` pairs are settings. ``--parts`` also prints
+what the network and each branch of the fused encoder say alone; ``--shuffle`` deals the classes out
+anew within each subject and run, after which everything has to be at chance. ``--out FILE`` keeps
+every fold's balanced accuracy and AUC as JSON lines, and what stands there is not done again.
 
 Training runs in this process, without files or command line; scores are those of `evaluate`.
 """
@@ -18,17 +20,30 @@ Training runs in this process, without files or command line; scores are those o
 from __future__ import annotations
 
 import argparse
+import json
+import shutil
 import sys
 import tempfile
-import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 SETTINGS = {"captions": "written", "kinds": ["ObjectSnap"]}
+PEERS = (
+    "fused",
+    "transformer",
+    "ridge",
+    "nice",
+    "atm",
+    "braindecode:ATCNet",
+    "braindecode:EEGNet",
+    "braindecode:Deep4Net",
+    "braindecode:ShallowFBCSPNet",
+    "braindecode:EEGConformer",
+)
 
 
 def folds_of(subject: np.ndarray, run: np.ndarray) -> Iterator[tuple[np.ndarray, Any, Any]]:
@@ -179,15 +194,75 @@ def linear(study: Any, split: Any) -> dict[str, list[tuple[np.ndarray, np.ndarra
     return found
 
 
-def scores(decisions: list[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
-    """Balanced accuracy and, of two classes, the area under the ROC curve; means over folds."""
+def score(y: np.ndarray, probabilities: np.ndarray) -> tuple[float, float]:
+    """Balanced accuracy and, of two classes, the area under the ROC curve."""
     from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
-    accuracy = [balanced_accuracy_score(y, p.argmax(axis=1)) for y, p in decisions]
-    auc = [
-        roc_auc_score(y, p[:, 1] - p[:, 0]) for y, p in decisions if p.shape[1] == 2 == len(set(y))
-    ]
-    return float(np.mean(accuracy)), float(np.mean(auc)) if auc else float("nan")
+    accuracy = balanced_accuracy_score(y, probabilities.argmax(axis=1))
+    two = probabilities.shape[1] == 2 == len(set(y))
+    auc = roc_auc_score(y, probabilities[:, 1] - probabilities[:, 0]) if two else np.nan
+    return float(accuracy), float(auc)
+
+
+class Kept:
+    """Scores by set, encoder, seed, fold and part; kept in a file where one is given."""
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.rows: dict[str, dict[str, list[float]]] = {}
+        if path is not None and path.exists():
+            for line in path.read_text("utf-8").splitlines():
+                self.rows.update(json.loads(line))
+
+    def get(self, key: str, make: Callable[[], dict[str, list[float]]]) -> dict[str, list[float]]:
+        """What is kept, or what is made now."""
+        if key not in self.rows:
+            self.rows[key] = make()
+            if self.path is not None:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({key: self.rows[key]}) + "\n")
+        return self.rows[key]
+
+
+def of_set(study: Any, arguments: argparse.Namespace, words: list[str], kept: Kept) -> None:
+    """Train and print everything for one set."""
+    from eegprompt import load_config
+
+    split = study.split(sorted(study.split_names())[0])
+    rows = {
+        name: [np.mean([score(*one) for one in decisions], axis=0)]
+        for name, decisions in linear(study, split).items()
+    }
+    for name in arguments.encoders.split(","):
+        for seed in (int(text) for text in arguments.seeds.split(",")):
+            parts: dict[str, list[list[float]]] = {}
+            for i, fold in enumerate(split.folds):
+                config = load_config(
+                    {"study": str(study.path), "split": split.name, "fold": i, "seed": seed,
+                     "encoder": {"name": name}, **SETTINGS},
+                    words,
+                )  # fmt: skip
+
+                def made(fold: Any = fold, config: Any = config) -> dict[str, list[float]]:
+                    y, found = decided(study, fold, config)
+                    return {part: list(score(y, p)) for part, p in found.items()}
+
+                for part, values in kept.get(f"{study.name} {name} {seed} {i}", made).items():
+                    parts.setdefault(part, []).append(values)
+            for part, each in parts.items():
+                if part == "encoder" or arguments.parts:
+                    label = name if part == "encoder" else f"  {part}"
+                    rows.setdefault(label, []).append(np.mean(each, axis=0))
+    print(
+        f"\n{study.name}: {study.n_trials} trials, chance {1 / study.trials['category'].nunique():.3f}"
+    )
+    for label, each in rows.items():
+        accuracy, auc = np.mean(each, axis=0)
+        print(
+            f"  {label:28s} balanced accuracy {accuracy:.3f} ({' '.join(f'{a:.3f}' for a, _ in each)})"
+            + ("" if np.isnan(auc) else f"   AUC {auc:.3f}"),
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -196,8 +271,11 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--only", default="")
+    parser.add_argument("--encoders", default="fused")
+    parser.add_argument("--peers", dest="encoders", action="store_const", const=",".join(PEERS))
     parser.add_argument("--parts", action="store_true")
     parser.add_argument("--shuffle", action="store_true")
+    parser.add_argument("--out", type=Path)
     arguments, words = parser.parse_known_args()
     entries = [
         entry
@@ -210,44 +288,30 @@ def main() -> None:
             "project; give a folder as the head of this script describes"
         )
     warnings.filterwarnings("ignore")
-    from eegprompt import Study, load_config
-
+    kept = Kept(arguments.out)
     with tempfile.TemporaryDirectory() as scratch:
         for entry in entries:
-            if arguments.only not in entry.stem:
-                continue
-            start = time.process_time()
-            if entry.suffix == ".npz":
-                study = study_of(entry, Path(scratch) / entry.stem, arguments.shuffle)
-            else:
-                study = Study(entry)
-            split = study.split(sorted(study.split_names())[0])
-            rows = {name: [scores(decisions)] for name, decisions in linear(study, split).items()}
-            for seed in (int(text) for text in arguments.seeds.split(",")):
-                parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-                for i, fold in enumerate(split.folds):
-                    config = load_config(
-                        {"study": str(study.path), "split": split.name, "fold": i, "seed": seed,
-                         **SETTINGS},
-                        words,
-                    )  # fmt: skip
-                    y, found = decided(study, fold, config)
-                    for part, probabilities in found.items():
-                        parts.setdefault(part, []).append((y, probabilities))
-                for part, decisions in parts.items():
-                    if part == "encoder" or arguments.parts:
-                        rows.setdefault(part, []).append(scores(decisions))
-            chance = 1 / study.trials["category"].nunique()
-            seconds = time.process_time() - start
-            print(f"\n{entry.stem}: {study.n_trials} trials, chance {chance:.3f} ({seconds:.0f} s)")
-            for name, each in rows.items():
-                accuracy, auc = np.mean(each, axis=0)
-                print(
-                    f"  {name:12s} balanced accuracy {accuracy:.3f} "
-                    f"({' '.join(f'{a:.3f}' for a, _ in each)})"
-                    + ("" if np.isnan(auc) else f"   AUC {auc:.3f}"),
-                    flush=True,
-                )
+            if arguments.only in entry.stem:
+                of_set(opened(entry, Path(scratch), arguments.shuffle), arguments, words, kept)
+
+
+def opened(entry: Path, scratch: Path, shuffle: bool) -> Any:
+    """The study that an entry of the data folder holds."""
+    from eegprompt import Study
+
+    if entry.suffix == ".npz":
+        return study_of(entry, scratch / entry.stem, shuffle)
+    if not shuffle:
+        return Study(entry)
+    shutil.copytree(entry, scratch / entry.name)
+    study = Study(scratch / entry.name)
+    trials = study.trials.copy()
+    shown = ["image_id", "category"]
+    for _, part in trials.groupby(["subject", "run"]):
+        drawn = np.random.default_rng(0).permutation(part.index)
+        trials.loc[part.index, shown] = study.trials.loc[drawn, shown].to_numpy()
+    trials.to_parquet(study.path / "trials.parquet", index=False)
+    return Study(study.path)
 
 
 if __name__ == "__main__":
