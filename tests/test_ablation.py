@@ -100,6 +100,48 @@ def test_images_as_targets_name_the_image(small_study: Path, base, tmp_path: Pat
         ImageTargets("builtin")
 
 
+def test_layers_of_any_vision_transformer_as_targets(small_study: Path, tmp_path: Path) -> None:
+    """A tiny DINOv2 made here: its mean tokens of a layer, of images cropped as its processor says."""
+    import torch
+    from transformers import Dinov2Config, Dinov2Model
+
+    from eegprompt.core.files import write_json
+    from eegprompt.text_encoders.images import ImageTargets
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    model = Dinov2Model(Dinov2Config(**sizes, mlp_ratio=2, image_size=28, patch_size=14)).eval()
+    model.save_pretrained(tmp_path)
+    write_json(
+        tmp_path / "preprocessor_config.json",
+        {"size": {"shortest_edge": 32}, "crop_size": {"height": 28, "width": 28},
+         "image_mean": [0.5] * 3, "image_std": [0.25] * 3},
+    )  # fmt: skip
+    study = Study(small_study)
+    name = study.images["image_id"].iloc[0]
+    asked = [f"image {name}"]
+    one = ImageTargets(f"{tmp_path}@2@{small_study}", "cpu").embed(asked)
+    share = ImageTargets(f"{tmp_path}@0.67@{small_study}", "cpu").embed(asked)
+    np.testing.assert_array_equal(one, share)
+    from PIL import Image
+
+    image = Image.fromarray(study.load_images([name])[0])
+    scale = 32 / min(image.size)
+    resized = image.resize([round(s * scale) for s in image.size], Image.Resampling.BICUBIC)
+    left, top = (resized.width - 28) // 2, (resized.height - 28) // 2
+    pixels = np.asarray(resized.crop((left, top, left + 28, top + 28)), np.float32)
+    x = torch.from_numpy((pixels / 255 - 0.5) / 0.25).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        hidden = model(x, output_hidden_states=True).hidden_states[2].mean(dim=1).numpy()
+    np.testing.assert_allclose(one, hidden / np.linalg.norm(hidden), atol=1e-5)
+    two = ImageTargets(f"{tmp_path}@2+3@{small_study}", "cpu").embed(asked)
+    assert two.shape == (1, 32)
+    np.testing.assert_allclose(two[:, :16] * np.sqrt(2), one, atol=1e-5)
+    for wrong in (f"{tmp_path}@4@{small_study}", f"{tmp_path}@x@{small_study}"):
+        with pytest.raises(InputError):
+            ImageTargets(wrong, "cpu")
+
+
 def test_lda_stands_on_the_encoder_axis_by_class_accuracy_alone(
     small_study: Path, base, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

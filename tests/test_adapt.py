@@ -107,6 +107,13 @@ def test_what_cannot_be_adapted_is_refused(group, adapted, tmp_path):
     assert not (tmp_path / "rate").exists()
 
 
+def test_training_an_adapted_encoder_says_what_to_do(group, tmp_path):
+    config = settings(group.study, encoder={"name": "adapted"})
+    with pytest.raises(InputError, match="eegprompt adapt"):
+        go(group.study, tmp_path / "run", config=config)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_known_name_is_said(group, tmp_path):
     study = newcomer(tmp_path / "study")
     trials = study.trials.copy()

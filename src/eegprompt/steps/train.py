@@ -321,6 +321,10 @@ def _check_names(config: ExperimentConfig) -> None:
     """Refuse a name that does not exist before anything is computed or written."""
     resolve("objective", config.training.objective)
     make, argument = resolve("encoder", config.encoder.name)
+    if config.encoder.name == "adapted":
+        raise InputError(
+            "the encoder 'adapted' is made of a trained run: eegprompt adapt RUN STUDY --out NEW"
+        )
     if argument and "model" not in inspect.signature(make).parameters:
         raise InputError(
             f"encoder '{config.encoder.name}' takes nothing after the colon; name it as "
