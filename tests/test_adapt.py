@@ -22,7 +22,7 @@ def one_phrasing(study):
     """The same text wherever the meaning is the same: hashed paraphrases are not alike."""
     captions = study.captions("mine")
     captions["text"] = captions["kind"] + " " + captions["meaning"]
-    study.write_captions("mine", captions)
+    study.write_captions("mine", captions, overwrite=True)
     return Study(study.path)
 
 

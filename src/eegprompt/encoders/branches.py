@@ -181,10 +181,11 @@ class BinnedBranch(nn.Module):
 
     def forward(self, eeg: Tensor) -> Tensor:
         """Map trials (n, n_chans, n_times) to features (n, n_features)."""
-        if self.unit_amplitude:
-            eeg = eeg / (eeg.square().mean(dim=(1, 2), keepdim=True) + 1e-12).sqrt()
         kept = eeg[:, :, : self.n_bins * self.step]
-        return kept.unflatten(2, (self.n_bins, self.step)).mean(dim=3).flatten(1)
+        means = kept.unflatten(2, (self.n_bins, self.step)).mean(dim=3).flatten(1)
+        if self.unit_amplitude:  # a mean of what is divided is a mean that is divided
+            means = means / (eeg.square().mean(dim=(1, 2)) + 1e-12).sqrt()[:, None]
+        return means
 
 
 class CovarianceBranch(nn.Module):

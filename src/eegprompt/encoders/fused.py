@@ -153,12 +153,12 @@ class FusedEncoder(nn.Module):
         own: dict[str, Tensor] = self.network(eeg, positions, subject)
         if self.training or not bool(self.fused):
             return own
-        parts = self._branches(eeg).unflatten(1, (len(self.heads), -1))
-        parts = parts * self.branch_scale[:, None]
-        parts = parts + self.anchor.unflatten(0, (len(self.heads), -1))
+        anchor = self.anchor.unflatten(0, (len(self.heads), -1))
         return {
-            head: parts[:, i] + self.network_scale[i] * F.normalize(own[head], dim=1)
-            for i, head in enumerate(self.heads)
+            head: part * self.branch_scale[i]
+            + anchor[i]
+            + self.network_scale[i] * F.normalize(own[head], dim=1)
+            for i, (head, part) in enumerate(zip(self.heads, self._branches(eeg)))
         }
 
     def _enter(self, eeg: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,12 +168,17 @@ class FusedEncoder(nn.Module):
             return eeg, positions
         return self.mixing @ self._on_known_cap(eeg, positions), known
 
-    def _branches(self, eeg: Tensor) -> Tensor:
-        """Sum of the branches' answers, all heads side by side (n_trials, n_heads * n_dims)."""
+    def _branches(self, eeg: Tensor) -> list[Tensor]:
+        """Sum of the branches' answers of each head (n_trials, n_dims).
+
+        Head by head, so that the gradient of one does not pass the weights of all.
+        """
         eeg = eeg[:, :, self.first :]
-        total = self.bias.expand(len(eeg), -1)
-        for name, branch in self.branches.items():
-            total = total + branch(eeg) @ self.get_buffer(f"weight_{name}")
+        read = {name: branch(eeg) for name, branch in self.branches.items()}
+        total = list(self.bias.unflatten(0, (len(self.heads), -1)))
+        for name, features in read.items():
+            weight = self.get_buffer(f"weight_{name}").unflatten(1, (len(self.heads), -1))
+            total = [part + features @ weight[:, i] for i, part in enumerate(total)]
         return total
 
     def alone(self, eeg: Tensor, positions: Tensor) -> dict[str, dict[str, Tensor]]:
@@ -366,8 +371,8 @@ class FusedEncoder(nn.Module):
             inside, there = self._enter(trials, positions)
             for head, said in self.network(inside, there, who).items():
                 own[head].append(F.normalize(said, dim=1))
-            branches.append(self._branches(inside))
-        beside = torch.cat(branches).unflatten(1, (len(self.heads), -1)).double().numpy()
+            branches.append(torch.stack(self._branches(inside), dim=1))
+        beside = torch.cat(branches).double().numpy()
         anchor = self.anchor.unflatten(0, (len(self.heads), -1))
         for i, head in enumerate(self.heads):
             said = torch.cat(own[head]).double().numpy()
