@@ -506,7 +506,7 @@ def _write_run(folder: Path) -> None:
             "generation": {"trials_per_image": 1, "options": {"steps": 2}},
             "evaluation": {"permutations": 99, "resamples": 100},
         },
-        explain=("winners", "patterns"),
+        explain=("confidence", "patterns"),
     )  # fmt: skip
     run_recipe(recipe, folder)
     study = Study(folder / "study")

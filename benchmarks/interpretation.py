@@ -19,25 +19,26 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import wilcoxon
 
-from eegprompt.analyses import Material
-from eegprompt.analyses import maps as maps
+from eegprompt.analyses import Context
+from eegprompt.analyses import _maps as maps
 from eegprompt.analyses.localization import localize, planted_maps
 from eegprompt.analyses.patterns import partners_of
-from eegprompt.analyses.when import analyze as when
+from eegprompt.analyses.timecourse import Timecourse
 from eegprompt.attribution.localization import latency_error
 from eegprompt.attribution.patterns import peak
 from eegprompt.recipe import demo_recipe
+from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
 from eegprompt.steps.experiment import make_study
-from eegprompt.steps.explain import retrained
+from eegprompt.steps.explain import context_of
 from eegprompt.steps.train import complete_settings, train
 
 NULL = "StoryHint"
 GOOD = 0.8  # area under the ROC curve from which a map is called good
 
 
-def trained(out: Path, seed: int) -> Material:
+def trained(out: Path, seed: int) -> Run:
     """The demonstration's run of one seed, without images."""
     recipe = demo_recipe(seed=seed)
     assert recipe.make is not None
@@ -46,21 +47,21 @@ def trained(out: Path, seed: int) -> Material:
     run = train(
         study, out / f"s{seed}" / "run", load_config({**settings, "study": str(study.path)})
     )
-    return Material(decode(run))
+    return decode(run)
 
 
-def with_null_head(material: Material, out: Path) -> Material:
+def with_null_head(run: Run, out: Path) -> Context:
     """The same study with captions of one kind shuffled among images."""
-    study, name = material.study, "planted-null"
+    study, name = run.study, "planted-null"
     if name not in study.caption_names():
-        table = study.captions(material.config.captions)
+        table = study.captions(run.settings.captions)
         rows = (table["kind"] == NULL).to_numpy()
         order = np.random.default_rng(5).permutation(int(rows.sum()))
         for column in ("text", "meaning"):
             table.loc[rows, column] = table.loc[rows, column].to_numpy()[order]
         study.write_captions(name, table)
-    settings = {**material.config.model_dump(mode="json"), "captions": name}
-    return Material(decode(train(study, out / "null-head", load_config(settings))))
+    settings = {**run.settings.model_dump(mode="json"), "captions": name}
+    return context_of(decode(train(study, out / "null-head", load_config(settings))))
 
 
 def main() -> None:
@@ -71,7 +72,9 @@ def main() -> None:
     options = parser.parse_args()
     rows, errors, own_errors, judged, shuffled = [], [], [], [], []
     for seed in (int(s) for s in options.seeds.split(",")):
-        material = trained(options.out, seed)
+        run = trained(options.out, seed)
+        material = context_of(run)
+        assert material.retrain is not None
         started = time.process_time()
         known = maps.patterns_of(material)
         total, own = planted_maps(material)
@@ -87,7 +90,7 @@ def main() -> None:
             f"{level} {found[level]:.0f} ms (planted {true[level]:.0f})" for level in found
         ))  # fmt: skip
         in_order = list(found.values()) == sorted(found.values())
-        decoding = {r["head or level"]: r for r in when(material).table}
+        decoding = {r["head or level"]: r for r in Timecourse()(material).table}
         print("  in order: " + ("yes" if in_order else "NO") + "; decoding onsets " + ", ".join(
             f"{lv} {decoding[f'level {lv}']['onset (ms)']} ms [{decoding[f'level {lv}']['onset 95 %']}]"
             for lv in found
@@ -106,12 +109,12 @@ def main() -> None:
         print(f"  patterns refused: {', '.join(refused) or 'none'}; least reliability "
               f"{min(known.reliability.values()):.2f}")  # fmt: skip
         print(f"  processor time {time.process_time() - started:.0f} s")
-        labels = maps.patterns_of(retrained(material, "shuffled-labels", shuffle=True))
+        labels = maps.patterns_of(material.retrain("shuffled-labels", shuffle=True))
         passed = [h for h, v in labels.verdicts.items() if v.good]
         shuffled += [(v.good, labels.reliability_p[h]) for h, v in labels.verdicts.items()]
         print(f"  trained on shuffled captions, heads that pass: {', '.join(passed) or 'none'}")
         if seed == 0:
-            null = maps.patterns_of(with_null_head(material, options.out))
+            null = maps.patterns_of(with_null_head(run, options.out))
             print(f"  planted head at chance {NULL}: {null.verdicts[NULL].why} (p = {null.p[NULL]:.3f}); "
                   f"others that pass: {sum(v.good for v in null.verdicts.values())} of 9")  # fmt: skip
     print("\nmethod                 mean AUC   least   all time   |latency error|, median (ms)")

@@ -74,7 +74,7 @@ COMMANDS: dict[str, list[str]] = {
     "decode": ["decode", "run"],
     "generate": ["generate", "run", "--sources", "eeg,floor,ceiling", "-o", "steps=2"],
     "evaluate": ["evaluate", "run", "evaluation.permutations=99", "evaluation.resamples=100"],
-    "explain": ["explain", "run", "--what", "winners", "--what", "attribution"],
+    "explain": ["explain", "run", "--what", "confidence", "--what", "attribution"],
     "report": ["report", "run"],
     "run": ["run", "recipe.yaml", "--out", "whole"],
 }

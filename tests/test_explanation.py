@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import xml.etree.ElementTree as ET
-from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 from unittest.mock import Mock
 
 import numpy as np
@@ -18,34 +19,33 @@ from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 import tiny_models
-from eegprompt import analyses as explanation
-from eegprompt.analyses import ANALYSES, Finding, Material, Omitted, load_findings
-from eegprompt.analyses import catalog as _registry
-from eegprompt.analyses.finding import load_record, save_finding
-from eegprompt.analyses.one_trial import explain_trial
+from eegprompt.analyses import Analysis, Finding, Omitted, load_findings, names
+from eegprompt.analyses._findings import load_record
+from eegprompt.analyses._one_trial import explain_trial
+from eegprompt.analyses.base import RENAMED, chosen, load_analysis
 from eegprompt.cli.app import app
+from eegprompt.core import registry
 from eegprompt.core.errors import InputError, RunError, SplitError, StudyError, UnknownNameError
 from eegprompt.core.files import read_json
 from eegprompt.features.base import FeatureNetwork
 from eegprompt.generators.base import Generator
 from eegprompt.recipe import Recipe, demo_recipe, load_recipe
 from eegprompt.reports import write_report
-from eegprompt.reports.trial_page import write_trial_page
 from eegprompt.run import Run
 from eegprompt.steps.decode import decode
 from eegprompt.steps.experiment import run_recipe
-from eegprompt.steps.explain import explain
+from eegprompt.steps.explain import context_of, explain, trial_page
 from eegprompt.study.split import Fold, Split
 
 HEADS = tiny_models.HEADS
-MINE = ["geometry", "winners"]
+MINE = ["geometry", "confidence"]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _fewer_permutations():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("eegprompt.analyses.geometry.PERMUTATIONS", 199)
-        patch.setattr("eegprompt.analyses.winners.PERMUTATIONS", 199)
+        patch.setattr("eegprompt.analyses.confidence.PERMUTATIONS", 199)
         yield
 
 
@@ -108,10 +108,61 @@ def test_every_finding_is_complete_on_disk(explained):
         assert said["key"] == stored["record"]["key"] and "packages" in said
 
 
-def test_every_analysis_can_be_loaded_and_is_named_like_its_entry():
-    for name, analysis in ANALYSES.items():
-        assert callable(analysis.load()), name
-        assert name.isidentifier() and analysis.question
+@pytest.mark.parametrize("name", names())
+def test_every_analysis_keeps_its_contract(name):
+    analysis = load_analysis(name)
+    assert isinstance(analysis, Analysis) and analysis.name == name and name.isidentifier()
+    assert analysis.title and analysis.question and len(analysis.not_concluded) > 80
+    assert analysis.answers and all(len(pair) == 2 for pair in analysis.answers.values())
+    with pytest.raises(KeyError):
+        analysis.answer("no such question")
+
+
+class Loudest(Analysis):
+    """An analysis of one's own: which channel has the largest variance."""
+
+    name = "loudest"
+    title = "Which channel is the loudest"
+    question = "Which channel has the largest variance"
+    not_concluded = "Loud is not informative."
+    answers: ClassVar = {
+        "loudest": ("{channel} is the loudest ({value:.1f}).", "No channel is the loudest.")
+    }
+
+    def compute(self, context):
+        power = np.var(context.study.eeg[context.ids("test")], axis=(0, 2))
+        top = int(power.argmax())
+        return self.finding(
+            [self.answer("loudest", channel=context.ch_names[top], value=power[top])],
+            table=[{"channel": n, "variance": float(v)} for n, v in zip(context.ch_names, power)],
+            arrays={"variance": power},
+        )
+
+
+def test_an_analysis_from_outside_the_package_is_run_reported_and_listed(run, monkeypatch):
+    spec = f"{__name__}:Loudest"
+    [finding] = explain(run, what=spec)
+    (answer,) = finding.answers
+    power = arrays(run, "loudest")["variance"]
+    assert answer.value == pytest.approx(power.max()) and answer.question == "loudest"
+    assert load_findings(run.path)[-1] == finding
+    assert finding.seen in _text(write_report(run))
+    # With its one line in the registry it is among all, and in help.
+    assert "loudest" not in [a.name for a in chosen(None, False)]
+    monkeypatch.setitem(
+        registry.GROUPS, "analysis", {**registry.GROUPS["analysis"], "loudest": spec}
+    )
+    assert "loudest" in [a.name for a in chosen(None, False)] and names()[-1] == "loudest"
+    for wrong in (f"{__name__}:HEADS", f"{__name__}:Nothing", "no_such_module:Loudest"):
+        with pytest.raises(InputError):
+            load_analysis(wrong)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_names_of_before_suggest_those_of_now(old, new):
+    with pytest.raises(UnknownNameError) as caught:
+        chosen(old, False)
+    assert caught.value.got == old and f"'{new}'" in str(caught.value)
 
 
 def test_planted_captions_are_read_from_their_own_head(explained):
@@ -127,8 +178,9 @@ def test_planted_captions_are_read_from_their_own_head(explained):
     assert color.argmax() == HEADS.index("ColorTone") and color.max() > 0.7
     off = found["cka"][~np.eye(3, dtype=bool)]
     assert np.abs(off).max() < 0.5 and np.allclose(np.diag(found["cka"]), 1)
-    table = {row["head"]: row for row in load_findings(explained, ["geometry"])[0].table}
-    assert table["ObjectSnap"]["class purity"] > 0.9 > 0.6 > table["MoodFeel"]["class purity"]
+    table = {row["head"]: row for row in load_findings(explained.path, ["geometry"])[0].table}
+    assert table["ObjectSnap"]["class k-NN accuracy"] > 0.9
+    assert table["MoodFeel"]["class k-NN accuracy"] < 0.6
     assert table["ObjectSnap"]["class p"] < 0.05
 
 
@@ -140,17 +192,17 @@ def test_heads_of_noise_are_at_chance(run):
     assert (found["probe_p"] > 0.05).all()
     assert np.abs(found["probe"] - found["probe_chance"]).mean() < 0.12
     assert np.abs(found["cka"][~np.eye(3, dtype=bool)]).max() < 0.3
-    assert all(row["class p"] > 0.05 for row in load_findings(run, ["geometry"])[0].table)
+    assert all(row["class p"] > 0.05 for row in load_findings(run.path, ["geometry"])[0].table)
 
 
 def unit_rows(rows: np.ndarray) -> np.ndarray:
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_planted_winners_are_found(run):
+def test_planted_most_confident_heads_are_found(run):
     table = run.decodings
     trials = table["trial_id"].drop_duplicates().to_numpy()
-    class_of = dict(zip(trials, Material(run).trials(trials)["category"]))
+    class_of = dict(zip(trials, context_of(run).trials(trials)["category"]))
     winner = (
         table["trial_id"]
         .map(class_of)
@@ -158,18 +210,19 @@ def test_planted_winners_are_found(run):
     )
     table["confidence"] = np.where(table["head"] == winner, 0.9, 0.6).astype(np.float32)
     run.write_table(run.decodings_path, table)
-    [finding] = explain(run, what="winners")
-    shares = {row["head"]: row["wins (%)"] for row in finding.table}
+    [finding] = explain(run, what="confidence")
+    shares = {row["head"]: row["most confident (%)"] for row in finding.table}
     assert shares["ColorTone"] == 0 and shares["ObjectSnap"] + shares["MoodFeel"] == 100
-    assert "depends on the class" in finding.seen
-    wins = arrays(run, "winners")["wins"]
+    answers = {answer.question: answer for answer in finding.answers}
+    assert answers["class"].found and answers["class"].p < 0.05
+    wins = arrays(run, "confidence")["most_confident"]
     assert ((wins == 0) | (wins == 1)).all() and (wins.sum(1) == 1).all()
 
 
-def test_winners_agree_with_the_decodings(explained):
+def test_confidences_agree_with_the_decodings(explained):
     first = explained.decodings.query("rank == 1")
     wide = first.pivot(index="trial_id", columns="head", values="confidence")[list(HEADS)]
-    found = arrays(explained, "winners")
+    found = arrays(explained, "confidence")
     assert np.allclose(found["confidence"], wide.loc[found["trial_id"]].to_numpy())
     study = explained.study
     names = study.trials["category"].to_numpy()[found["trial_id"]]
@@ -181,28 +234,28 @@ def test_winners_agree_with_the_decodings(explained):
 
 # -- done once, done again -----------------------------------------------------------------------
 def test_what_is_finished_is_not_done_again(explained, monkeypatch):
-    def never(material):
+    def never(self, context):
         raise AssertionError("done again")
 
     for name in MINE:
-        monkeypatch.setattr(f"eegprompt.analyses.{name}.analyze", never)
+        monkeypatch.setattr(type(load_analysis(name)), "compute", never)
     assert [f.name for f in explain(explained, what=MINE)] == MINE
-    assert [f.name for f in explain(explained, what="winners,geometry")] == MINE
+    assert [f.name for f in explain(explained, what="confidence,geometry")] == MINE
 
 
 def test_another_decoding_or_a_lost_figure_is_done_again(run):
-    explain(run, what="winners")
-    before = load_record(run.path, "winners")["key"]
+    explain(run, what="confidence")
+    before = load_record(run.path, "confidence")["key"]
     known = read_json(run.path / "provenance.json")
     known["decode"]["key"] = "another"
     (run.path / "provenance.json").write_text(json.dumps(known))
     assert "run eegprompt explain again" in _text(write_report(run))
-    explain(run, what="winners")
-    assert load_record(run.path, "winners")["key"] != before
-    (run.figures_dir / "explain" / "winners-shares.png").unlink()
-    assert load_record(run.path, "winners") == {}
-    explain(run, what="winners")
-    assert (run.figures_dir / "explain" / "winners-shares.png").exists()
+    explain(run, what="confidence")
+    assert load_record(run.path, "confidence")["key"] != before
+    (run.figures_dir / "explain" / "confidence-shares.png").unlink()
+    assert load_record(run.path, "confidence") == {}
+    explain(run, what="confidence")
+    assert (run.figures_dir / "explain" / "confidence-shares.png").exists()
 
 
 def test_the_same_run_gives_the_same_bytes(explained, run):
@@ -213,58 +266,52 @@ def test_the_same_run_gives_the_same_bytes(explained, run):
 
 
 def test_an_interruption_keeps_what_was_finished_and_leaves_nothing_half(run, monkeypatch):
-    def stop(material):
+    def stop(self, context):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("eegprompt.analyses.winners.analyze", stop)
+    monkeypatch.setattr("eegprompt.analyses.confidence.Confidence.compute", stop)
     with pytest.raises(KeyboardInterrupt):
         explain(run, what=MINE)
-    assert load_record(run.path, "geometry") and not load_record(run.path, "winners")
+    assert load_record(run.path, "geometry") and not load_record(run.path, "confidence")
     assert not list(run.path.rglob("*.partial*"))
 
 
 def test_deep_is_asked_for_and_a_deep_finding_is_kept(run, monkeypatch):
     calls = []
 
-    def analysis(material):
-        calls.append(material.deep)
-        return Finding("probe", "t", "s", "n", table=[{"deep": material.deep}])
+    class Tried(Loudest):
+        def compute(self, context):
+            calls.append(context.deep)
+            return Finding(self.name, "t", "s", "n", table=[{"deep": context.deep}])
 
-    monkeypatch.setattr(explanation, "tried", analysis, raising=False)
-    for name, more in (
+    groups = dict(registry.GROUPS["analysis"])
+    for name, options in (
         ("plain", {}),
         ("deepens", {"deepens": True}),
         ("only", {"only_deep": True}),
     ):
-        monkeypatch.setitem(
-            ANALYSES, name, _registry.Analysis("eegprompt.analyses:tried", "?", **more)
-        )
-    names = {"plain", "deepens", "only"}
-    assert names & set(_registry.chosen(None, False)) == {"plain", "deepens"}
-    assert names <= set(_registry.chosen(None, True))
-    assert _registry.chosen("only", False) == ["only"]
-    monkeypatch.setattr(
-        "eegprompt.steps.explain.save_finding",
-        _rename(save_finding),
-    )
+        cls = type(name, (Tried,), {"name": name, **options})
+        monkeypatch.setattr(sys.modules[__name__], f"Tried_{name}", cls, raising=False)
+        groups[name] = f"{__name__}:Tried_{name}"
+    monkeypatch.setitem(registry.GROUPS, "analysis", groups)
+    tried = {"plain", "deepens", "only"}
+    assert tried & {a.name for a in chosen(None, False)} == {"plain", "deepens"}
+    assert tried <= {a.name for a in chosen(None, True)}
+    assert [a.name for a in chosen("only", False)] == ["only"]
     for deep in (False, False, True, False, True):
         explain(run, what="deepens", deep=deep)
     assert calls == [False, True]
 
 
-def _rename(save):
-    return lambda run, finding, **more: save(run, replace(finding, name="deepens"), **more)
-
-
 def test_progress_rises_to_its_end(run):
     seen = []
-    explain(run, what="winners", progress=lambda done, total, label: seen.append((done, total)))
+    explain(run, what="confidence", progress=lambda done, total, label: seen.append((done, total)))
     assert seen[-1][0] == seen[-1][1] and [d for d, _ in seen] == sorted(d for d, _ in seen)
 
 
 # -- what cannot be had --------------------------------------------------------------------------
 def test_unknown_analysis(run):
-    with pytest.raises(UnknownNameError, match="unknown analysis 'geometri'; did you mean"):
+    with pytest.raises(UnknownNameError, match="geometry"):
         explain(run, what="geometri")
 
 
@@ -303,10 +350,10 @@ def cut(run: Run, n_test: int, tmp_path: Path, *, subject: str | None = None) ->
 
 
 def test_a_single_trial(run, tmp_path):
-    geometry, winners = explain(cut(run, 1, tmp_path), what=MINE)
-    assert geometry.verdict == "left out" and "has 1 test trial;" in geometry.seen
+    geometry, confidence = explain(cut(run, 1, tmp_path), what=MINE)
+    assert geometry.verdict == "left out" and "at least 8" in geometry.seen
     assert not geometry.figures
-    assert "most trials are won by" in winners.seen and len(winners.table) == 3
+    assert len(confidence.answers) >= 1 and len(confidence.table) == 3
     assert "left out" in _text(write_report(run))
 
 
@@ -316,8 +363,8 @@ def test_no_test_trial(run, tmp_path):
 
 
 def test_one_subject(run, tmp_path):
-    geometry, winners = explain(cut(run, 99, tmp_path, subject="s1"), what=MINE)
-    assert "subject" not in geometry.seen and "subject" not in winners.seen
+    geometry, confidence = explain(cut(run, 99, tmp_path, subject="s1"), what=MINE)
+    assert not {"subject"} & {a.question for f in (geometry, confidence) for a in f.answers}
     assert not any("subject" in key for row in geometry.table for key in row)
 
 
@@ -325,15 +372,17 @@ def test_heads_that_say_the_same_are_called_so(run):
     stored = load_file(run.embeddings_path)["test/ObjectSnap"]
     change_embeddings(run, **dict.fromkeys(HEADS, lambda e: stored))
     [finding] = explain(run, what="geometry")
-    assert "most heads say the same thing" in finding.seen
+    assert {a.question: a.found for a in finding.answers}["redundant"]
     table = run.decodings
     first = table["rank"] == 1
     table.loc[first, "confidence"] = np.where(
         table.loc[first, "head"] == "MoodFeel", 0.61, 0.60
     ).astype(np.float32)
     run.write_table(run.decodings_path, table)
-    [finding] = explain(run, what="winners")
-    assert "won by MoodFeel (100 %); equal" in finding.seen and "may be chance" in finding.seen
+    [finding] = explain(run, what="confidence")
+    answers = {a.question: a for a in finding.answers}
+    assert answers["most confident"].value == 100 and "MoodFeel" in answers["most confident"].text
+    assert not answers["lead"].found
 
 
 def test_constant_heads(run):
@@ -342,7 +391,7 @@ def test_constant_heads(run):
 
     change_embeddings(run, ColorTone=flat)
     [finding] = explain(run, what="geometry")
-    assert "ColorTone gives the same embedding for every trial" in finding.seen
+    assert "ColorTone" in {a.question: a.text for a in finding.answers}["constant"]
     found = arrays(run, "geometry")
     assert np.isnan(found["cka"][1]).all()
     assert abs(found["probe"][0, 1] - found["probe_chance"][0, 1]) < 0.1
@@ -356,14 +405,14 @@ def test_confidences_that_are_not_numbers(run):
     table = run.decodings
     table.loc[table["head"] == "ObjectSnap", "confidence"] = np.nan
     run.write_table(run.decodings_path, table)
-    [finding] = explain(run, what="winners")
+    [finding] = explain(run, what="confidence")
     row = {r["head"]: r for r in finding.table}["ObjectSnap"]
-    assert row["wins (%)"] == 0 and row["confidence"] is None
+    assert row["most confident (%)"] == 0 and row["confidence"] is None
     assert any("48 confidences are not numbers" in note for note in finding.notes)
     table["confidence"] = np.nan
     run.write_table(run.decodings_path, table)
     shutil.rmtree(run.path / "explain")
-    [finding] = explain(run, what="winners")
+    [finding] = explain(run, what="confidence")
     assert finding.verdict == "left out" and "no test trial has a confidence" in finding.seen
 
 
@@ -384,13 +433,13 @@ def _text(path: Path) -> str:
 def test_the_report_shows_every_finding_whole(explained):
     path = write_report(explained)
     text, source = _text(path), path.read_text("utf-8")
-    for finding in load_findings(explained):
+    for finding in load_findings(explained.path):
         for words in (finding.title, finding.seen, finding.not_concluded):
             assert " ".join(words.split()) in text
         for image in finding.figures:
             assert image.caption in text
     assert source.count('<figure class="plate">') == sum(
-        len(finding.figures) for finding in load_findings(explained)
+        len(finding.figures) for finding in load_findings(explained.path)
     )
 
 
@@ -403,8 +452,8 @@ def test_over_folds_the_report_says_which_fold_is_shown(explained, tmp_path):
 
 def test_the_report_says_how_to_get_it_and_escapes_it(run):
     assert "eegprompt explain" in _text(write_report(run))
-    explain(run, what="winners")
-    path = run.path / "explain" / "winners.json"
+    explain(run, what="confidence")
+    path = run.path / "explain" / "confidence.json"
     stored = read_json(path)
     stored |= {"title": "<script>x</script>", "verdict": "<b>", "good": False}
     path.write_text(json.dumps(stored))
@@ -479,8 +528,8 @@ def test_heads_that_the_image_shows_are_missed_and_the_other_is_not(painting):
     assert lost[HEADS.index("MoodFeel")] == 0
     rows = {row["without"]: row for row in finding.table}
     assert rows["MoodFeel"]["early, lost (points)"].startswith("+0.0")
-    assert "excludes 0 for" in finding.seen and "MoodFeel" not in finding.seen
-    assert _registry.chosen(None, False).count("contribution") == 0
+    assert all(a.found for a in finding.answers) and "MoodFeel" not in finding.seen
+    assert "contribution" not in [a.name for a in chosen(None, False)]
 
 
 def test_drawing_without_heads_goes_on_where_it_stopped(painting):
@@ -507,7 +556,7 @@ def test_without_images_or_without_other_heads_there_is_no_contribution(run, pai
 # -- one trial -----------------------------------------------------------------------------------
 def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained):
     trial = int(explained.fold.test[3])
-    found = explain_trial(explained, trial)
+    found = explain_trial(context_of(explained), trial)
     assert np.allclose(found.eeg, explained.study.eeg[trial])
     size, n = tiny_models.N_DIMS, len(HEADS)
     for i, said in enumerate(found.heads):
@@ -518,16 +567,18 @@ def test_attributions_of_one_trial_lie_where_its_captions_were_written(explained
     said = found.heads[0]
     table = explained.decodings.query(f"trial_id == {trial} and head == 'ObjectSnap'")
     assert [c.text for c in said.candidates] == table.sort_values("rank")["text"].tolist()
-    pool = Material(explained).pools["ObjectSnap"]
-    similarity = np.sort(pool.embeddings @ Material(explained).embeddings("test")["ObjectSnap"][3])
+    pool = context_of(explained).pools["ObjectSnap"]
+    similarity = np.sort(
+        pool.embeddings @ context_of(explained).embeddings("test")["ObjectSnap"][3]
+    )
     assert said.margin == pytest.approx((similarity[-1] - similarity[-2]) / similarity.std(), 1e-4)
 
 
 def test_paraphrases_contend_for_nothing(explained):
     # "red tone" and "all red" mean the same: the margin is over the next color
-    said = explain_trial(explained, int(explained.fold.test[0])).heads[1]
-    pool = Material(explained).pools["ColorTone"]
-    query = Material(explained).embeddings("test")["ColorTone"][0]
+    said = explain_trial(context_of(explained), int(explained.fold.test[0])).heads[1]
+    pool = context_of(explained).pools["ColorTone"]
+    query = context_of(explained).embeddings("test")["ColorTone"][0]
     similarity = dict(zip(pool.texts, pool.embeddings @ query))
     own = dict(zip(pool.texts, pool.meanings))[said.candidates[0].text]
     others = [s for t, s in similarity.items() if own not in t]
@@ -538,7 +589,7 @@ def test_paraphrases_contend_for_nothing(explained):
 
 def test_page_of_one_trial(explained):
     trial = int(explained.fold.test[3])
-    path = write_trial_page(explained, trial)
+    path = trial_page(explained, trial)
     assert path == explained.path / "explain" / f"trial-{trial:06d}.html"
     text, source = _text(path), path.read_text("utf-8")
     prompt = explained.prompts.query(f"trial_id == {trial} and source == 'eeg'").iloc[0]
@@ -556,15 +607,15 @@ def test_text_on_the_page_is_escaped(run):
     mine = (table["trial_id"] == trial) & (table["rank"] == 1) & (table["head"] == "ObjectSnap")
     table.loc[mine, "text"] = "<script>alert(1)</script>"
     run.write_table(run.decodings_path, table)
-    source = write_trial_page(run, trial).read_text("utf-8")
+    source = trial_page(run, trial).read_text("utf-8")
     assert "<script" not in source and "&lt;script&gt;alert(1)" in source
 
 
 def test_page_of_a_trial_that_was_not_tested(run):
     with pytest.raises(InputError, match="only test trials are decoded"):
-        explain_trial(run, int(run.fold.train[0]))
+        explain_trial(context_of(run), int(run.fold.train[0]))
     with pytest.raises(InputError, match="is not in the run's fold"):
-        explain_trial(run, 10_000)
+        explain_trial(context_of(run), 10_000)
     answer = CliRunner().invoke(app, ["explain", str(run.path), "--trial", "10000"])
     assert answer.exit_code == 2 and "only test trials" in answer.output
     trial = str(run.fold.test[1])
@@ -594,14 +645,14 @@ def test_a_recipe_explains_where_it_says_so(decoded, tmp_path, monkeypatch):
 
 
 def test_the_command_prints_what_was_found(explained):
-    answer = CliRunner().invoke(app, ["explain", str(explained.path), "--what", "winners"])
-    assert answer.exit_code == 0 and "Which head speaks" in answer.stdout
+    answer = CliRunner().invoke(app, ["explain", str(explained.path), "--what", "confidence"])
+    assert answer.exit_code == 0 and "Which head is the most confident" in answer.stdout
     answer = CliRunner().invoke(app, ["explain", str(explained.path), "--what", "x", "--json"])
     assert answer.exit_code == 2
     answer = CliRunner().invoke(
-        app, ["explain", str(explained.path), "--what", "winners", "--json"]
+        app, ["explain", str(explained.path), "--what", "confidence", "--json"]
     )
-    assert [row["name"] for row in json.loads(answer.stdout)] == ["winners"]
+    assert [row["name"] for row in json.loads(answer.stdout)] == ["confidence"]
 
 
 # -- what cannot be computed, and one definition of an attribution ---------------------------------
@@ -613,33 +664,33 @@ def test_an_analysis_that_cannot_be_computed_is_left_out_and_the_others_go_on(ru
         (ZeroDivisionError("division by zero"), "ZeroDivisionError"),
     ):
         shutil.rmtree(run.path / "explain", ignore_errors=True)
-        analyze = Mock(side_effect=problem)
-        monkeypatch.setattr("eegprompt.analyses.geometry.analyze", analyze)
+        monkeypatch.setattr(
+            "eegprompt.analyses.geometry.Geometry.compute", Mock(side_effect=problem)
+        )
         with pytest.warns(UserWarning, match="geometry"):
             found = {f.name: f for f in explain(run, what=MINE)}
         assert found["geometry"].verdict == "left out" and said in found["geometry"].seen
-        assert found["winners"].verdict != "left out" and found["winners"].table
+        assert found["confidence"].verdict != "left out" and found["confidence"].table
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("eegprompt.analyses.winners.PERMUTATIONS", 199)
-        said = CliRunner().invoke(app, ["explain", str(run.path), "--what", "geometry,winners"])
+        patch.setattr("eegprompt.analyses.confidence.PERMUTATIONS", 199)
+        said = CliRunner().invoke(app, ["explain", str(run.path), "--what", "geometry,confidence"])
     assert said.exit_code == 0 and "left out" in said.output
 
 
 @pytest.mark.parametrize("problem", [RunError("broken"), StudyError("gone"), SplitError("other")])
 def test_what_is_wrong_with_the_whole_run_still_stops_it(run, monkeypatch, problem):
-    def broken(_material):
+    def broken(self, _context):
         raise problem
 
-    monkeypatch.setattr("eegprompt.analyses.geometry.analyze", broken)
+    monkeypatch.setattr("eegprompt.analyses.geometry.Geometry.compute", broken)
     with pytest.raises(type(problem)):
         explain(run, what=MINE)
     assert not load_record(run.path, "geometry")
 
 
 def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch):
-    from eegprompt.analyses import maps as _maps
-    from eegprompt.analyses import one_trial
-    from eegprompt.analyses.trials import channel_scale
+    from eegprompt.analyses import _maps
+    from eegprompt.analyses import _one_trial as one_trial
 
     config = read_json(run.encoder_dir / "config.json")
     trained = {head: 3.0 + i for i, head in enumerate(HEADS)}
@@ -662,11 +713,9 @@ def test_attributions_of_a_run_and_of_one_trial_are_of_one_loss(run, monkeypatch
         (_maps, "channel_occlusion"),
     ):
         monkeypatch.setattr(module, name, spy(getattr(module, name)))
-    explain_trial(run, int(run.fold.test[0]))
-    material = Material(run)
-    scale = channel_scale(material)
-    module = one_trial.FromElectrodes(material.encoder, material.steps, scale)
-    _maps._attributions(material, module, material.ids("test")[:4], scale)
+    explain_trial(context_of(run), int(run.fold.test[0]))
+    context = context_of(run)
+    _maps._attributions(context, one_trial.from_electrodes(context), context.ids("test")[:4])
     scales = [options["scales"] for options in asked if "scales" in options]
     assert len(scales) >= 2 and all(one == trained for one in scales)
     baselines = [options["baseline"] for options in asked if "baseline" in options]
@@ -699,7 +748,7 @@ def test_over_runs_one_generator_is_held_at_a_time(monkeypatch):
     monkeypatch.setattr(contribution, "load_generator", load)
     generation = SimpleNamespace(generator="builtin", options={})
     for _ in range(3):
-        material = SimpleNamespace(config=SimpleNamespace(generation=generation))
+        material = SimpleNamespace(settings=SimpleNamespace(generation=generation))
         assert contribution._generator(material) is contribution._generator(material)
         del material
     assert at_once == [0, 0, 0]

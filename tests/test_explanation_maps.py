@@ -10,30 +10,26 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import tiny_models
-from eegprompt.analyses import (
-    Finding,
-    Material,
-    Omitted,
-    attribution,
-    levels,
-    patterns,
-    trust,
-    when,
-)
-from eegprompt.analyses import maps as maps
+from eegprompt.analyses import Finding, Omitted, levels
+from eegprompt.analyses import _maps as maps
+from eegprompt.analyses._trials import in_steps, step_edges
+from eegprompt.analyses.attribution import Attributed
+from eegprompt.analyses.levels import Levels
 from eegprompt.analyses.localization import planted_maps
-from eegprompt.analyses.trials import in_steps, step_edges
+from eegprompt.analyses.patterns import Patterns
+from eegprompt.analyses.sanity import Sanity
+from eegprompt.analyses.timecourse import Timecourse
 from eegprompt.attribution import sanity as interpret_trust
-from eegprompt.figures.scalp import Cap
+from eegprompt.figures.scalp import SensorLayout
 from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.signal.montage import positions_of
 from eegprompt.steps.decode import decode
-from eegprompt.steps.explain import explain
+from eegprompt.steps.explain import context_of, explain
 from eegprompt.steps.simulate import simulate
 from eegprompt.steps.train import train
 
-MINE = ["patterns", "attribution", "when", "levels", "trust", "localization"]
+MINE = ["patterns", "attribution", "timecourse", "levels", "sanity", "localization"]
 KINDS = ("ObjectSnap", "ClarityCue", "SpatialLink", "ThemeTag")
 
 
@@ -43,8 +39,6 @@ def _smaller():
         patch.setattr(maps, "HALF", 10)
         patch.setattr(maps, "PERMUTATIONS", 20)
         patch.setattr(maps, "INTEGRATION_STEPS", 6)
-        patch.setattr("eegprompt.analyses.attribution.HALF", 10)
-        patch.setattr("eegprompt.analyses.trust.HALF", 10)
         patch.setattr("eegprompt.analyses.levels.FLIPS", 100)
         patch.setattr("eegprompt.figures.style.save_figure.__kwdefaults__", {"dpi": 60})
         yield
@@ -101,18 +95,16 @@ def test_a_planted_null_head_is_named_and_its_maps_are_refused(found):
     for head in KINDS:
         assert rows[head]["verdict"].startswith("head at chance") == (head in null)
     assert rows["ClarityCue"]["verdict"] == "passed"
-    for name in ("patterns", "trust", "attribution"):
-        seen = found[name].seen
-        assert (
-            "ThemeTag" in seen and ("at chance" in seen.lower() or "say nothing" in seen)
-        ) == bool(null)
+    for name in ("patterns", "sanity", "attribution"):
+        at_chance = [a.text for a in found[name].answers if a.question == "chance" and not a.found]
+        assert at_chance == [] if not null else "ThemeTag" in at_chance[0]
     levels_shown = {p for r in found["levels"].table for p in r["levels"].split(" − ")}
     assert ("high" in levels_shown) == (not null)
 
 
 def test_null_heads_pass_no_more_often_than_stated(scenes):
     """Captions that belong to other images, forty times: the test that names a head at chance."""
-    material = Material(scenes)
+    material = context_of(scenes)
     known = maps.patterns_of(material)
     said = {h: known.outputs[h] for h in ("ClarityCue", "ThemeTag")}
     images, first = np.unique(known.units, return_index=True)
@@ -137,7 +129,7 @@ def test_null_heads_pass_no_more_often_than_stated(scenes):
 def test_patterns_localize_and_beat_gradients_and_the_untrained(found, scenes):
     by_method = {row["method"]: row for row in found["localization"].table}
     own = by_method["activation patterns"]["mean AUC at its peak"]
-    planted = Material(scenes).truth
+    planted = context_of(scenes).truth
     assert planted is not None and own > 0.65
     assert arrays(scenes, "localization")["auc/patterns"].shape == (len(KINDS),)
     for other in ("|gradient|, as in the paper", "untrained (weights shuffled)"):
@@ -146,11 +138,11 @@ def test_patterns_localize_and_beat_gradients_and_the_untrained(found, scenes):
     assert 60 <= table["ClarityCue"]["peak (ms)"] <= 110
     assert 150 <= table["SpatialLink"]["peak (ms)"] <= 240
     z = arrays(scenes, "patterns")["z/SpatialLink"]
-    assert z.shape == (128, Material(scenes).study.n_times)
+    assert z.shape == (128, context_of(scenes).study.n_times)
 
 
 def test_planted_maps_are_the_sums_of_their_sources(scenes):
-    material = Material(scenes)
+    material = context_of(scenes)
     total, own = planted_maps(material)
     assert set(total) == set(KINDS)
     clarity = np.sqrt((own["ClarityCue"] ** 2).mean(axis=0))
@@ -159,13 +151,13 @@ def test_planted_maps_are_the_sums_of_their_sources(scenes):
 
 
 def test_levels_come_in_their_order(found, scenes):
-    rows = {row["head or level"]: row for row in found["when"].table}
+    rows = {row["head or level"]: row for row in found["timecourse"].table}
     assert rows["level low"]["onset (ms)"] < rows["level mid"]["onset (ms)"]
     null = rows["ThemeTag"]
     assert null["p (cluster)"] > 0.002, "500 flips can say no more than that"
     assert (null["onset (ms)"] is None) == (null["p (cluster)"] >= 0.05)
-    assert ("ThemeTag" in found["when"].seen) == (null["onset (ms)"] is None)
-    square = arrays(scenes, "when")["generalization/ClarityCue"]
+    assert ("ThemeTag" in found["timecourse"].seen) == (null["onset (ms)"] is None)
+    square = arrays(scenes, "timecourse")["generalization/ClarityCue"]
     assert square.shape[0] == square.shape[1] and np.diag(square).max() > 0.65
     assert found["levels"].table[0]["levels"] == "low − mid"
     assert found["levels"].table[0]["p (strongest cluster)"] < 0.05
@@ -173,14 +165,14 @@ def test_levels_come_in_their_order(found, scenes):
 
 def test_gradients_are_drawn_in_the_steps_of_the_encoder(found, scenes):
     """Windows that a convolution reads more often weigh more: a comb that says nothing of the EEG."""
-    step = maps.attributions_of(Material(scenes)).module.step
+    step = maps.attributions_of(context_of(scenes)).module.step
     assert step == 2, "windows of one sample, patches of two"
     course = np.mean([arrays(scenes, "attribution")[f"saliency/{h}"].mean(0) for h in KINDS], 0)
     even, odd = course[: len(course) // 2 * 2].reshape(-1, 2).T
     assert abs(np.log(even.mean() / odd.mean())) > 0.1, "there is such a comb"
     captions = " ".join(p.caption for p in found["attribution"].figures)
     assert "the encoder's own steps of 31 ms" in captions
-    edges = step_edges(Material(scenes).times, step)
+    edges = step_edges(context_of(scenes).times, step)
     assert len(edges) == len(in_steps(course, step)) + 1
     assert edges[0] == pytest.approx(-0.1 - 0.5 / 64, abs=0.01)
 
@@ -190,7 +182,7 @@ def test_shuffled_labels_give_maps_that_fail(scenes, tmp_path):
     from eegprompt.steps.explain import retrained
 
     run = Run(shutil.copytree(scenes.path, tmp_path / "run"))
-    other = maps.patterns_of(retrained(Material(run), "shuffled-labels", shuffle=True))
+    other = maps.patterns_of(retrained(run, "shuffled-labels", shuffle=True))
     # A head at chance passes once in twenty times at most, two of four heads at once hardly ever.
     assert sum(v.good for v in other.verdicts.values()) <= 1
     study = run.path / "explain" / "retrained" / "shuffled-labels" / "study"
@@ -208,7 +200,7 @@ def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
     shared by chance, a test across subjects would find and should."""
     from types import SimpleNamespace
 
-    from eegprompt.analyses.finding import Image
+    from eegprompt.analyses import Image
     from eegprompt.figures.style import save_figure
 
     rng = np.random.default_rng(seed)
@@ -232,10 +224,10 @@ def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
             h: v[image] + np.array([0, 0, 3e5]) * eeg[:, 6, 2 * i, None]
             for i, (h, v) in enumerate(said.items())
         },
-        speaking=list(said),
+        above_chance=list(said),
     )
     material = SimpleNamespace(
-        study=SimpleNamespace(eeg=eeg, unit="V", image_identity="known"),
+        study=SimpleNamespace(eeg=eeg, unit="V", image_identity="known"), unit_name="images",
         sfreq=64.0, times=times, ch_names=CAP, seed=seed, progress=lambda *_: None,
         positions=np.array([positions_of(CAP)[n] for n in CAP], np.float32),
         save_figure=lambda f, name, text: Image(save_figure(f, tmp_path / name), text),
@@ -246,8 +238,9 @@ def eight_subjects(tmp_path, *, planted: bool, seed: int = 0):
 def test_levels_across_eight_subjects(tmp_path, monkeypatch):
     known, material = eight_subjects(tmp_path, planted=True)
     monkeypatch.setattr(levels, "patterns_of", lambda _: known)
-    found = levels.analyze(material)
-    assert "across 8 subjects, between low and high" in found.seen
+    found = Levels().compute(material)
+    (answer,) = found.answers
+    assert answer.found and answer.value == 8 and answer.p < 0.05
     assert "one encoder" in found.not_concluded
     (row,) = found.table
     assert row["units"] == 8 and row["p (strongest cluster)"] < 0.05
@@ -258,7 +251,7 @@ def test_levels_across_eight_subjects(tmp_path, monkeypatch):
     assert [p.path.exists() for p in found.figures] == [True, True]
     # Outputs of the trial itself would show where either head reads noise.
     monkeypatch.setattr(material.study, "image_identity", "category")
-    own = levels.analyze(material)
+    own = Levels().compute(material)
     assert "reading of noise counts too" in own.notes[0]
     low, high = own.arrays["t/low-high"][6, :2]
     assert low > 2.5 > -2.5 > high and np.abs(noise).max() < 2.5
@@ -268,13 +261,13 @@ def test_levels_across_eight_subjects_differ_nowhere_where_nothing_was_planted(
     tmp_path, monkeypatch
 ):
     alarms = 0
-    for figure in ("_images", "_maps"):
+    for figure in ("_over_time", "_maps"):
         monkeypatch.setattr(levels, figure, lambda *_: None)
     for seed in range(10):
         known, material = eight_subjects(tmp_path, planted=False, seed=seed)
         monkeypatch.setattr(levels, "patterns_of", lambda _, known=known: known)
-        found = levels.analyze(material)
-        alarms += "No two levels' maps differ" not in found.seen
+        found = Levels().compute(material)
+        alarms += any(answer.found for answer in found.answers)
     # Each seed raises a false alarm with p < .05: four or more of ten happen once in a thousand.
     assert alarms <= 3
 
@@ -293,12 +286,12 @@ def four(tmp_path_factory) -> Path:
 def test_four_electrodes_are_dots_and_recordings_have_no_truth(four):
     (left_out,) = explain(Run(four), what="localization")
     assert left_out.verdict == "left out" and "recording" in left_out.seen
-    material = Material(Run(four))
+    material = context_of(Run(four))
     places = positions_of(material.ch_names)
     material.positions = np.array([places[n] for n in material.ch_names], np.float32)
-    for module in (patterns, attribution, levels):
-        finding = module.analyze(material)
-        assert "nothing is interpolated" in " ".join(finding.notes) or module is levels
+    for analysis in (Patterns, Attributed, Levels):
+        finding = analysis()(material)
+        assert "nothing is interpolated" in " ".join(finding.notes) or analysis is Levels
         assert len(finding.figures) >= 2
 
 
@@ -327,7 +320,7 @@ def test_marked_electrodes_are_dots_that_no_line_connects():
         "Oz",
         "O2",
     ]
-    cap = Cap(names, np.array([positions_of(names)[n] for n in names], np.float32))
+    cap = SensorLayout(names, np.array([positions_of(names)[n] for n in names], np.float32))
     axes = Figure().subplots()
     cap.draw(axes, np.arange(len(names)), (0, 9), mask=np.arange(len(names)) % 3 == 0)
     marks = [line for line in axes.lines if line.get_marker() == "o"]
@@ -354,19 +347,22 @@ def test_maps_that_are_the_same_for_all_levels_are_said_to_be():
 
 
 def test_channels_without_a_place_are_left_out_and_said(four):
-    material = Material(four)
+    material = context_of(four)
     positions = np.full_like(material.positions, np.nan)
     material.positions = positions
-    finding = maps and __import__("eegprompt.analyses.patterns", fromlist=["a"]).analyze(material)
+    finding = Patterns()(material)
     assert "No channel has a position" in " ".join(finding.notes)
     assert len(finding.figures) == 2, "time courses and images need no place"
-    half = Cap(material.ch_names, np.array([[0, 0.09, 0.05], [0, -0.09, 0.05], *positions[:2]]))
+    half = SensorLayout(
+        material.ch_names, np.array([[0, 0.09, 0.05], [0, -0.09, 0.05], *positions[:2]])
+    )
     assert "2 channels without a position" in half.notes[0]
 
 
 def test_folds_are_pooled_and_what_is_of_one_fold_is_said_to_be(four, tmp_path):
-    from eegprompt.analyses import explain_folds, load_folds
+    from eegprompt.analyses._across_folds import load_folds
     from eegprompt.reports import write_report
+    from eegprompt.steps.explain import explain_folds
 
     runs = [Run(shutil.copytree(four, tmp_path / "run" / f"fold-{i}")) for i in range(2)]
     stored = load_file(runs[1].embeddings_path)
@@ -374,13 +370,14 @@ def test_folds_are_pooled_and_what_is_of_one_fold_is_said_to_be(four, tmp_path):
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)
     save_file({**stored, "test/MoodFeel": noise.astype(np.float32)}, runs[1].embeddings_path)
     assert explain_folds(runs) is None and explain_folds(runs[:1]) is None, "not explained"
-    each = [{f.name: f for f in explain(r, what="patterns,when,winners")} for r in runs]
+    each = [{f.name: f for f in explain(r, what="patterns,timecourse,confidence")} for r in runs]
     found = explain_folds(runs)
-    assert found is not None and load_folds(runs) == found == explain_folds(runs)
-    tops = [max(one["winners"].table, key=lambda r: r["wins (%)"])["head"] for one in each]
-    same = f"In all 2 folds the same head is the surest most often: {tops[0]}."
-    changes = "changes from fold to fold"
-    assert (same if len(set(tops)) == 1 else changes) in found.seen
+    assert found is not None and load_folds([r.path for r in runs]) == found == explain_folds(runs)
+    tops = [
+        max(one["confidence"].table, key=lambda r: r["most confident (%)"])["head"] for one in each
+    ]
+    answer = next(a for a in found.answers if a.question == "most confident")
+    assert answer.found == (len(set(tops)) == 1) and tops[0] in answer.text
     rows = {row["head"]: row for row in found.table}
     # An encoder without weights to shuffle fails that test, in both folds.
     assert rows["ObjectSnap"]["maps that pass"] == "0 of 2"
@@ -392,7 +389,7 @@ def test_folds_are_pooled_and_what_is_of_one_fold_is_said_to_be(four, tmp_path):
     value = np.array([r["two-way accuracy"] for r in mood])
     assert rows["MoodFeel"]["two-way accuracy"] == f"{value.mean():.3f} ± {value.std(ddof=1):.3f}"
     pooled = load_file(tmp_path / "run" / "explain" / "across-folds.safetensors")
-    curves = [arrays(r, "when")["accuracy/level high"] for r in runs]
+    curves = [arrays(r, "timecourse")["accuracy/level high"] for r in runs]
     np.testing.assert_allclose(pooled["accuracy_mean/level high"], np.mean(curves, 0), atol=1e-6)
     maps_of = [arrays(r, "patterns")["z/MoodFeel"] for r in runs]
     np.testing.assert_allclose(pooled["z_mean/MoodFeel"], np.mean(maps_of, 0), atol=1e-5)
@@ -402,23 +399,24 @@ def test_folds_are_pooled_and_what_is_of_one_fold_is_said_to_be(four, tmp_path):
     assert page.index("All folds together") < page.index("From here on: fold 0 alone")
     explain(Run(runs[1].path), what="patterns")
     (runs[1].path / "explain" / "patterns.json").unlink()
-    assert load_folds(runs) is None
+    assert load_folds([r.path for r in runs]) is None
     assert "All folds together" not in write_report(tmp_path / "run").read_text("utf-8")
 
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_very_few_test_trials(four, n):
-    material = Material(Run(four))
+    material = context_of(Run(four))
     ids = material.ids("test")[:n]
     stored = {k: v[:n] for k, v in material.embeddings("test").items()}
     material.ids = lambda side, real=material.ids: ids if side == "test" else real(side)
-    material.embeddings = lambda side: stored
-    for module in (patterns, attribution, when, trust):
-        finding = module.analyze(material)
-        assert finding.good is False, (module.__name__, finding.verdict)
-        assert n > 1 or "words alone" not in finding.seen, "one caption tells nothing apart"
+    material._stored = {f"test/{h}": v for h, v in stored.items()}
+    for analysis in (Patterns, Attributed, Timecourse, Sanity):
+        finding = analysis()(material)
+        assert finding.good is False, (analysis.__name__, finding.verdict)
+        alike = "alike" in [a.question for a in finding.answers]
+        assert n > 1 or not alike, "one caption tells nothing apart"
     with pytest.raises(Omitted, match="at least two"):
-        levels.analyze(material)
+        Levels()(material)
 
 
 def test_constant_heads_are_named(four, tmp_path):
@@ -428,7 +426,7 @@ def test_constant_heads_are_named(four, tmp_path):
         np.broadcast_to(stored["test/ObjectSnap"][:1], stored["test/ObjectSnap"].shape)
     )
     save_file(stored, run.embeddings_path)
-    finding = patterns.analyze(Material(run))
+    finding = Patterns()(context_of(run))
     row = next(r for r in finding.table if r["head"] == "ObjectSnap")
     assert row["verdict"].startswith("head at chance") and row["largest z"] == 0
     assert not finding.arrays["amplitude/ObjectSnap"].any()

@@ -1,4 +1,4 @@
-"""Geometry, probes and winners on planted truth, both ways, and against independent formulas."""
+"""Geometry, probes and most confident heads on planted truth, both ways, and against independent formulas."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import entr
 
-from eegprompt.analyses._confidence import dependence_on, reliability, shares_by, winner_shares
 from eegprompt.analyses._embedding_maps import (
     cka,
     cka_matrix,
-    knn_purity,
+    knn_accuracy,
+    knn_test,
     map_points,
-    purity_test,
     silhouette,
 )
 from eegprompt.analyses._linear_probe import LinearProbe, balanced_accuracy
+from eegprompt.analyses._reliability import dependence_on, most_confident, reliability, shares_by
 from eegprompt.core.errors import InputError
 from eegprompt.stats.max_statistic import max_statistic_p
 
@@ -78,56 +78,56 @@ def test_cka_of_a_constant_space_is_not_a_number_and_shapes_are_checked():
         cka(np.where(np.arange(10)[:, None] == 2, np.nan, noise(10, 3)), noise(10, 3))
 
 
-# -- purity and silhouette -----------------------------------------------------------------------
+# -- k-NN accuracy and silhouette -----------------------------------------------------------------------
 def test_planted_clusters_are_pure_and_noise_is_at_chance():
     points, labels = clusters()
-    found = purity_test(points, labels, n_permutations=99)
+    found = knn_test(points, labels, n_permutations=99)
     assert found.value > 0.99 and found.p == 0.01
     assert found.chance == pytest.approx(29 / 119)
     assert silhouette(points, labels) > 0.4
-    ps = [purity_test(noise(80, 10, s), np.arange(80) % 4, n_permutations=99).p for s in range(20)]
+    ps = [knn_test(noise(80, 10, s), np.arange(80) % 4, n_permutations=99).p for s in range(20)]
     assert 0.3 < np.mean(ps) < 0.7 and sum(p <= 0.05 for p in ps) <= 4
     assert silhouette(noise(120, 10), labels) < 0.02
 
 
-def test_purity_agrees_with_scikit_learns_neighbors():
+def test_knn_accuracy_agrees_with_scikit_learns_neighbors():
     from sklearn.neighbors import NearestNeighbors
 
     points, labels = clusters(apart=1.5)
     near = NearestNeighbors(n_neighbors=7).fit(points).kneighbors(None, return_distance=False)
     wanted = (labels[near] == labels[:, None]).mean()
-    assert knn_purity(points, labels, 7).value == pytest.approx(wanted)
+    assert knn_accuracy(points, labels, 7).value == pytest.approx(wanted)
 
 
 def test_trials_of_one_image_do_not_vouch_for_its_class():
-    # every image is a point with five trials close by; classes are random: purity without `apart`
+    # every image is a point with five trials close by; classes are random: k-NN accuracy without `apart`
     # is perfect and says nothing
     image = np.repeat(np.arange(30), 5)
     points = noise(30, 8)[image] + 1e-3 * noise(150, 8, 1)
     labels = np.random.default_rng(3).permutation(np.arange(30) % 3)[image]
-    assert knn_purity(points, labels, 4).value == 1.0
-    found = purity_test(points, labels, 4, apart=image, units=image, n_permutations=99)
+    assert knn_accuracy(points, labels, 4).value == 1.0
+    found = knn_test(points, labels, 4, apart=image, units=image, n_permutations=99)
     assert found.value < 0.55 and found.p > 0.05
     with pytest.raises(InputError, match="several labels"):
-        purity_test(points, np.arange(150) % 3, 4, units=image)
+        knn_test(points, np.arange(150) % 3, 4, units=image)
 
 
 @given(order=st.permutations(range(12)), k=st.integers(1, 11))
 @settings(max_examples=25, deadline=None)
-def test_points_that_are_all_the_same_have_the_purity_of_chance_in_any_order(order, k):
+def test_points_that_are_all_the_same_have_the_accuracy_of_chance_in_any_order(order, k):
     labels = (np.arange(12) < 4)[list(order)]
-    found = knn_purity(np.full((12, 3), 0.5), labels, k)
+    found = knn_accuracy(np.full((12, 3), 0.5), labels, k)
     assert found.value == pytest.approx(found.chance)
 
 
-def test_purity_and_silhouette_where_nothing_can_be_said():
+def test_knn_accuracy_and_silhouette_where_nothing_can_be_said():
     assert np.isnan(silhouette(noise(6, 2), np.zeros(6)))
     assert np.isnan(silhouette(noise(6, 2), np.arange(6)))
-    assert np.isnan(purity_test(noise(6, 2), np.zeros(6)).p)
-    alone = knn_purity(noise(1, 2), np.zeros(1))
+    assert np.isnan(knn_test(noise(6, 2), np.zeros(6)).p)
+    alone = knn_accuracy(noise(1, 2), np.zeros(1))
     assert np.isnan(alone.value) and np.isnan(alone.chance)
     with pytest.raises(InputError, match="as many labels"):
-        knn_purity(noise(6, 2), np.zeros(5))
+        knn_accuracy(noise(6, 2), np.zeros(5))
 
 
 # -- maps ----------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_tsne_reaches_what_an_independent_formula_says_and_repeats_itself():
     # the library sums forces approximately (Barnes and Hut): a few hundredths of a nat
     assert found.divergence == pytest.approx(divergence(points, found.points, 10), abs=0.05)
     assert found.divergence < 0.5 * divergence(points, points[:, :2], 10)
-    assert knn_purity(found.points, labels).value > 0.95
+    assert knn_accuracy(found.points, labels).value > 0.95
     again = map_points(points, perplexity=10, seed=3)
     assert np.array_equal(found.points, again.points)
     assert map_points(points[:12], perplexity=30).perplexity == pytest.approx(11 / 3)
@@ -270,10 +270,10 @@ def test_correction_by_the_largest_keeps_its_level_and_finds_what_was_planted():
         max_statistic_p(np.zeros(3), np.zeros((9, 2)))
 
 
-# -- winners -------------------------------------------------------------------------------------
-def test_winners_share_ties_and_nan_never_wins():
+# -- most confident heads -------------------------------------------------------------------------------------
+def test_most_confident_heads_share_ties_and_nan_is_never_one():
     nan = np.nan
-    shares = winner_shares(
+    shares = most_confident(
         np.array([[0.1, 0.9, nan], [0.5, 0.5, 0.2], [nan, nan, nan], [nan, 0, -1]])
     )
     assert shares[:2].tolist() == [[0, 1, 0], [0.5, 0.5, 0]]
@@ -282,27 +282,27 @@ def test_winners_share_ties_and_nan_never_wins():
     assert names.tolist() == ["a", "b"]
     assert np.allclose(by[0], [0.5 / 3, 2.5 / 3, 0]) and np.isnan(by[1]).all()
     with pytest.raises(InputError, match="n_trials, n_heads"):
-        winner_shares(np.zeros(3))
+        most_confident(np.zeros(3))
 
 
-def test_planted_winners_depend_on_the_class_and_random_ones_do_not():
+def test_planted_most_confident_heads_depend_on_the_class_and_random_ones_do_not():
     rng = np.random.default_rng(0)
     image = np.repeat(np.arange(40), 4)
     label = image % 4
     confidence = rng.uniform(size=(160, 4))
     confidence[np.arange(160), label] += 0.5
-    found = dependence_on(winner_shares(confidence), label, units=image, n_permutations=99)
+    found = dependence_on(most_confident(confidence), label, units=image, n_permutations=99)
     assert found.p == 0.01 and found.value > 2 * found.chance
     ps = [
         dependence_on(
-            winner_shares(rng.uniform(size=(160, 4))), label, units=image, n_permutations=99
+            most_confident(rng.uniform(size=(160, 4))), label, units=image, n_permutations=99
         ).p
         for _ in range(20)
     ]
     assert 0.3 < np.mean(ps) < 0.7
     one = np.zeros((160, 4))
     one[:, 2] = 1
-    assert np.isnan(dependence_on(winner_shares(one), label).p)
+    assert np.isnan(dependence_on(most_confident(one), label).p)
 
 
 def test_cramers_v_agrees_with_scipy():

@@ -414,7 +414,7 @@ def planted_in_time(n=240, at=12, seed=0):
     return eeg, said, np.arange(n) % 30
 
 
-def test_sliding_decoding_finds_when_and_generalizes_only_there():
+def test_temporal_decoding_finds_when_and_generalizes_only_there():
     train, said, _ = planted_in_time()
     test, true, units = planted_in_time(seed=1)
     true[:] = test_said = said  # the same images: meanings are shared, noise is not
@@ -427,12 +427,15 @@ def test_sliding_decoding_finds_when_and_generalizes_only_there():
     _, y = temporal.window_means(test, width=2, step=2)
     np.testing.assert_allclose(x[3], train[:, :, 6:8].mean(2), atol=1e-5)
     nothing = rng.standard_normal(said.shape)[units]
-    scores = temporal.sliding_decoding(x, {"a": said, "b": nothing}, y, {"a": said, "b": nothing})
+    both = {"a": said, "b": nothing}
+    scores, squares = temporal.temporal_decoding(x, both, y, both)
     course = scores["a"].mean(1)
     inside = (centers > 12) & (centers < 16)
     assert course[inside].min() > 0.8 and np.abs(course[~inside] - 0.5).max() < 0.08
-    both = {"a": said, "b": nothing}
-    square = temporal.temporal_generalization(x, both, y, both)["a"]
+    square = squares["a"]
+    thin, thinned = temporal.temporal_decoding(x, both, y, both, every=2)
+    np.testing.assert_array_equal(thin["a"], scores["a"])
+    np.testing.assert_array_equal(thinned["a"], square[::2, ::2])
     np.testing.assert_allclose(square.diagonal(), course)
     assert square[np.ix_(inside, inside)].min() > 0.8
     assert abs(square[np.ix_(inside, ~inside)] - 0.5).max() < 0.1
@@ -444,7 +447,7 @@ def test_sliding_decoding_finds_when_and_generalizes_only_there():
     found = temporal.onset(per_unit, centers)
     assert 10.5 <= found.lo <= found.time <= found.hi <= 12.5 <= found.peak <= 14.5
     assert np.isnan(temporal.onset(np.full((9, 5), 0.5), np.arange(5)).time)
-    same = temporal.sliding_decoding(x, {"a": said * 0}, y, {"a": said * 0})["a"]
+    same = temporal.temporal_decoding(x, {"a": said * 0}, y, {"a": said * 0})[0]["a"]
     assert (same == 0.5).all()
 
 

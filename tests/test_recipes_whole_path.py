@@ -108,7 +108,7 @@ def eegcvpr(tmp_path_factory: pytest.TempPathFactory) -> Path:
 SMALL = (
     "kinds=[ObjectSnap,MoodFeel]", "make.import.options.samples=[20,148]", "training.epochs=25",
     "training.patience=25", "training.label_smoothing=0", "ablations={what: [heads], seeds: 1}",
-    "explain=[attribution,geometry,winners]", "generation.trials_per_image=1",
+    "explain=[attribution,geometry,confidence]", "generation.trials_per_image=1",
 )  # fmt: skip
 
 
@@ -144,7 +144,7 @@ def test_table_figures_and_ablations_lie_where_a_reader_looks(run: Path) -> None
     for number, like in (
         (3, "geometry-heads"),
         (4, "attribution-topographies"),
-        (5, "winners-shares"),
+        (5, "confidence-shares"),
     ):
         own = run / "figures" / "explain" / f"{like}.svg"
         assert (paper / f"figure-{number}.svg").read_bytes() == own.read_bytes()

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from eegprompt.cli.app import app
 from eegprompt.core.errors import InputError, StudyError
-from eegprompt.figures.sensors import cap_coordinates, draw_study, evoked
+from eegprompt.figures.sensors import draw_study, evoked, flat_positions
 from eegprompt.signal.montage import positions_of
 from eegprompt.steps.info import info as study_info
 from eegprompt.study import Study
@@ -45,11 +45,11 @@ def test_evoked_is_the_mean(small_study: Path) -> None:
 
 def test_cap_is_seen_from_above() -> None:
     names = ["Cz", "Oz", "Fpz", "T7", "T8"]
-    cap = dict(zip(names, cap_coordinates(np.array(list(positions_of(names).values())))))
+    cap = dict(zip(names, flat_positions(np.array(list(positions_of(names).values())))))
     assert np.hypot(*cap["Cz"]) < 0.25
     assert cap["Oz"][1] < -0.6 < 0.6 < cap["Fpz"][1]
     assert cap["T7"][0] < -0.6 < 0.6 < cap["T8"][0]
-    assert np.isnan(cap_coordinates(np.full((1, 3), np.nan))).all()
+    assert np.isnan(flat_positions(np.full((1, 3), np.nan))).all()
 
 
 @pytest.mark.parametrize("suffix", [".svg", ".png"])

@@ -243,11 +243,9 @@ def load_recipe(
 
         plan(config, recipe.ablations.what, recipe.ablations.seeds)
     if isinstance(recipe.explain, tuple):
-        from eegprompt.analyses import ANALYSES
+        from eegprompt.analyses.base import chosen
 
-        for name in recipe.explain:
-            if name not in ANALYSES:
-                raise UnknownNameError("analysis", name, ANALYSES)
+        chosen(recipe.explain, deep=True)
     if recipe.published is not None and not recipe.published.exists():
         raise InputError(f"the published scores {recipe.published} do not exist")
     return recipe

@@ -1,7 +1,7 @@
 """How embeddings lie to one another: images of them, and the numbers that belong beside these.
 
 A t-SNE map invites more than it holds: distances between clusters and their sizes mean nothing, and
-clusters appear in noise. So every image here has numbers that do not depend on it: purity and
+clusters appear in noise. So every image here has numbers that do not depend on it: k-NN accuracy and
 silhouette of the labels in the full space, and the similarity of two spaces as a whole.
 """
 
@@ -15,12 +15,12 @@ from eegprompt.core.errors import InputError
 
 __all__ = [
     "Map",
-    "Purity",
+    "NeighborScore",
     "cka",
     "cka_matrix",
-    "knn_purity",
+    "knn_accuracy",
+    "knn_test",
     "map_points",
-    "purity_test",
     "silhouette",
 ]
 
@@ -131,7 +131,7 @@ def _centered_gram(points: np.ndarray, debiased: bool) -> np.ndarray:
 
 # -- labels in a space ---------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Purity:
+class NeighborScore:
     """How often neighbors share a label.
 
     Parameters
@@ -152,13 +152,13 @@ class Purity:
     null: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
 
-def knn_purity(
+def knn_accuracy(
     points: np.ndarray, labels: np.ndarray, k: int = 10, *, apart: np.ndarray | None = None
-) -> Purity:
+) -> NeighborScore:
     """Share of each point's k nearest neighbors that carry its label, averaged over points.
 
     Neighbors that are equally far share what place is left, so that points that are all the same
-    have the purity of chance.
+    have the accuracy of chance.
 
     Parameters
     ----------
@@ -174,22 +174,22 @@ def knn_purity(
 
     Returns
     -------
-    Purity
+    NeighborScore
         NaN where no point has a neighbor.
 
     Examples
     --------
     >>> points = np.array([[0.0], [0.1], [5.0], [5.1]])
-    >>> knn_purity(points, np.array(["a", "a", "b", "b"]), k=1).value
+    >>> knn_accuracy(points, np.array(["a", "a", "b", "b"]), k=1).value
     1.0
     """
     weights, allowed = _neighbors(points, k, apart)
     labels = _labels(labels, len(weights))
-    value, chance = _purity(weights, allowed, labels[:, None] == labels)
-    return Purity(value, chance)
+    value, chance = _shares(weights, allowed, labels[:, None] == labels)
+    return NeighborScore(value, chance)
 
 
-def purity_test(
+def knn_test(
     points: np.ndarray,
     labels: np.ndarray,
     k: int = 10,
@@ -198,13 +198,13 @@ def purity_test(
     units: np.ndarray | None = None,
     n_permutations: int = 200,
     seed: int = 0,
-) -> Purity:
-    """:func:`knn_purity` with a p-value.
+) -> NeighborScore:
+    """:func:`knn_accuracy` with a p-value.
 
     Parameters
     ----------
     points, labels, k, apart
-        As in :func:`knn_purity`.
+        As in :func:`knn_accuracy`.
     units : array, shape (n_points,), optional
         Points of equal value carry one label and are permuted together, e.g. the trials of an image;
         left out: every point is a unit.
@@ -215,7 +215,7 @@ def purity_test(
 
     Returns
     -------
-    Purity
+    NeighborScore
 
     Raises
     ------
@@ -224,7 +224,7 @@ def purity_test(
     """
     weights, allowed = _neighbors(points, k, apart)
     labels = _labels(labels, len(weights))
-    value, chance = _purity(weights, allowed, labels[:, None] == labels)
+    value, chance = _shares(weights, allowed, labels[:, None] == labels)
     names, unit = np.unique(np.arange(len(labels)) if units is None else units, return_inverse=True)
     of_unit = np.empty(len(names), dtype=labels.dtype)
     of_unit[unit] = labels
@@ -233,7 +233,7 @@ def purity_test(
             "a unit of the permutation carries several labels; units must have one each"
         )
     if not np.isfinite(value) or len(set(of_unit.tolist())) < 2:
-        return Purity(value, chance)
+        return NeighborScore(value, chance)
     rng = np.random.default_rng(seed)
     point, neighbor = np.nonzero(weights)
     share = weights[point, neighbor] / allowed.any(axis=1).sum()
@@ -242,7 +242,7 @@ def purity_test(
         shuffled = rng.permutation(of_unit)[unit]
         null[i] = share @ (shuffled[point] == shuffled[neighbor])
     p = (1 + int((null >= value - 1e-12).sum())) / (1 + n_permutations)
-    return Purity(value, chance, p, null)
+    return NeighborScore(value, chance, p, null)
 
 
 def _labels(labels: np.ndarray, n: int) -> np.ndarray:
@@ -276,7 +276,7 @@ def _neighbors(
     return weights, allowed
 
 
-def _purity(weights: np.ndarray, allowed: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+def _shares(weights: np.ndarray, allowed: np.ndarray, same: np.ndarray) -> tuple[float, float]:
     some = allowed.any(axis=1)
     if not some.any():
         return float("nan"), float("nan")

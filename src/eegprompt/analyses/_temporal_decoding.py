@@ -1,9 +1,9 @@
-"""When the EEG carries each kind of meaning: decoding in a window that slides over the trial.
+"""Time-resolved decoding of captions in a window that slides over the trial.
 
-A ridge regression from the channels' means in one window to the embeddings of the captions, learned
-on training trials and scored on others; the encoder plays no part in it. A decoder of one window
-that is tried on another shows whether the same spatial pattern is there again (temporal
-generalization, King and Dehaene 2014, Trends Cogn Sci 18:203).
+A ridge regression from the channels' means in one window to the embeddings of the captions, fitted on
+training trials and scored on others; the encoder plays no part in it. A decoder of one window that
+is tested on another shows whether the same spatial pattern is there again (temporal generalization,
+King and Dehaene 2014, Trends Cogn Sci 18:203).
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ __all__ = [
     "Onset",
     "above_chance",
     "onset",
-    "sliding_decoding",
-    "temporal_generalization",
+    "temporal_decoding",
     "unit_means",
     "window_means",
 ]
@@ -69,17 +68,18 @@ def window_means(
     return starts + (width - 1) / 2, means
 
 
-def sliding_decoding(
+def temporal_decoding(
     train: np.ndarray,
     train_captions: Mapping[str, np.ndarray],
     test: np.ndarray,
     test_captions: Mapping[str, np.ndarray],
     *,
+    every: int = 1,
     train_groups: Sequence[Any] | np.ndarray | None = None,
     test_groups: Sequence[Any] | np.ndarray | None = None,
     progress: Progress | None = None,
-) -> dict[str, np.ndarray]:
-    """Two-way identification of each head's captions from one window at a time.
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Two-way identification of each head's captions from one window, and from one for another.
 
     Parameters
     ----------
@@ -88,7 +88,9 @@ def sliding_decoding(
     train_captions : mapping of head to array (n_trials, n_dims)
         Embeddings of the true captions.
     test, test_captions
-        Likewise, of trials that were not learned from.
+        Likewise, of trials that were not trained on.
+    every : int
+        Temporal generalization is of every so many windows.
     train_groups, test_groups : sequence (n_trials,), optional
         Subjects: each is decoded by a regression of its own; one not in training by that of all.
     progress : callable, optional
@@ -96,58 +98,34 @@ def sliding_decoding(
 
     Returns
     -------
-    dict of str to array (n_windows, n_test_trials)
+    scores : dict of str to array (n_windows, n_test_trials)
         By head: share of the other distinct test captions that are less like the prediction than
         the right one; chance .5; all .5 where there is only one caption.
+    generalization : dict of str to array (n_chosen, n_chosen)
+        By head: mean score, trained in the row's window, tested in the column's.
     """
     task = _Task.of(
         train_captions, test_captions, train_groups, test_groups, len(train[0]), len(test[0])
     )
-    found = {head: np.empty((len(train), len(test[0]))) for head in task.heads}
-    for place, (x_train, x_test) in enumerate(zip(train, test)):
-        for rows, regression in task.fit(x_train):
-            for head, score in task.scores(x_test[rows], regression, rows).items():
-                found[head][place, rows] = score
+    n_windows, n_test = len(test), len(test[0])
+    chosen = np.arange(0, n_windows, every)
+    scores = {head: np.empty((n_windows, n_test)) for head in task.heads}
+    squares = {head: np.zeros((len(chosen), len(chosen))) for head in task.heads}
+    for place in range(n_windows):
+        row, rest = divmod(place, every)
+        for rows, regression in task.fit(train[place]):
+            if rest:
+                for head, score in task.scores(test[place, rows], regression, rows).items():
+                    scores[head][place, rows] = score
+                continue
+            for column, other in enumerate(chosen):
+                for head, score in task.scores(test[other, rows], regression, rows).items():
+                    squares[head][row, column] += score.sum() / n_test
+                    if other == place:
+                        scores[head][place, rows] = score
         if progress is not None:
-            progress(place + 1, len(train), "decoding in sliding windows")
-    return found
-
-
-def temporal_generalization(
-    train: np.ndarray,
-    train_captions: Mapping[str, np.ndarray],
-    test: np.ndarray,
-    test_captions: Mapping[str, np.ndarray],
-    *,
-    train_groups: Sequence[Any] | np.ndarray | None = None,
-    test_groups: Sequence[Any] | np.ndarray | None = None,
-    progress: Progress | None = None,
-) -> dict[str, np.ndarray]:
-    """Decode each window with the regression learned in each window.
-
-    Parameters
-    ----------
-    train, train_captions, test, test_captions, train_groups, test_groups, progress
-        As in :func:`sliding_decoding`, whose scores stand on the diagonal.
-
-    Returns
-    -------
-    dict of str to array (n_windows, n_windows)
-        By head: two-way identification, learned in the row's window, tried in the column's.
-    """
-    task = _Task.of(
-        train_captions, test_captions, train_groups, test_groups, len(train[0]), len(test[0])
-    )
-    found = {head: np.zeros((len(train), len(test))) for head in task.heads}
-    n_test = len(test[0])
-    for place, x_train in enumerate(train):
-        for rows, regression in task.fit(x_train):
-            for other, x_test in enumerate(test):
-                for head, score in task.scores(x_test[rows], regression, rows).items():
-                    found[head][place, other] += score.sum() / n_test
-        if progress is not None:
-            progress(place + 1, len(train), "temporal generalization")
-    return found
+            progress(place + 1, n_windows, "time-resolved decoding")
+    return scores, squares
 
 
 @dataclass(frozen=True)
@@ -157,7 +135,7 @@ class Onset:
     Parameters
     ----------
     time, lo, hi : float
-        First moment of the rise to the peak at which the course has half of its height above
+        First time point of the rise to the peak at which the course has half of its height above
         chance, in seconds, and its 95 % interval; NaN where it never rises.
     peak, peak_lo, peak_hi : float
         When it is largest, likewise.
@@ -184,7 +162,7 @@ def onset(
     """Latency at which a course reaches a fraction of its peak, with a bootstrap interval.
 
     Fractional peak latency (Kiesel et al. 2008, Psychophysiology 45:250): unlike the first
-    significant moment it does not come earlier with more trials.
+    significant time point it does not come earlier with more trials.
 
     Parameters
     ----------
@@ -359,7 +337,7 @@ def _ridge(x: np.ndarray, y: np.ndarray) -> _Regression:
 def _rise(
     course: np.ndarray, times: np.ndarray, fraction: float, after: float
 ) -> tuple[float, float]:
-    """Moment of the rise to a fraction of the peak, interpolated, and the moment of the peak."""
+    """Time of the rise to a fraction of the peak, interpolated, and time of the peak."""
     inside = np.flatnonzero(times > after)
     if not len(inside) or not course[inside].max() > 0:
         return float("nan"), float("nan")
@@ -379,7 +357,7 @@ def unit_means(scores: np.ndarray, units: Sequence[Any] | np.ndarray) -> np.ndar
     Parameters
     ----------
     scores : array (n_windows, n_trials)
-        For example from :func:`sliding_decoding`.
+        For example from :func:`temporal_decoding`.
     units : sequence (n_trials,)
         For example the image of each trial.
     """

@@ -1,16 +1,14 @@
-"""What each head contributes to the images: drawn again without it, and scored again."""
+"""What each head contributes to the images: generated again without it, and scored again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from eegprompt.analyses.context import Material, once_for_a_run
-from eegprompt.analyses.finding import Finding, Image, Omitted
+from eegprompt.analyses.base import Analysis, Answer, Context, Finding, Image, Omitted, once
 from eegprompt.core.errors import InputError, RunError, StudyError, TokenBudgetError
 from eegprompt.core.files import atomic_path, content_key, read_arrays
 from eegprompt.decoder import image_seed
@@ -25,7 +23,7 @@ from eegprompt.retrieval.candidates import candidates_in_prompts, composer_of
 from eegprompt.scores.choice import select_trials
 from eegprompt.stats.bootstrap import bootstrap, ratio_statistic
 
-__all__ = ["analyze"]
+__all__ = ["Contribution"]
 
 TRIALS = 96  # one of each image, at most; every head costs as many images again
 BATCH = 16
@@ -40,111 +38,122 @@ class _Drop:
     hi: float
 
 
-def analyze(material: Material) -> Finding:
-    """Draw test trials without one head at a time, and compare two-way identification.
+class Contribution(Analysis):
+    """Generate test trials without one head at a time, and compare two-way identification.
 
     The rest of the prompt, the budget, the generator and the seeds are as before; where a head had no
-    room in a prompt, nothing changes.
-
-    Parameters
-    ----------
-    material : Material
-        A decoded run.
-
-    Returns
-    -------
-    Finding
-        With arrays ``trial_id (n,)`` and, for each layer of the features, ``LAYER (n_heads + 1, n)``:
-        identification with all heads, then without each.
-
-    Raises
-    ------
-    Omitted
-        If the study has no images, only one head, or a generator that does not draw from prompts.
+    room in a prompt, nothing changes. Arrays are ``trial_id (n,)`` and, for each layer of the features,
+    ``LAYER (n_heads + 1, n)``: identification with all heads, then without each.
     """
-    if material.study.image_identity != "known":
-        raise Omitted("which image was shown is not known, so drawings have nothing to resemble")
-    if len(material.heads) < 2:
-        raise Omitted("the run has one head, and without it there is no prompt")
-    shown = material.study.trials["image_id"].astype(str).to_numpy()
-    trials = material.sample(
-        select_trials(shown.tolist(), material.ids("test"), 1, material.seed), TRIALS
+
+    name = "contribution"
+    title = "What each head contributes to the images"
+    question = "What each head contributes to the images: generated again without it"
+    not_concluded = (
+        "Leaving a head out also makes room for others and shortens the prompt, and the generator may "
+        "fill in what is missing: a small loss does not mean that the head knows nothing, and losses of "
+        "several heads do not add up. The figures hold for this generator and these features alone; "
+        "built-in features cannot be compared with published ones."
     )
-    images = shown[trials]
-    if len(set(images.tolist())) < 2:
-        raise Omitted("fewer than two images were shown on the test set")
-    prompts = _prompts(material, trials)
-    features = _features(material, trials, prompts)
-    try:
-        references = [material.study.load_images([image])[0] for image in images]
-    except StudyError as problem:
-        raise Omitted(f"the images that were shown are gone: {problem}") from None
-    network = load_features(material.config.evaluation)
-    size = (features.height, features.width, 3)
-    own = network(np.stack([resized(image, size) for image in references]))
-    layers = [
-        layer
-        for layer, use in network.uses
-        if use == "two_way_{features}" and layer in features.of[""] and layer in own
-    ]
-    scores = {
-        layer: np.stack(
-            [two_way(own[layer], features.of[without][layer]) for without in ("", *material.heads)]
-        )
-        for layer in layers
-    }
-    drops = {layer: _drops(table, material.seed) for layer, table in scores.items()}
-    kept = {
-        head: float(np.mean([a.text != b.text for a, b in zip(prompts[""], prompts[head])]))
-        for head in material.heads
-    }
-    with look.style():
-        figure = _draw(material, drops, len(trials))
-    return Finding(
-        name="contribution",
-        title="What each head contributes to the images",
-        seen=_seen(material, scores, drops),
-        not_concluded=(
-            "Leaving a head out also makes room for others and shortens the prompt, and the generator "
-            "may fill in what was not said: a small loss does not mean that the head knows nothing, "
-            "and losses of several heads do not add up. The figures hold for this generator and these "
-            "features alone."
-            + (
-                " Built-in features cannot be compared with published ones."
-                if material.config.evaluation.features == "builtin"
-                else ""
-            )
+    answers: ClassVar = {
+        "loss": (
+            "By {layer} features identification is {all:.1f} % with all heads and loses most without "
+            "{head} ({value:+.1f} points, 95 % [{lo:+.1f}, {hi:+.1f}]); the interval excludes 0 for "
+            "{helps}.",
+            "By {layer} features identification is {all:.1f} % with all heads; the interval of the loss "
+            "excludes 0 for no head (most without {head}, {value:+.1f} points, 95 % [{lo:+.1f}, "
+            "{hi:+.1f}]).",
         ),
-        table=_table(material, kept, scores, drops),
-        figures=[figure],
-        arrays={"trial_id": trials, **scores},
-        notes=[
-            f"{len(trials)} test trials, one of each image; two-way identification on features "
-            f"“{material.config.evaluation.features}”, generator {material.config.generation.generator}, "
-            "the seeds of the run.",
-            "Intervals: 95 %, bootstrap over images, of the difference on the same trials; not "
-            "corrected for the number of heads.",
-        ],
-    )
+    }
+    needs_images = True
+    only_deep = True
+
+    def compute(self, context: Context) -> Finding:
+        """Generate, compute features, and compare."""
+        if len(context.heads) < 2:
+            raise Omitted("the run has one head, and without it there is no prompt")
+        shown = context.study.trials["image_id"].astype(str).to_numpy()
+        trials = context.sample(
+            select_trials(shown.tolist(), context.ids("test"), 1, context.seed), TRIALS
+        )
+        images = shown[trials]
+        if len(set(images.tolist())) < 2:
+            raise Omitted("fewer than two images were shown on the test set")
+        prompts = _prompts(context, trials)
+        features = _features(context, trials, prompts)
+        try:
+            references = [context.study.load_images([image])[0] for image in images]
+        except StudyError as problem:
+            raise Omitted(f"the images that were shown are gone: {problem}") from None
+        evaluation = context.settings.evaluation
+        network = load_features(evaluation)
+        size = (features.height, features.width, 3)
+        own = network(np.stack([resized(image, size) for image in references]))
+        layers = [
+            layer
+            for layer, use in network.uses
+            if use == "two_way_{features}" and layer in features.of[""] and layer in own
+        ]
+        scores = {
+            layer: np.stack(
+                [
+                    two_way(own[layer], features.of[without][layer])
+                    for without in ("", *context.heads)
+                ]
+            )
+            for layer in layers
+        }
+        drops = {layer: _drops(table, context.seed) for layer, table in scores.items()}
+        kept = {
+            head: float(np.mean([a.text != b.text for a, b in zip(prompts[""], prompts[head])]))
+            for head in context.heads
+        }
+        with look.style():
+            figure = _draw(context, drops, len(trials))
+        return self.finding(
+            (self._answer(context, layer, scores[layer], of) for layer, of in drops.items()),
+            table=_table(context, kept, scores, drops),
+            figures=[figure],
+            arrays={"trial_id": trials, **scores},
+            notes=[
+                f"{len(trials)} test trials, one of each image; two-way identification on features "
+                f"“{evaluation.features}”, generator {context.settings.generation.generator}, the "
+                "seeds of the run.",
+                "Intervals: 95 %, bootstrap over images, of the difference on the same trials; not "
+                "corrected for the number of heads.",
+            ],
+        )
+
+    def _answer(
+        self, context: Context, layer: str, table: np.ndarray, drops: list[_Drop]
+    ) -> Answer:
+        order = np.argsort([-d.value for d in drops])
+        helps = [context.heads[i] for i in order if drops[i].lo > 0]
+        most = drops[order[0]]
+        return self.answer(
+            "loss", bool(helps), layer=layer, all=100 * np.nanmean(table[0]), chance=0.5,
+            head=context.heads[order[0]], helps=", ".join(helps), value=100 * most.value,
+            lo=100 * most.lo, hi=100 * most.hi,
+        )  # fmt: skip
 
 
 # -- prompts and images ------------------------------------------------------------------------
-@once_for_a_run
-def _generator(material: Material) -> Any:
-    generation = material.config.generation
+@once
+def _generator(context: Context) -> Any:
+    generation = context.settings.generation
     return load_generator(generation.generator, **generation.options)
 
 
-def _prompts(material: Material, trials: np.ndarray) -> dict[str, list[Any]]:
+def _prompts(context: Context, trials: np.ndarray) -> dict[str, list[Any]]:
     """Prompts with all heads (under the empty name) and without each."""
-    decoding = material.config.decoding.model_dump()
-    composer = composer_of(decoding, material.calibrations)
-    generator = _generator(material)
+    decoding = context.settings.decoding.model_dump()
+    composer = composer_of(decoding, context.calibrations)
+    generator = _generator(context)
     count = lru_cache(maxsize=100_000)(generator.count_tokens)
-    said = head_captions(material.decodings, trials, candidates_in_prompts(decoding))
+    captions_of = head_captions(context.decodings, trials, candidates_in_prompts(decoding))
     found: dict[str, list[Any]] = {}
-    for without in ("", *material.heads):
-        rest = [[c for c in captions if c.head != without] for captions in said]
+    for without in ("", *context.heads):
+        rest = [[c for c in captions if c.head != without] for captions in captions_of]
         try:
             found[without] = [composer.prompt(c, count, generator.max_tokens) for c in rest]
         except (TokenBudgetError, InputError) as problem:
@@ -163,12 +172,12 @@ class _Features:
     width: int
 
 
-def _features(material: Material, trials: np.ndarray, prompts: dict[str, list[Any]]) -> _Features:
-    """Draw what was not drawn before; kept by prompt and seed, so that a stop loses one batch."""
-    generator = _generator(material)
-    network = load_features(material.config.evaluation)
-    seeds = [image_seed(material.seed, int(trial)) for trial in trials]
-    negative = material.config.generation.negative_prompt
+def _features(context: Context, trials: np.ndarray, prompts: dict[str, list[Any]]) -> _Features:
+    """Generate what was not generated before; kept by prompt and seed, so that a stop loses one batch."""
+    generator = _generator(context)
+    network = load_features(context.settings.evaluation)
+    seeds = [image_seed(context.seed, int(trial)) for trial in trials]
+    negative = context.settings.generation.negative_prompt
     requests = {
         without: [ImageRequest(p.text, seed, p.parts) for p, seed in zip(some, seeds)]
         for without, some in prompts.items()
@@ -178,9 +187,9 @@ def _features(material: Material, trials: np.ndarray, prompts: dict[str, list[An
         check_generator(generator, distinct, negative)
     except InputError as problem:
         raise Omitted(str(problem).rstrip(".")) from None
-    folder = material.run.path / "explain" / "contribution"
+    folder = context.folder / "explain" / "contribution"
     look_of = content_key(getattr(generator, "settings", {"model": generator.name}), negative)
-    kind = content_key(material.config.evaluation.features, getattr(network, "revision", ""))
+    kind = content_key(context.settings.evaluation.features, getattr(network, "revision", ""))
     rows: dict[ImageRequest, dict[str, np.ndarray]] = {}
     size = (0, 0)
     for start in range(0, len(distinct), BATCH):
@@ -195,23 +204,19 @@ def _features(material: Material, trials: np.ndarray, prompts: dict[str, list[An
         size = (int(found["size"][0]), int(found["size"][1]))
         for i, request in enumerate(part):
             rows[request] = {k: v[i] for k, v in found.items() if k != "size"}
-        material.progress(start + len(part), len(distinct), "drawing without single heads")
+        context.progress(start + len(part), len(distinct), "generating without single heads")
     of = {
-        without: {layer: _stack([rows[r][layer] for r in some]) for layer in rows[some[0]]}
+        without: {layer: np.stack([rows[r][layer] for r in some]) for layer in rows[some[0]]}
         for without, some in requests.items()
     }
     return _Features(of, *size)
-
-
-def _stack(rows: Sequence[np.ndarray]) -> np.ndarray:
-    return np.stack(rows)
 
 
 def _stored(path: Any) -> dict[str, np.ndarray] | None:
     try:
         return read_arrays(path, error=RunError) if path.exists() else None
     except RunError:
-        return None  # drawn again
+        return None  # generated again
 
 
 def _store(path: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -236,13 +241,13 @@ def _drops(table: np.ndarray, seed: int) -> list[_Drop]:
 
 
 def _table(
-    material: Material,
+    context: Context,
     kept: dict[str, float],
     scores: dict[str, np.ndarray],
     drops: dict[str, list[_Drop]],
 ) -> list[dict[str, Any]]:
     rows = []
-    for i, head in enumerate(material.heads):
+    for i, head in enumerate(context.heads):
         row: dict[str, Any] = {"without": head, "prompts changed (%)": round(100 * kept[head], 1)}
         for layer, table in scores.items():
             drop = drops[layer][i]
@@ -254,16 +259,16 @@ def _table(
     return rows
 
 
-def _draw(material: Material, drops: dict[str, list[_Drop]], n: int) -> Image:
+def _draw(context: Context, drops: dict[str, list[_Drop]], n: int) -> Image:
     from matplotlib.figure import Figure
 
     figure = Figure(
-        figsize=(look.TWO_COLUMNS, 0.7 + 0.22 * len(material.heads)), layout="constrained"
+        figsize=(look.TWO_COLUMNS, 0.7 + 0.22 * len(context.heads)), layout="constrained"
     )
     panels = np.atleast_1d(figure.subplots(1, max(len(drops), 1), sharey=True, sharex=True))
     for axes, (layer, of_heads) in zip(panels, drops.items()):
         axes.axvline(0, color=look.INK, lw=0.9, ls=(0, (3, 2)))
-        for y, (head, drop) in enumerate(zip(material.heads, of_heads)):
+        for y, (head, drop) in enumerate(zip(context.heads, of_heads)):
             style = look.head_style(head)
             sure = drop.lo > 0 or drop.hi < 0
             axes.plot([100 * drop.lo, 100 * drop.hi], [y, y], color=style["color"], lw=1.6)
@@ -273,27 +278,11 @@ def _draw(material: Material, drops: dict[str, list[_Drop]], n: int) -> Image:
             )  # fmt: skip
         axes.set_title(f"{layer} features")
         axes.set_xlabel("identification lost without the head (points)")
-        axes.set_yticks(range(len(material.heads)), material.heads)
+        axes.set_yticks(range(len(context.heads)), context.heads)
     panels[0].invert_yaxis()
-    return material.save_figure(
+    return context.save_figure(
         figure,
         "contribution",
         f"What two-way identification loses when a head is left out of the prompts, {n} trials; to "
         "the right the head helps. Lines: 95 % intervals over images; filled where they exclude 0.",
     )
-
-
-def _seen(material: Material, scores: dict[str, np.ndarray], drops: dict[str, list[_Drop]]) -> str:
-    said = []
-    for layer, table in scores.items():
-        of_heads = drops[layer]
-        order = np.argsort([-d.value for d in of_heads])
-        best = of_heads[order[0]]
-        helps = [material.heads[i] for i in order if of_heads[i].lo > 0]
-        said.append(
-            f"By {layer} features identification is {100 * np.nanmean(table[0]):.1f} % with all heads "
-            f"and loses most without {material.heads[order[0]]} ({100 * best.value:+.1f} points, 95 % "
-            f"[{100 * best.lo:+.1f}, {100 * best.hi:+.1f}]); the interval excludes 0 for "
-            + (f"{', '.join(helps)}." if helps else "no head.")
-        )
-    return " ".join(said).replace("-", "−")

@@ -1,160 +1,165 @@
-"""Where and when the EEG goes along with what each head says: activation patterns."""
+"""Where and when the EEG covaries with the output of each head: activation patterns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 
-from eegprompt.analyses.context import Material
-from eegprompt.analyses.finding import Finding, Image
-from eegprompt.analyses.maps import (
-    PERMUTATIONS,
-    Patterns,
-    level_maps,
-    levels_of,
-    patterns_of,
-    samples_averaged,
-)
-from eegprompt.analyses.trials import units_of
+from eegprompt.analyses import _maps
+from eegprompt.analyses._maps import level_maps, levels_of, patterns_of, samples_averaged
+from eegprompt.analyses._trials import microvolts
+from eegprompt.analyses.base import Analysis, Answer, Context, Finding, Image
 from eegprompt.attribution.localization import window
 from eegprompt.attribution.partners import SharedPeak, caption_relation, shared_peaks
 from eegprompt.attribution.patterns import peak
-from eegprompt.figures.scalp import Cap, color_bar, stamp
-from eegprompt.figures.style import LEVEL_COLORS, TWO_COLUMNS, head_style, style
+from eegprompt.figures.panels import (
+    ScalpMap,
+    bin_edges,
+    channel_images,
+    onset_line,
+    panels,
+    samples_within,
+    scalp_maps,
+    windows_within,
+)
+from eegprompt.figures.scalp import SensorLayout
+from eegprompt.figures.style import head_style, style
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["analyze", "front_to_back", "partners_of", "short_verdict"]
-
-WINDOWS = ((0.05, 0.13), (0.13, 0.24), (0.24, 0.33), (0.33, 0.45))  # seconds
+__all__ = ["Patterns", "around_peak", "partners_of"]
 
 
-def analyze(material: Material) -> Finding:
-    """Activation patterns by head, level and moment, each with its verdict."""
-    known = patterns_of(material)
-    shared = partners_of(material, known)
-    cap = Cap(material.ch_names, material.positions)
-    z = {head: pattern.z for head, pattern in known.found.items()}
-    _, unit = units_of(material)
-    good = [head for head in material.heads if known.verdicts[head].good]
-    by_level = level_maps(z, good)
-    images: list[Image] = []
-    with style():
-        if cap.placed:
-            images.append(_by_head(material, known, cap, z))
-            if by_level:
-                images.append(_by_level(material, cap, by_level))
-        images.append(_courses(material, known, z))
-        images.append(_images(material, by_level or level_maps(z, material.heads), bool(good)))
-    rows = [_row(material, known, head, shared, unit) for head in material.heads]
-    named = _partner_words(shared)
-    failed = [h for h in material.heads if not known.verdicts[h].good]
-    return Finding(
-        name="patterns",
-        title="Where and when the EEG goes along with what each head says",
-        seen=_seen(rows, good, failed, known) + named,
-        not_concluded=(
-            "A pattern shows where the EEG varies with what a head says, which is not where in the "
-            "brain it comes from, and not that the brain represents captions. It is of this model on "
-            "these subjects. A head can read a meaning from another that goes along with it in the "
-            "images; its pattern is then the other's."
-        ),
-        table=rows,
-        figures=images,
-        arrays={
-            **{f"z/{h}": p.z.astype(np.float32) for h, p in known.found.items()},
-            **{f"amplitude/{h}": p.amplitude.astype(np.float32) for h, p in known.found.items()},
-            **{f"class_means/{h}": m.astype(np.float32) for h, m in known.class_means.items()},
-            **{f"untrained/{h}": p.z.astype(np.float32) for h, p in known.untrained.items()},
-            **{f"level/{level}": m.astype(np.float32) for level, m in by_level.items()},
-        },
-        verdict=f"{len(good)} of {len(material.heads)} maps pass",
-        good=2 * len(good) > len(material.heads),
-        notes=[
-            f"{_sampled(known.ids, material)}; regression within each subject on the 12 leading "
-            f"components of a head's embeddings; z against {PERMUTATIONS} permutations of outputs "
-            f"among images (seed {material.seed}); amplitudes in {unit} for one standard deviation "
-            "of the output."
-            + (
-                f" {samples_averaged(material)} samples of the recording are averaged into one."
-                if samples_averaged(material) > 1
-                else ""
-            ),
-            *cap.notes,
-        ],
+class Patterns(Analysis):
+    """Activation patterns by head, level and time, each with its verdict."""
+
+    name = "patterns"
+    title = "Where and when the EEG covaries with the output of each head"
+    question = "Where and when the EEG covaries with the output of each head"
+    not_concluded = (
+        "A pattern shows where the EEG varies with the output of a head, which is not where in the "
+        "brain it comes from, and not that the brain represents captions. It is of this model on these "
+        "subjects. A head can read a meaning from another that covaries with it in the images; its "
+        "pattern is then the other's."
     )
+    answers: ClassVar = {
+        "when": ("Median time of the peak by level: {levels}.", ""),
+        "strongest": ("The strongest pattern is that of {head} (z = {value:.0f}).", ""),
+        "chance": ("", "Heads at chance on held-out trials: {heads}."),
+        "constant": ("", "Heads with one caption for all trials: {heads}."),
+        "failed": ("", "Maps not to be read: {heads}."),
+        "partners": (
+            "",
+            "The peak of {head} cannot be told from that of {partners}, whose captions covary with its "
+            "own.",
+        ),
+    }
+
+    def compute(self, context: Context) -> Finding:
+        """Patterns, their peaks, and figures by head, level and time."""
+        known = patterns_of(context)
+        shared = partners_of(context, known)
+        layout = SensorLayout(context.ch_names, context.positions)
+        z = {head: pattern.z for head, pattern in known.found.items()}
+        unit = microvolts(context)[1]
+        good = [head for head in context.heads if known.verdicts[head].good]
+        by_level = level_maps(z, good)
+        images: list[Image] = []
+        with style():
+            if layout.placed:
+                images.append(_by_head(context, known, layout, z))
+                if by_level:
+                    images.append(_by_level(context, layout, by_level))
+            images.append(_courses(context, known, z))
+            images.append(_over_time(context, by_level or level_maps(z, context.heads), bool(good)))
+        rows = [_row(context, known, head, shared, unit) for head in context.heads]
+        every, n_test = samples_averaged(context), len(context.ids("test"))
+        sampled = f"{len(known.ids)} of {n_test}" if len(known.ids) < n_test else str(n_test)
+        averaged = f" {every} samples of the recording are averaged into one." if every > 1 else ""
+        return self.finding(
+            self._answers(rows, good, known, shared),
+            table=rows,
+            figures=images,
+            arrays={
+                **{f"z/{h}": p.z.astype(np.float32) for h, p in known.found.items()},
+                **{
+                    f"amplitude/{h}": p.amplitude.astype(np.float32) for h, p in known.found.items()
+                },
+                **{f"class_means/{h}": m.astype(np.float32) for h, m in known.class_means.items()},
+                **{f"untrained/{h}": p.z.astype(np.float32) for h, p in known.untrained.items()},
+                **{f"level/{level}": m.astype(np.float32) for level, m in by_level.items()},
+            },
+            verdict=f"{len(good)} of {len(context.heads)} maps pass",
+            good=2 * len(good) > len(context.heads),
+            notes=[
+                f"{sampled} test trials; regression within each subject on the 12 leading components "
+                f"of a head's embeddings; z against {_maps.PERMUTATIONS} permutations of outputs among "
+                f"images (seed {context.seed}); amplitudes in {unit} for one standard deviation of the "
+                f"output.{averaged}",
+                *layout.notes,
+            ],
+        )
+
+    def _answers(
+        self,
+        rows: list[dict[str, Any]],
+        good: list[str],
+        known: _maps.Patterns,
+        shared: list[SharedPeak],
+    ) -> Iterator[Answer]:
+        if good:
+            at = {r["head"]: float(r["peak (ms)"]) for r in rows if r["head"] in good}
+            when = {lv: np.median([at[h] for h in hs]) for lv, hs in levels_of(good).items()}
+            yield self.answer(
+                "when", levels=", ".join(f"{lv} {v:.0f} ms" for lv, v in when.items())
+            )
+            head = max(good, key=lambda h: known.found[h].z.max())
+            yield self.answer(
+                "strongest", head=head, value=known.found[head].z.max(), p=known.found[head].p
+            )
+        failed = {h: v.why for h, v in known.verdicts.items() if not v.good}
+        for start, question in (
+            ("head at chance", "chance"),
+            ("constant", "constant"),
+            ("", "failed"),
+        ):
+            some = {h: failed.pop(h) for h in list(failed) if failed[h].startswith(start)}
+            if some:
+                heads = [f"{h} ({why})" if question == "failed" else h for h, why in some.items()]
+                yield self.answer(question, False, heads=", ".join(heads))
+        for head in dict.fromkeys(one.head for one in shared):
+            partners = [one.partner for one in shared if one.head == head]
+            yield self.answer("partners", False, head=head, partners=" and ".join(partners))
 
 
-def _sampled(ids: np.ndarray, material: Material) -> str:
-    every = len(material.ids("test"))
-    return f"{len(ids)} of {every} test trials" if len(ids) < every else f"{every} test trials"
-
-
-def partners_of(material: Material, known: Patterns) -> list[SharedPeak]:
+def partners_of(context: Context, known: _maps.Patterns) -> list[SharedPeak]:
     """Heads whose peak may be that of a head with related captions (of the training images)."""
-    ids = material.sample(material.ids("train"), 2000)
-    captions = material.true_embeddings(ids)
-    shown = material.trials(ids)["image_id"].astype(str).to_numpy()
-    heads = known.speaking
+    ids = context.sample(context.ids("train"), 2000)
+    captions = context.true_embeddings(ids)
+    shown = context.labels(ids, "image_id")
+    heads = known.above_chance
     relations = {
-        (one, other): caption_relation(captions[one], captions[other], shown, seed=material.seed)
+        (one, other): caption_relation(captions[one], captions[other], shown, seed=context.seed)
         for place, one in enumerate(heads)
         for other in heads[place + 1 :]
     }
     amplitudes = {head: known.found[head].amplitude for head in heads}
-    return shared_peaks(amplitudes, material.times, relations)
+    return shared_peaks(amplitudes, context.times, relations)
 
 
-def _partner_words(shared: list[SharedPeak]) -> str:
-    if not shared:
-        return ""
-    by_head: dict[str, list[str]] = {}
-    for one in shared:
-        by_head.setdefault(one.head, []).append(one.partner)
-    return " " + " ".join(
-        f"The peak of {head} cannot be told from that of {' and '.join(names)}, whose captions go "
-        "along with its own."
-        for head, names in by_head.items()
-    )
-
-
-def _seen(rows: list[dict[str, Any]], good: list[str], failed: list[str], known: Patterns) -> str:
-    said = []
-    levels = levels_of(good)
-    if levels:
-        when = {
-            level: [float(r["peak (ms)"]) for r in rows if r["head"] in names]
-            for level, names in levels.items()
-        }
-        where = ", ".join(f"{lv} {np.median(v):.0f} ms" for lv, v in when.items())
-        said.append(f"Median time of the peak by level: {where}.")
-        strongest = max(good, key=lambda h: known.found[h].z.max())
-        said.append(
-            f"The strongest pattern is that of {strongest} (z = {known.found[strongest].z.max():.0f})."
-        )
-    null = [h for h in failed if "null" in known.verdicts[h].why]
-    constant = [h for h in failed if "constant" in known.verdicts[h].why]
-    other = [h for h in failed if h not in null + constant]
-    if null:
-        said.append(
-            f"No better than chance on held-out trials (heads at chance): {', '.join(null)}."
-        )
-    if constant:
-        said.append(f"Nothing to tell apart: {', '.join(constant)}.")
-    if other:
-        said.append("Maps not to be read: " + "; ".join(
-            f"{h} ({known.verdicts[h].why})" for h in other) + ".")  # fmt: skip
-    return " ".join(said)
+def around_peak(values: np.ndarray, times: np.ndarray) -> tuple[float, np.ndarray, str]:
+    """When a map peaks, which samples lie within 24 ms of that, and how it is written."""
+    top = peak(values, times)
+    if not np.isfinite(top):
+        return top, times > 0, "no peak"
+    return top, window(times, top), f"{1e3 * top:.0f} ± 24 ms"
 
 
 def _row(
-    material: Material, known: Patterns, head: str, shared: list[SharedPeak], unit: str
+    context: Context, known: _maps.Patterns, head: str, shared: list[SharedPeak], unit: str
 ) -> dict[str, Any]:
     pattern, information = known.found[head], known.information[head]
-    top = peak(pattern.z, material.times)
-    around = window(material.times, top) if np.isfinite(top) else material.times > 0
+    top, around, _ = around_peak(pattern.z, context.times)
     strength = np.sqrt((np.maximum(pattern.z[:, around], 0) ** 2).mean(axis=1))
     first = np.argsort(-strength)[:3]
     return {
@@ -162,7 +167,7 @@ def _row(
         "two-way accuracy": round(information.accuracy, 3),
         "p (Holm)": _rounded(known.p[head], 3),
         "peak (ms)": _rounded(1e3 * top, 0),
-        "strongest electrodes": ", ".join(material.ch_names[i] for i in first),
+        "strongest electrodes": ", ".join(context.ch_names[i] for i in first),
         "largest z": round(float(pattern.z.max()), 1),
         f"amplitude ({unit})": round(float(pattern.amplitude.max()), 2),
         "reliability": _rounded(known.reliability[head], 2),
@@ -177,142 +182,78 @@ def _rounded(value: float, digits: int) -> float | None:
     return round(float(value), digits) if np.isfinite(value) else None
 
 
-def short_verdict(why: str) -> str:
-    """The words of a verdict before its colon, as they are written across a map."""
-    return why.partition(":")[0]
-
-
-def front_to_back(material: Material) -> np.ndarray:
-    """Order of channels from the front of the head to its back; those without a place come last."""
-    return np.argsort(-np.nan_to_num(material.positions[:, 1], nan=-np.inf), kind="stable")
-
-
-def _by_head(material: Material, known: Patterns, cap: Cap, z: dict[str, np.ndarray]) -> Image:
-    from matplotlib.figure import Figure
-
-    levels = levels_of(material.heads)
-    columns = max(len(names) for names in levels.values())
-    figure = Figure(figsize=(TWO_COLUMNS, 1.75 * len(levels)), layout="constrained")
-    grid = figure.subplots(len(levels), columns, squeeze=False)
-    maps = {}
-    for head in material.heads:
-        top = peak(z[head], material.times)
-        around = window(material.times, top) if np.isfinite(top) else material.times > 0
-        maps[head] = (top, np.maximum(z[head][:, around], 0).mean(axis=1))
-    limit = max(1.0, *(float(values.max()) for _, values in maps.values()))
-    for row, (level, names) in zip(grid, levels.items()):
-        for axes, head in zip(row, names):
-            top, values = maps[head]
-            cap.draw(axes, values, (0.0, limit))
-            when = f"{1e3 * top:.0f} ± 24 ms" if np.isfinite(top) else "no peak"
-            axes.set_title(f"{head}\n{when}", fontsize=7.5, loc="center",
-                           color=LEVEL_COLORS.get(level, "black"))  # fmt: skip
-            verdict = known.verdicts[head]
-            if not verdict.good:
-                stamp(axes, short_verdict(verdict.why))
-        for axes in row[len(names) :]:
-            axes.axis("off")
-    color_bar(figure, grid, (0.0, limit), "z against permuted outputs")
-    return material.save_figure(
+# -- figures ---------------------------------------------------------------------------------------
+def _by_head(
+    context: Context, known: _maps.Patterns, layout: SensorLayout, z: dict[str, np.ndarray]
+) -> Image:
+    rows: dict[str, list[ScalpMap]] = {}
+    for level, heads in levels_of(context.heads).items():
+        for head in heads:
+            _, around, when = around_peak(z[head], context.times)
+            values = np.maximum(z[head][:, around], 0).mean(axis=1)
+            rows.setdefault(level, []).append(
+                ScalpMap(values, f"{head}\n{when}", level, known.verdicts[head].stamp)
+            )
+    limit = max(1.0, *(float(one.values.max()) for maps in rows.values() for one in maps))
+    figure = scalp_maps(
+        layout, rows, (0.0, limit), "z against permuted outputs", height=1.75, name_rows=False
+    )
+    return context.save_figure(
         figure, "patterns-by-head",
         "Activation pattern of each head around its own peak: z of the regression of the EEG on the "
         "head's held-out output, one color scale. Maps that failed a test carry its name.",
     )  # fmt: skip
 
 
-def _by_level(material: Material, cap: Cap, by_level: dict[str, np.ndarray]) -> Image:
-    from matplotlib.figure import Figure
-
-    windows = [w for w in WINDOWS if w[0] < material.times[-1] and w[1] > material.times[0]]
-    windows = windows or [(float(material.times[0]), float(material.times[-1]))]
-    figure = Figure(figsize=(TWO_COLUMNS, 1.6 * len(by_level)), layout="constrained")
-    grid = figure.subplots(len(by_level), len(windows), squeeze=False)
-    maps = {
-        (level, w): m[:, _inside(material.times, w)].mean(axis=1)
-        for level, m in by_level.items()
-        for w in windows
+def _by_level(context: Context, layout: SensorLayout, by_level: dict[str, np.ndarray]) -> Image:
+    rows = {
+        level: [
+            ScalpMap(
+                values[:, samples_within(context.times, w)].mean(axis=1),
+                "" if place else f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms",
+            )
+            for w in windows_within(context.times)
+        ]
+        for place, (level, values) in enumerate(by_level.items())
     }
-    limit = max(1.0, *(float(v.max()) for v in maps.values()))
-    for place, (row, level) in enumerate(zip(grid, by_level)):
-        for axes, w in zip(row, windows):
-            cap.draw(axes, maps[level, w], (0.0, limit))
-            if place == 0:
-                axes.set_title(f"{1e3 * w[0]:.0f}–{1e3 * w[1]:.0f} ms", fontsize=8, loc="center")
-        row[0].text(-0.1, 0.5, level, transform=row[0].transAxes, rotation=90, va="center",
-                    ha="center", fontweight="bold", fontsize=8.5,
-                    color=LEVEL_COLORS.get(level, "black"))  # fmt: skip
-    color_bar(figure, grid, (0.0, limit), "z against permuted outputs")
-    return material.save_figure(
-        figure, "patterns-by-level",
-        "Activation patterns by level and time window: quadratic mean of z over the level's heads "
-        "that passed all tests; one color scale.",
+    limit = max(1.0, *(float(one.values.max()) for maps in rows.values() for one in maps))
+    return context.save_figure(
+        scalp_maps(layout, rows, (0.0, limit), "z against permuted outputs"), "patterns-by-level",
+        "Activation patterns by level and time window: RMS of z over the level's heads that passed all "
+        "tests; one color scale.",
     )  # fmt: skip
 
 
-def _inside(times: np.ndarray, w: tuple[float, float]) -> np.ndarray:
-    inside = (times >= w[0]) & (times < w[1])
-    return (
-        inside if inside.any() else np.abs(times - np.mean(w)) == np.abs(times - np.mean(w)).min()
-    )
-
-
-def _courses(material: Material, known: Patterns, z: dict[str, np.ndarray]) -> Image:
-    from matplotlib.figure import Figure
-
-    levels = levels_of(material.heads)
-    figure = Figure(figsize=(TWO_COLUMNS, 2.3), layout="constrained")
-    panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
-    for axes, (level, names) in zip(panels, levels.items()):
-        for head in names:
-            look = {k: v for k, v in head_style(head).items() if k != "marker"}
+def _courses(context: Context, known: _maps.Patterns, z: dict[str, np.ndarray]) -> Image:
+    levels = levels_of(context.heads)
+    figure, axes_of = panels(len(levels), 2.3)
+    for axes, (level, heads) in zip(axes_of, levels.items()):
+        for head in heads:
+            line = {k: v for k, v in head_style(head).items() if k != "marker"}
             course = np.sqrt((np.maximum(z[head], 0) ** 2).mean(axis=0))
-            good = known.verdicts[head].good
-            label = head if good else f"{head} ({short_verdict(known.verdicts[head].why)})"
-            axes.plot(1e3 * material.times, course, label=label, **look, alpha=1 if good else 0.45)
-        _onset_line(axes, material.times)
+            failed = known.verdicts[head].stamp
+            label = f"{head} ({failed})" if failed else head
+            axes.plot(1e3 * context.times, course, label=label, **line, alpha=0.45 if failed else 1)
+        onset_line(axes, context.times[0])
         axes.set_title(level)
         axes.set_xlabel("time from onset (ms)")
         axes.legend(loc="upper right")
         axes.set_ylim(bottom=0)
-        axes.margins(x=0)
-    panels[0].set_ylabel("z, quadratic mean\nover channels")
-    return material.save_figure(
+    axes_of[0].set_ylabel("RMS of z over channels")
+    return context.save_figure(
         figure, "patterns-courses",
-        "When each head's activation pattern is strong: quadratic mean of z over channels.",
+        "When each head's activation pattern is strong: RMS of z over channels.",
     )  # fmt: skip
 
 
-def _onset_line(axes: Axes, times: np.ndarray) -> None:
-    if times[0] < 0 < times[-1]:
-        axes.axvline(0, color="0.6", lw=0.7, ls="--", zorder=0)
-
-
-def _images(material: Material, by_level: dict[str, np.ndarray], passed: bool) -> Image:
-    from matplotlib.figure import Figure
-
-    order = front_to_back(material)
-    figure = Figure(figsize=(TWO_COLUMNS, 2.6), layout="constrained")
-    panels = figure.subplots(1, len(by_level), sharey=True, squeeze=False)[0]
+def _over_time(context: Context, by_level: dict[str, np.ndarray], passed: bool) -> Image:
     limit = max(1.0, *(float(m.max()) for m in by_level.values()))
-    step = (material.times[1] - material.times[0]) / 2 if len(material.times) > 1 else 0.5
-    extent = (
-        1e3 * (material.times[0] - step),
-        1e3 * (material.times[-1] + step),
-        len(order) - 0.5,
-        -0.5,
-    )
-    for axes, (level, values) in zip(panels, by_level.items()):
-        shown = axes.imshow(values[order], aspect="auto", vmin=0, vmax=limit, extent=extent,
-                            interpolation="nearest")  # fmt: skip
-        _onset_line(axes, material.times)
-        axes.set_title(level if passed else f"{level}: not trusted")
-        axes.set_xlabel("time from onset (ms)")
-    ticks = np.unique(np.linspace(0, len(order) - 1, min(len(order), 9)).round().astype(int))
-    panels[0].set_yticks(ticks, [material.ch_names[order[i]] for i in ticks])
-    panels[0].set_ylabel("channel, front to back")
-    figure.colorbar(shown, ax=panels, aspect=18, pad=0.02).set_label("z against permuted outputs")
-    return material.save_figure(
+    figure = channel_images(
+        {lv if passed else f"{lv}: not trusted": m for lv, m in by_level.items()},
+        bin_edges(context.times), (context.ch_names, context.positions), (0.0, limit),
+        "z against permuted outputs",
+    )  # fmt: skip
+    return context.save_figure(
         figure, "patterns-images",
-        "Activation patterns of each level at every channel and moment (quadratic mean of z over its "
-        "heads).",
+        "Activation patterns of each level at every channel and time point (RMS of z over its heads).",
     )  # fmt: skip

@@ -25,7 +25,7 @@ def planted_map(evoked: np.ndarray, captions: np.ndarray) -> np.ndarray:
     Returns
     -------
     array (n_chans, n_times)
-        Size of the covariance over dimensions, quadratic mean over subjects; in the unit of
+        Size of the covariance over dimensions, RMS over subjects; in the unit of
         `evoked` at a caption one standard deviation from the mean, as
         :attr:`eegprompt.attribution.patterns.Pattern.amplitude`.
     """
@@ -65,7 +65,7 @@ def localization_auc(
     found, planted : array (n_chans, n_times) or (n_chans,)
         A map, and the true one.
     samples : bool array (n_times,), optional
-        Over which both are averaged (quadratic means); all if not given.
+        Over which both are averaged (RMS); all if not given.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where and when the EEG goes along with what a head says: activation patterns.
+"""Where and when the EEG covaries with the output of a head: activation patterns.
 
 A decoder's weights say how to read a signal out from under noise; where the signal lies is said by
 the covariance of the EEG with the decoder's output (Haufe et al. 2014, NeuroImage 87:96, equation
@@ -38,14 +38,14 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Pattern:
-    """How strongly each channel goes along with an output at each moment.
+    """How strongly each channel covaries with an output at each moment.
 
     Parameters
     ----------
     amplitude : array (n_chans, n_times)
         Size of the EEG's regression on the output, in the EEG's unit at an output one standard
         deviation from its mean (all dimensions together), with what chance alone gives taken out;
-        quadratic mean over groups. Never negative: sources of a meaning with several dimensions
+        RMS over groups. Never negative: sources of a meaning with several dimensions
         have no one sign.
     z : array (n_chans, n_times)
         The size against outputs of other trials: standard deviations above their mean. NaN where
@@ -277,7 +277,7 @@ def partner_outputs(
 
 
 def peak(pattern: np.ndarray, times: np.ndarray, after: float = 0.0) -> float:
-    """When a map is largest: the quadratic mean over channels at its height, in seconds.
+    """When a map is largest: the RMS over channels at its height, in seconds.
 
     Parameters
     ----------

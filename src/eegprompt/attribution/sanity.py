@@ -64,6 +64,11 @@ class Verdict:
     good: bool
     why: str
 
+    @property
+    def stamp(self) -> str:
+        """What is written across a map that failed; empty for one that passed."""
+        return "" if self.good else self.why.partition(":")[0]
+
 
 def judge(
     p: float, likeness: float, *, reliability: float, reliability_p: float | None = None

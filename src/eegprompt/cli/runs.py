@@ -12,6 +12,7 @@ from eegprompt.cli import console
 from eegprompt.cli.options import Json, RunPath, Settings, StudyPath, pairs
 from eegprompt.cli.score_table import print_scores
 from eegprompt.core.errors import InputError
+from eegprompt.core.registry import names
 
 __all__ = ["register"]
 
@@ -232,10 +233,13 @@ def explain(
     run: RunPath,
     what: Annotated[
         list[str] | None,
-        typer.Option(help="An analysis; may be given more than once; default: all."),
+        typer.Option(
+            help=f"An analysis ({', '.join(names('analysis'))}) or module:Class; may be given more "
+            "than once; default: all."
+        ),
     ] = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Also what retrains or redraws; takes much longer.")
+        bool, typer.Option("--deep", help="Also what retrains or generates; takes much longer.")
     ] = False,
     trial: Annotated[
         list[int] | None,
@@ -243,16 +247,16 @@ def explain(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show which electrodes, moments and heads carry which meaning.
+    """Show which electrodes, time points and heads carry which meaning.
 
     Reads a decoded run and its study; writes RUN/explain/NAME.safetensors and NAME.json, and
     figures into RUN/figures/explain/. Finished analyses are not done again. 'eegprompt report'
     shows what was found. With --trial it writes RUN/explain/trial-ID.html instead.
 
-    Example: [bold]eegprompt explain runs/a --what geometry --what winners[/bold]
+    Example: [bold]eegprompt explain runs/a --what geometry --what confidence[/bold]
     """
-    from eegprompt.analyses import explain_folds
     from eegprompt.steps.explain import explain as find_out
+    from eegprompt.steps.explain import explain_folds
 
     opened = _open(run)
     if trial:
@@ -317,12 +321,12 @@ def register(app: typer.Typer) -> None:
 
 def _trial_pages(runs: list[Any], trials: list[int]) -> list[Path]:
     """A page for each trial, from the run that tested it."""
-    from eegprompt.reports.trial_page import write_trial_page
+    from eegprompt.steps.explain import trial_page
 
     pages = []
     for trial in trials:
         tested = [run for run in runs if trial in run.fold.test]
-        pages.append(write_trial_page((tested or runs)[0], trial))
+        pages.append(trial_page((tested or runs)[0], trial))
     return pages
 
 

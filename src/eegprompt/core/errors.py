@@ -64,6 +64,8 @@ class UnknownNameError(InputError):
         The name that came.
     allowed : iterable of str
         The names that exist.
+    instead : str, optional
+        What to suggest where the name was given to something else before.
 
     Examples
     --------
@@ -71,12 +73,13 @@ class UnknownNameError(InputError):
     unknown prompt source 'flor'; did you mean 'floor'? Allowed: eeg, floor, ceiling
     """
 
-    def __init__(self, what: str, got: str, allowed: Iterable[str]):
+    def __init__(self, what: str, got: str, allowed: Iterable[str], *, instead: str | None = None):
         names = [str(a) for a in allowed]
         # "diffusers:MODEL" is known by what stands before the colon.
         lowered = {(name.partition(":")[0] or name).lower(): name for name in names}
         close = difflib.get_close_matches(str(got).lower(), list(lowered), n=1)
-        hint = f"; did you mean '{lowered[close[0]]}'?" if close else "."
+        near = instead or (lowered[close[0]] if close else None)
+        hint = f"; did you mean '{near}'?" if near else "."
         listing = ", ".join(names) or "(none)"
         if len(names) > 60:
             listing = f"{', '.join(names[:12])}, … ({len(names)} in all)"

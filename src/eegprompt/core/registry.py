@@ -34,6 +34,18 @@ __all__ = [
 ]
 
 GROUPS: dict[str, dict[str, str]] = {
+    # in the order of the report
+    "analysis": {
+        "patterns": "eegprompt.analyses.patterns:Patterns",
+        "attribution": "eegprompt.analyses.attribution:Attributed",
+        "timecourse": "eegprompt.analyses.timecourse:Timecourse",
+        "levels": "eegprompt.analyses.levels:Levels",
+        "sanity": "eegprompt.analyses.sanity:Sanity",
+        "localization": "eegprompt.analyses.localization:Localization",
+        "geometry": "eegprompt.analyses.geometry:Geometry",
+        "confidence": "eegprompt.analyses.confidence:Confidence",
+        "contribution": "eegprompt.analyses.contribution:Contribution",
+    },
     "reader": {
         "alljoined": "eegprompt.readers.alljoined:AlljoinedReader",
         "bids": "eegprompt.readers.bids:BidsReader",
@@ -125,6 +137,7 @@ ENTRY_POINTS = {
 # What a part of one's own derives from. A name from a settings file must not call just anything.
 _BASES = {
     "reader": "eegprompt.readers.base:Reader",
+    "analysis": "eegprompt.analyses.base:Analysis",
     "captioner": "eegprompt.captions.base:Captioner",
     "text encoder": "eegprompt.text_encoders.base:TextEncoder",
     "generator": "eegprompt.generators.base:Generator",

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eegprompt.attribution.clusters import electrode_info
-from eegprompt.figures.sensors import cap_coordinates
+from eegprompt.figures.sensors import flat_positions
 from eegprompt.figures.style import GRAY, INK, SEQUENTIAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["INTERPOLATED_FROM", "Cap", "color_bar", "stamp"]
+__all__ = ["INTERPOLATED_FROM", "SensorLayout", "color_bar", "stamp"]
 
 INTERPOLATED_FROM = 16
 """Electrodes from which a map is interpolated; fewer leave most of the head to guesswork."""
 
 
-class Cap:
+class SensorLayout:
     """The electrodes of a study, drawn as seen from above, nose up.
 
     Parameters
@@ -36,7 +36,7 @@ class Cap:
         self.known = np.isfinite(positions).all(axis=1)
         self.placed = bool(self.known.any())
         self.interpolated = int(self.known.sum()) >= INTERPOLATED_FROM
-        self.flat = cap_coordinates(positions)
+        self.flat = flat_positions(positions)
         self.info = (
             electrode_info(np.array(self.names)[self.known].tolist(), positions[self.known])
             if self.interpolated
@@ -46,19 +46,19 @@ class Cap:
     @property
     def notes(self) -> list[str]:
         """What a reader of the maps must know about electrodes."""
-        said = []
+        notes = []
         missing = np.array(self.names)[~self.known].tolist()
         if missing and self.placed:
             some = ", ".join(missing[:6]) + (", …" if len(missing) > 6 else "")
-            said.append(f"{len(missing)} channels without a position are not on the maps: {some}.")
+            notes.append(f"{len(missing)} channels without a position are not on the maps: {some}.")
         if not self.placed:
-            said.append("No channel has a position, so there are no maps of the head.")
+            notes.append("No channel has a position, so there are no maps of the head.")
         elif not self.interpolated:
-            said.append(
+            notes.append(
                 f"With {int(self.known.sum())} electrodes nothing is interpolated between them: each "
                 "is a dot."
             )
-        return said
+        return notes
 
     def draw(
         self,

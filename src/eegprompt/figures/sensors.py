@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["cap_coordinates", "draw_study", "evoked", "study_figure"]
+__all__ = ["draw_study", "evoked", "flat_positions", "study_figure"]
 
 # Middle of the sphere on which the electrodes of MNE's templates lie, in head coordinates (m): the
 # origin of these coordinates is lower, between the ears.
@@ -53,8 +53,8 @@ def evoked(study: Study, max_trials: int = 4000) -> tuple[np.ndarray, int]:
     return total / len(rows), len(rows)
 
 
-def cap_coordinates(positions: np.ndarray) -> np.ndarray:
-    """Electrodes on a flat cap seen from above, nose up.
+def flat_positions(positions: np.ndarray) -> np.ndarray:
+    """Electrodes on a flat head seen from above, nose up.
 
     Azimuthal equidistant around the middle of MNE's template head: the distance from the center is
     the angle from the vertex, 1 at a right angle, which is near the ring Fpz, T7, Oz, T8.
@@ -80,9 +80,9 @@ def cap_coordinates(positions: np.ndarray) -> np.ndarray:
 
 
 def study_figure(study: Study, max_trials: int = 4000) -> Figure:
-    """Draw the cap and the evoked response of a study.
+    """Draw the sensor layout and the evoked response of a study.
 
-    Channels have one color on the cap and in the plot, from front (dark) to back (bright), on a
+    Channels have one color in both plots, from front (dark) to back (bright), on a
     scale that color-blind people can read and that survives a gray print.
 
     Parameters
@@ -99,21 +99,21 @@ def study_figure(study: Study, max_trials: int = 4000) -> Figure:
     from matplotlib.figure import Figure
 
     mean, n_averaged = evoked(study, max_trials)
-    cap = cap_coordinates(study.positions)
-    known = np.isfinite(cap).all(axis=1)
-    front = np.where(known, cap[:, 1], 0.0)
+    places = flat_positions(study.positions)
+    known = np.isfinite(places).all(axis=1)
+    front = np.where(known, places[:, 1], 0.0)
     # The lightest part of the map is left out: it would not show on white.
     span = float(np.ptp(front[known])) if known.any() else 0.0
     shade = (front.max() - front) / span * 0.85 if span > 0 else np.full(len(front), 0.3)
     colors = colormaps["cividis"](np.clip(shade, 0, 0.85))
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 2))
-    _draw_cap(left, study, cap, known, colors)
+    _draw_layout(left, study, places, known, colors)
     scale, unit = (1e6, "µV") if study.unit == "V" else (1.0, study.unit)
     for channel in np.argsort(shade):
         right.plot(study.times * 1e3, mean[channel] * scale, color=colors[channel], lw=0.9)
     power = mean.std(axis=0) if study.n_chans > 1 else np.abs(mean[0])
-    label = "standard deviation over channels" if study.n_chans > 1 else "absolute value"
+    label = "global field power" if study.n_chans > 1 else "absolute value"
     right.plot(study.times * 1e3, power * scale, color="black", lw=1.8, label=label)
     right.axhline(0, color="0.7", lw=0.6, zorder=0)
     if study.tmin < 0:
@@ -127,10 +127,10 @@ def study_figure(study: Study, max_trials: int = 4000) -> Figure:
     return figure
 
 
-def _draw_cap(
-    axes: Axes, study: Study, cap: np.ndarray, known: np.ndarray, colors: np.ndarray
+def _draw_layout(
+    axes: Axes, study: Study, places: np.ndarray, known: np.ndarray, colors: np.ndarray
 ) -> None:
-    """Head from above with a dot an electrode; names where they do not crowd."""
+    """Head from above with one dot per electrode; names where they do not crowd."""
     around = np.linspace(0, 2 * np.pi, 200)
     axes.plot(np.cos(around), np.sin(around), color="0.3", lw=1.2)
     axes.plot([-0.1, 0, 0.1], [0.99, 1.14, 0.99], color="0.3", lw=1.2)  # nose
@@ -139,11 +139,11 @@ def _draw_cap(
         axes.plot(side * (1 + 0.07 * np.cos(ear)), 0.16 * np.sin(ear), color="0.3", lw=1.2)
     n_known = int(known.sum())
     axes.scatter(
-        cap[known, 0], cap[known, 1], s=36 if n_known <= 40 else 14, c=colors[known], zorder=3,
+        places[known, 0], places[known, 1], s=36 if n_known <= 40 else 14, c=colors[known], zorder=3,
         edgecolors="white", linewidths=0.5,
     )  # fmt: skip
     if n_known <= 40:
-        for name, (x, y) in zip(np.array(study.ch_names)[known], cap[known]):
+        for name, (x, y) in zip(np.array(study.ch_names)[known], places[known]):
             axes.annotate(
                 str(name), (x, y), xytext=(0, 5), textcoords="offset points", ha="center",
                 fontsize=7,
@@ -151,7 +151,7 @@ def _draw_cap(
     missing = study.n_chans - n_known
     note = f", {missing} without position" if missing else ""
     axes.set_title(f"{study.n_chans} channels{note}", fontsize=10)
-    limit = max(1.25, float(np.abs(cap[known]).max()) + 0.15 if n_known else 0)
+    limit = max(1.25, float(np.abs(places[known]).max()) + 0.15 if n_known else 0)
     axes.set_xlim(-limit, limit)
     axes.set_ylim(-limit, limit)
     axes.set_aspect("equal")

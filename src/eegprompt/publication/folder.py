@@ -50,7 +50,7 @@ FIGURES = (
     PaperFigure(2, "What was seen and what was drawn from the EEG"),
     PaperFigure(3, "t-SNE of the encoder's outputs by head", "geometry", "geometry-heads"),
     PaperFigure(4, "Saliency by level", "attribution", "attribution-topographies"),
-    PaperFigure(5, "How often each head is the surest", "winners", "winners-shares"),
+    PaperFigure(5, "How often each head is the most confident", "confidence", "confidence-shares"),
 )
 """The paper's figures that a run can have. Its Figure 1 is a drawing of the method."""
 
@@ -143,7 +143,7 @@ def _put(figure: PaperFigure, run: Run, folder: Path) -> tuple[str, bool]:
         drawn, caption = figure_of(run, chosen)
         save_figure(drawn, folder / figure.name)
         return caption, True
-    for finding in load_findings(run, [figure.finding]):
+    for finding in load_findings(run.path, [figure.finding]):
         for image in finding.figures:
             if image.path.stem == figure.stem and image.png.exists():
                 shutil.copyfile(image.path, folder / f"{figure.name}.svg")

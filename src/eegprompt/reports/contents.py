@@ -140,7 +140,7 @@ class RunMaterial:
         """What ``eegprompt explain`` found; empty if the run was not explained."""
         from eegprompt.analyses import load_findings
 
-        return load_findings(self.run)
+        return load_findings(self.run.path)
 
     # -- settings ------------------------------------------------------------------------------
     @property
@@ -321,9 +321,9 @@ class Material:
     @cached_property
     def findings_together(self) -> Finding | None:
         """What ``eegprompt explain`` found in all folds together; None for one run."""
-        from eegprompt.analyses import load_folds
+        from eegprompt.analyses._across_folds import load_folds
 
-        return load_folds([r.run for r in self.runs]) if self.over_folds else None
+        return load_folds([r.run.path for r in self.runs]) if self.over_folds else None
 
     @property
     def study(self) -> Study | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eegprompt.core.errors import InputError
 from eegprompt.core.files import write_page
@@ -13,6 +13,9 @@ from eegprompt.reports.contents import RunMaterial, json_list
 from eegprompt.reports.data_uris import data_uri, figure_uri
 from eegprompt.reports.wording import SOURCES, fixed, plural
 from eegprompt.run import Run
+
+if TYPE_CHECKING:
+    from eegprompt.analyses._one_trial import TrialExplanation
 
 __all__ = ["write_trial_page"]
 
@@ -35,15 +38,17 @@ class _Phrase:
     right: bool = False
 
 
-def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | None = None) -> Path:
+def write_trial_page(
+    run: Run, explanation: TrialExplanation, out: str | Path | None = None
+) -> Path:
     """Write a page for one decoding: one HTML file that needs nothing beside it.
 
     Parameters
     ----------
-    run : Run or path-like
+    run : Run
         A decoded run.
-    trial_id : int
-        A test trial.
+    explanation : TrialExplanation
+        Of one of its test trials.
     out : path-like, optional
         The file to write; ``explain/trial-ID.html`` in the run's folder by default.
 
@@ -51,24 +56,12 @@ def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | Non
     -------
     pathlib.Path
         The file.
-
-    Raises
-    ------
-    InputError
-        If the trial is not on the test set.
-    RunError
-        If the run was not decoded.
-    StudyError
-        If its study is gone.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    from eegprompt.analyses.one_trial import explain_trial
-
-    run = Run(run)
-    explanation = explain_trial(run, trial_id)
+    trial_id = explanation.trial_id
     material = RunMaterial(run)
-    numbers = {said.head: i for i, said in enumerate(explanation.heads, 1)}
+    numbers = {one.head: i for i, one in enumerate(explanation.heads, 1)}
     right = {s.head: bool(s.candidates and s.candidates[0].right) for s in explanation.heads}
     prompt = _prompt(material, trial_id)
     kept = json_list(prompt.get("kept"))
@@ -100,7 +93,7 @@ def write_trial_page(run: Run | str | Path, trial_id: int, out: str | Path | Non
             for p in explanation.figures
             if (found := figure_uri(p.png)) is not None
         ],
-        error=max((said.error for said in explanation.heads), default=0.0),
+        error=max((one.error for one in explanation.heads), default=0.0),
         simulated=bool(material.study is not None and "simulation" in material.study.info),
     )
     path = Path(out) if out is not None else run.path / "explain" / f"trial-{trial_id:06d}.html"

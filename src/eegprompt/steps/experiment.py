@@ -221,7 +221,7 @@ def run_recipe(
     for i, run in enumerate(runs if recipe.explain else ()):
         _explain(run, recipe, _numbered(step, i, count))
     if recipe.explain:
-        from eegprompt.analyses import explain_folds
+        from eegprompt.steps.explain import explain_folds
 
         explain_folds(runs)
     _write_paper(recipe, out)

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import time
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 
-from eegprompt.analyses.catalog import ANALYSES, chosen
-from eegprompt.analyses.context import Material, Progress
-from eegprompt.analyses.finding import (
+import eegprompt
+from eegprompt.analyses._across_folds import explain_folds as pool_folds
+from eegprompt.analyses._findings import (
     Finding,
     Omitted,
     load_findings,
     load_record,
     save_finding,
 )
+from eegprompt.analyses._one_trial import explain_trial
+from eegprompt.analyses.base import Analysis, Context, chosen
 from eegprompt.core.errors import InputError, RunError, SplitError, StorageError, StudyError
+from eegprompt.core.files import content_key
 from eegprompt.core.locks import writes
+from eegprompt.core.progress import Progress
 from eegprompt.core.threads import one_blas_thread
+from eegprompt.decoder import Decoder
+from eegprompt.reports.trial_page import write_trial_page
 from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
 from eegprompt.steps.train import train
 from eegprompt.study import Study
 
-__all__ = ["explain", "retrained"]
+__all__ = ["context_of", "explain", "explain_folds", "retrained", "trial_page"]
 
 
 @writes("run")
@@ -39,7 +48,7 @@ def explain(
     deep: bool = False,
     progress: Progress | None = None,
 ) -> list[Finding]:
-    """Find out which electrodes, moments and heads carry which meaning.
+    """Find out which electrodes, time points and heads carry which meaning.
 
     Writes ``explain/NAME.safetensors`` and ``explain/NAME.json`` for each analysis, and its figures
     into ``figures/explain/`` as SVG and PNG. What is there already, made from the same encoder,
@@ -50,9 +59,9 @@ def explain(
     run : Run or path-like
         With decodings.
     what : str or iterable of str, optional
-        Names of analyses (:data:`eegprompt.analyses.ANALYSES`); left out: all.
+        Names of analyses (:func:`eegprompt.analyses.names`) or ``module:Class``; left out: all.
     deep : bool
-        Also what retrains or redraws, which takes much longer.
+        Also what retrains or generates, which takes much longer.
     progress : callable, optional
         Called with (done, total, label).
 
@@ -71,37 +80,141 @@ def explain(
     StudyError
         If its study is gone.
     """
-    names = chosen(what, deep)
-    material = Material(run, deep=deep, retrain=retrained)
-    for place, name in enumerate(names):
+    analyses = chosen(what, deep)
+    run = Run(run)
+    context = context_of(run, deep=deep)
+    for place, analysis in enumerate(analyses):
 
         def inside(done: int, total: int, label: str, place: int = place) -> None:
             if progress is not None:
                 # a hundredth of an analysis is fine enough for a bar
                 share = round(100 * done / total) if total else 0
-                progress(100 * place + min(share, 99), 100 * len(names), label)
+                progress(100 * place + min(share, 99), 100 * len(analyses), label)
 
-        inside(0, 1, name)
-        material.progress = inside
-        _one(material, name)
+        inside(0, 1, analysis.name)
+        context.progress = inside
+        _one(run, context, analysis)
     if progress is not None:
-        progress(100 * len(names), 100 * len(names), "explained")
-    return load_findings(material.run, names)
+        progress(100 * len(analyses), 100 * len(analyses), "explained")
+    return load_findings(run.path, [analysis.name for analysis in analyses])
 
 
-def _one(material: Material, name: str) -> None:
+def context_of(
+    run: Run | str | Path, *, deep: bool = False, progress: Progress | None = None
+) -> Context:
+    """A decoded run as analyses see it.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        With a trained encoder and decodings.
+    deep : bool
+        Whether analyses may retrain and generate.
+    progress : callable, optional
+        Called with (done, total, label) by analyses that take long.
+
+    Returns
+    -------
+    Context
+
+    Raises
+    ------
+    RunError
+        If the run was not trained or not decoded.
+    StudyError
+        If its study is gone.
+    """
+    run = Run(run)
+    study, fold = run.study, run.fold
+    decoder = Decoder.from_pretrained(run)
+    if not (run.embeddings_path.exists() and decoder.candidates.pools):
+        raise RunError(
+            f"{run.path} was not decoded yet, so there is nothing to explain; run "
+            f"'eegprompt decode {run.path}' first"
+        )
+    embeddings = run.embeddings
+    for part, ids in (("val", fold.val), ("test", fold.test)):
+        if not np.array_equal(embeddings[f"{part}/trial_id"], np.asarray(ids)):
+            raise RunError(
+                f"{run.embeddings_path} is not of this fold's {part} trials; run 'eegprompt decode "
+                f"{run.path}' again"
+            )
+    return Context(
+        study=study, fold=fold, settings=run.settings, decoder=decoder, embeddings=embeddings,
+        decodings=run.decodings, folder=run.path, deep=deep, progress=progress,
+        retrain=partial(retrained, run),
+    )  # fmt: skip
+
+
+def explain_folds(runs: Sequence[Run]) -> Finding | None:
+    """Pool what was found in the folds of a run, into ``explain/across-folds.json`` of its folder.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        All folds, in their order.
+
+    Returns
+    -------
+    Finding or None
+        None for a single run, and where a fold was not explained yet, or found something else to
+        compare (other heads, other channels).
+    """
+    folders = [run.path for run in runs]
+    try:
+        study = runs[0].study
+    except StudyError:  # gone since, and only needed for where the electrodes are
+        return pool_folds(folders, None, None)
+    return pool_folds(folders, np.asarray(study.positions), len(study.subjects))
+
+
+def trial_page(run: Run | str | Path, trial_id: int, out: str | Path | None = None) -> Path:
+    """Write a page for one decoding: one HTML file that needs nothing beside it.
+
+    Parameters
+    ----------
+    run : Run or path-like
+        A decoded run.
+    trial_id : int
+        A test trial.
+    out : path-like, optional
+        The file to write; ``explain/trial-ID.html`` in the run's folder by default.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    InputError
+        If the trial is not in the test set.
+    RunError
+        If the run was not decoded.
+    StudyError
+        If its study is gone.
+    """
+    run = Run(run)
+    return write_trial_page(run, explain_trial(context_of(run), trial_id), out)
+
+
+def _one(run: Run, context: Context, analysis: Analysis) -> None:
     """Run an analysis and write what it found, unless it is there."""
-    analysis = ANALYSES[name]
-    deep = material.deep and analysis.deepens
-    stored = load_record(material.run.path, name).get("key")
+    name, deep = analysis.name, context.deep and analysis.deepens
+    decoded = run.provenance.get("decode", {}).get("key")
+    key_of: Callable[[bool], str] = lambda deep: content_key(  # noqa: E731
+        name, deep, decoded, context.seed, _code(type(analysis))
+    )
     # A deep finding holds all that a plain one does, so it need not be replaced by one.
-    if stored in {material.key(name, d) for d in {deep, deep or analysis.deepens}}:
+    if load_record(run.path, name).get("key") in {
+        key_of(d) for d in {deep, deep or analysis.deepens}
+    }:
         return
     started = time.monotonic()
     try:
-        finding = analysis.load()(material)
+        finding = analysis(context)
     except Omitted as reason:
-        finding = Finding.omitted(name, analysis.question, str(reason).rstrip("."))
+        finding = Finding.omitted(name, analysis.title, str(reason).rstrip("."))
     except (RunError, SplitError, StorageError, StudyError):
         raise  # of the run as a whole: no analysis could do better
     except (ValueError, ArithmeticError, LookupError) as problem:
@@ -110,61 +223,79 @@ def _one(material: Material, name: str) -> None:
         if not isinstance(problem, InputError):
             why = f"{type(problem).__name__}: {why}"
         finding = Finding.omitted(
-            name, analysis.question, f"it could not be computed on these trials ({why})"
+            name, analysis.title, f"it could not be computed on these trials ({why})"
         )
         warnings.warn(f"analysis '{name}' was left out: {why}", stacklevel=3)
-    key = material.key(name, deep)
+    key = key_of(deep)
+    seconds = round(time.monotonic() - started, 2)
     save_finding(
-        material.run.path,
+        run.path,
         finding,
-        record={"key": key, "deep": deep, "seconds": round(time.monotonic() - started, 2)},
-        axes=material.axes,
+        record={"key": key, "deep": deep, "seconds": seconds},
+        axes=context.axes,
     )
-    material.run.record(
-        f"explain {name}", key=key, decoded=material.decode_key, deep=deep, seed=material.seed
-    )
+    run.record(f"explain {name}", key=key, decoded=decoded, deep=deep, seed=context.seed)
+
+
+@cache
+def _code(analysis: type[Analysis]) -> str:
+    """Digest of the analyses' source: a corrected analysis is done again."""
+    root = Path(eegprompt.__file__).parent
+    paths = [
+        path
+        for package in ("analyses", "attribution", "figures", "stats")
+        for path in sorted((root / package).rglob("*.py"))
+    ]
+    digest = hashlib.sha256()
+    for path in dict.fromkeys([*paths, Path(inspect.getfile(analysis))]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 # -- the same run trained again otherwise ----------------------------------------------------------
-def retrained(material: Material, name: str, *, shuffle: bool) -> Material:
+def retrained(
+    source: Run, name: str, *, shuffle: bool, progress: Progress | None = None
+) -> Context:
     """Train the run's configuration anew, in a folder of its own below ``explain/``.
 
     Parameters
     ----------
-    material : Material
+    source : Run
         The run.
     name : str
         Of the folder; a training that is finished there is not done again.
     shuffle : bool
         Give every image the captions of another (all kinds together), so that nothing can be
         learned; else only the seed differs.
+    progress : callable, optional
+        Called with (done, total, label).
 
     Returns
     -------
-    Material
+    Context
         Of the new run.
     """
-    folder = material.run.path / "explain" / "retrained" / name
-    study = _mirror(material.study, folder / "study")
-    captions = material.config.captions
+    folder = source.path / "explain" / "retrained" / name
+    study = _mirror(source.study, folder / "study")
+    captions = source.settings.captions
     if shuffle:
-        table = material.study.captions(captions)
+        table = source.study.captions(captions)
         images = np.unique(table["image_id"].astype(str))
-        order = np.random.default_rng([material.seed, 31]).permutation(len(images))
+        order = np.random.default_rng([source.settings.seed, 31]).permutation(len(images))
         other = dict(zip(images, images[order]))
         captions = f"{captions}-shuffled"
         table = table.assign(image_id=table["image_id"].astype(str).map(other))
         if captions not in study.caption_names():
             study.write_captions(captions, table)
     settings = {
-        **material.config.model_dump(mode="json"),
+        **source.settings.model_dump(mode="json"),
         "study": str(study.path.resolve()),
         "captions": captions,
-        "seed": material.seed + (0 if shuffle else 1),
+        "seed": source.settings.seed + (0 if shuffle else 1),
     }
-    run = train(study, folder / "run", load_config(settings), progress=material.progress)
-    decoded = decode(run, progress=material.progress)
-    return Material(decoded, progress=material.progress, retrain=retrained)
+    run = train(study, folder / "run", load_config(settings), progress=progress)
+    decoded = decode(run, progress=progress)
+    return context_of(decoded, progress=progress)
 
 
 def _mirror(study: Study, folder: Path) -> Study:

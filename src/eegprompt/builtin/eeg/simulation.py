@@ -206,7 +206,7 @@ def simulate_eeg(
         Ratio of evoked to background, linear, as RMS over channels and the ratio window. Evoked:
         the noise-free deviation of the images' responses from their mean, at mean latency and
         gain. Background: 1/f, alpha, line and sensor noise (not blinks, not drift), after the
-        study's baseline correction. Subjects differ; the quadratic mean of their ratios is this.
+        study's baseline correction. Subjects differ; the RMS of their ratios is this.
         With 0, all images evoke exactly the same.
     design : {'randomised', 'block'}
         Random order, or one uninterrupted block a class.

@@ -1,5 +1,4 @@
-"""Which head speaks: who is surest of a trial, whether that depends on what was seen, and whether
-being sure means being right."""
+"""Which head is the most confident on a trial, whether that depends on what was shown, and calibration."""
 
 from __future__ import annotations
 
@@ -13,19 +12,19 @@ __all__ = [
     "Dependence",
     "Reliability",
     "dependence_on",
+    "most_confident",
     "reliability",
     "shares_by",
-    "winner_shares",
 ]
 
 
-def winner_shares(confidence: np.ndarray) -> np.ndarray:
-    """Who wins each trial: the head with the largest value; heads that tie share the win.
+def most_confident(confidence: np.ndarray) -> np.ndarray:
+    """The most confident head of each trial; heads that tie share it.
 
     Parameters
     ----------
     confidence : array, shape (n_trials, n_heads)
-        Any scale that heads share. NaN never wins.
+        Any scale that heads share. NaN is never the most confident.
 
     Returns
     -------
@@ -34,7 +33,7 @@ def winner_shares(confidence: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> winner_shares(np.array([[0.2, 0.9], [0.5, 0.5]])).tolist()
+    >>> most_confident(np.array([[0.2, 0.9], [0.5, 0.5]])).tolist()
     [[0.0, 1.0], [0.5, 0.5]]
     """
     confidence = np.asarray(confidence, dtype=np.float64)
@@ -48,12 +47,12 @@ def winner_shares(confidence: np.ndarray) -> np.ndarray:
 
 
 def shares_by(shares: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean share of wins of each head, by label; trials without a winner are left out.
+    """Mean share of trials on which each head is the most confident, by label.
 
     Parameters
     ----------
     shares : array, shape (n_trials, n_heads)
-        From :func:`winner_shares`.
+        From :func:`most_confident`.
     labels : array, shape (n_trials,)
         E.g. classes or subjects.
 
@@ -62,7 +61,7 @@ def shares_by(shares: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
     names : array
         Distinct labels, sorted.
     means : array, shape (n_labels, n_heads)
-        NaN for a label none of whose trials has a winner.
+        NaN for a label none of whose trials has a most confident head.
     """
     names, code = np.unique(np.asarray(labels), return_inverse=True)
     valid = ~np.isnan(shares).any(axis=1)
@@ -74,12 +73,12 @@ def shares_by(shares: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class Dependence:
-    """Whether the winner depends on a label.
+    """Whether the most confident head depends on a label.
 
     Parameters
     ----------
     value : float
-        Cramér's V between label and winner, in [0, 1].
+        Cramér's V between label and head, in [0, 1].
     chance : float
         Its mean under permutation; never 0, for finite samples differ by chance.
     p : float
@@ -99,12 +98,12 @@ def dependence_on(
     n_permutations: int = 500,
     seed: int = 0,
 ) -> Dependence:
-    """Whether who wins depends on a label, by permuting it.
+    """Whether the most confident head depends on a label, by permuting it.
 
     Parameters
     ----------
     shares : array, shape (n_trials, n_heads)
-        From :func:`winner_shares`; trials without a winner are left out.
+        From :func:`most_confident`; trials without one are left out.
     labels : array, shape (n_trials,)
         E.g. classes or subjects.
     units : array, shape (n_trials,), optional
@@ -155,7 +154,7 @@ def dependence_on(
 
 @dataclass(frozen=True)
 class Reliability:
-    """What came of trials, by how sure a head was.
+    """Outcome of trials by confidence.
 
     Parameters
     ----------

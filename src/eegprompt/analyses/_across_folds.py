@@ -12,25 +12,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from eegprompt.analyses.finding import (
+from eegprompt.analyses._findings import (
     Finding,
     Image,
     load_finding,
     load_record,
     save_finding,
 )
-from eegprompt.analyses.maps import levels_of
-from eegprompt.attribution.localization import window
-from eegprompt.attribution.patterns import peak
+from eegprompt.analyses._maps import levels_of
+from eegprompt.analyses.base import Analysis, Answer, Context
+from eegprompt.analyses.patterns import around_peak
 from eegprompt.attribution.sanity import similarity
-from eegprompt.core.errors import RunError, StudyError
+from eegprompt.core.errors import RunError
 from eegprompt.core.files import content_key, read_arrays, read_json
 from eegprompt.core.kinds import KINDS
-from eegprompt.figures.scalp import Cap, color_bar
+from eegprompt.figures.panels import ScalpMap, onset_line, panels, scalp_maps
+from eegprompt.figures.scalp import SensorLayout
 from eegprompt.figures.style import (
     GRAY,
     INK,
@@ -40,19 +41,18 @@ from eegprompt.figures.style import (
     save_figure,
     style,
 )
-from eegprompt.run import Run
 
 __all__ = ["NAME", "explain_folds", "load_folds"]
 
 NAME = "across-folds"
-POOLED = ("patterns", "when", "winners")
+POOLED = ("patterns", "timecourse", "confidence")
 
 
 @dataclass(frozen=True)
 class _Folds:
     """The stored findings of all folds, read side by side."""
 
-    runs: list[Run]
+    folders: list[Path]
     names: list[str]  # of the folds
     heads: list[str]
     stored: dict[str, list[dict[str, Any]]]  # analysis → its JSON file, fold by fold
@@ -75,11 +75,13 @@ class _Folds:
         return np.stack([one[f"z/{head}"] for one in self.arrays["patterns"]]).astype(float)
 
     def verdicts(self, head: str) -> list[str]:
-        """What the tests of trust said of the head's pattern, fold by fold."""
+        """Verdicts on the head's pattern, fold by fold."""
         return [str(row.get("verdict", "")) for row in self.rows("patterns", head)]
 
 
-def explain_folds(runs: Sequence[Run]) -> Finding | None:
+def explain_folds(
+    folders: Sequence[Path], positions: np.ndarray | None, n_subjects: int | None
+) -> Finding | None:
     """Pool what was found in the folds of a run.
 
     Writes ``explain/across-folds.json`` and ``.safetensors``, and figures into ``figures/explain/``,
@@ -87,8 +89,12 @@ def explain_folds(runs: Sequence[Run]) -> Finding | None:
 
     Parameters
     ----------
-    runs : sequence of Run
-        All folds, in their order.
+    folders : sequence of pathlib.Path
+        Of all folds, in their order.
+    positions : array (n_chans, 3) or None
+        Of the electrodes; None where the study is gone.
+    n_subjects : int or None
+        Subjects of the study, likewise.
 
     Returns
     -------
@@ -96,18 +102,17 @@ def explain_folds(runs: Sequence[Run]) -> Finding | None:
         None for a single run, and where a fold was not explained yet, or found something else to
         compare (other heads, other channels).
     """
-    if len(runs) < 2:
+    key = _key(folders)
+    if len(folders) < 2 or key is None:
         return None
-    parent, key = runs[0].path.parent, _key(runs)
-    if key is None:
-        return None
+    parent = folders[0].parent
     if load_record(parent, NAME).get("key") == key:
         return load_finding(parent, NAME)
-    folds = _read(runs)
+    folds = _read(folders)
     if folds is None:
         return None
     started = time.monotonic()
-    finding = _pool(folds, parent)
+    finding = Folds(folds, positions, n_subjects).pooled()
     save_finding(
         parent,
         finding,
@@ -117,26 +122,25 @@ def explain_folds(runs: Sequence[Run]) -> Finding | None:
     return load_finding(parent, NAME)
 
 
-def load_folds(runs: Sequence[Run]) -> Finding | None:
+def load_folds(folders: Sequence[Path]) -> Finding | None:
     """What :func:`explain_folds` wrote; None if it is not there or folds were explained anew since."""
-    if len(runs) < 2:
+    key = _key(folders)
+    if len(folders) < 2 or key is None:
         return None
-    parent, key = runs[0].path.parent, _key(runs)
-    if key is None or load_record(parent, NAME).get("key") != key:
-        return None
-    return load_finding(parent, NAME)
+    parent = folders[0].parent
+    return load_finding(parent, NAME) if load_record(parent, NAME).get("key") == key else None
 
 
-def _key(runs: Sequence[Run]) -> str | None:
-    keys = [load_record(run.path, name).get("key") for run in runs for name in POOLED]
+def _key(folders: Sequence[Path]) -> str | None:
+    keys = [load_record(folder, name).get("key") for folder in folders for name in POOLED]
     return None if None in keys else content_key(NAME, *keys)
 
 
-def _read(runs: Sequence[Run]) -> _Folds | None:
+def _read(folders: Sequence[Path]) -> _Folds | None:
     stored: dict[str, list[dict[str, Any]]] = {}
     arrays: dict[str, list[dict[str, np.ndarray]]] = {}
     for name in POOLED:
-        paths = [run.path / "explain" / f"{name}.json" for run in runs]
+        paths = [folder / "explain" / f"{name}.json" for folder in folders]
         stored[name] = [read_json(path, error=RunError, schema="finding") for path in paths]
         arrays[name] = [
             read_arrays(path.with_suffix(".safetensors"), error=RunError) for path in paths
@@ -145,75 +149,110 @@ def _read(runs: Sequence[Run]) -> _Folds | None:
     whole = all(one["arrays"] for found in stored.values() for one in found)
     if not whole or any(one != shared[0] for one in shared):
         return None
-    return _Folds(
-        list(runs), [run.path.name.replace("-", " ") for run in runs], shared[0][2], stored, arrays
+    titles = [folder.name.replace("-", " ") for folder in folders]
+    return _Folds(list(folders), titles, shared[0][2], stored, arrays)
+
+
+class Folds(Analysis):
+    """Means over folds, with their spread."""
+
+    name = NAME
+    title = "All folds together"
+    question = "What all folds found together"
+    not_concluded = (
+        "Folds share most of their training trials, so they resemble each other more than as many "
+        "studies would, and their spread is no confidence interval (Bengio and Grandvalet 2004). "
+        "Few subjects are no evidence about others. A mean over folds shows what recurs; it makes no "
+        "map trustworthy that fails in most of them."
     )
-
-
-def _pool(folds: _Folds, parent: Path) -> Finding:
-    n = len(folds.runs)
-    agreement = {head: _alike(folds.maps(head)) for head in folds.heads}
-    passed = {h: sum(v == "passed" for v in folds.verdicts(h)) for h in folds.heads}
-    rows = [_row(folds, head, agreement[head], passed[head]) for head in folds.heads]
-    maps, mean_course = _mean_maps(folds), _courses(folds)
-    with style():
-        images = [_draw_verdicts(folds, parent)]
-        map_image = _draw_maps(folds, maps, passed, parent)
-        images += [map_image] if map_image is not None else []
-        images += [_draw_when(folds, mean_course, parent), _draw_winners(folds, parent)]
-    every = [h for h in folds.heads if passed[h] == n]
-    never = [h for h in folds.heads if not passed[h]]
-    known = [a for a in agreement.values() if np.isfinite(a)]
-    said = [
-        f"Each of the {n} folds tests trials that no other tests, with an encoder of its own. "
-        f"{len(every)} of {len(folds.heads)} heads have a pattern that passes all tests in every fold"
-        + (f", {len(never)} in none ({', '.join(never)})" if never else "")
-        + f"; {sum(passed.values())} of {n * len(folds.heads)} maps pass in all."
-    ]
-    if known:
-        said.append(
-            f"Between two folds the map of a head correlates by {np.median(known):.2f} (median over "
-            "heads)."
+    answers: ClassVar = {
+        "passing": (
+            "Each of the {n} folds tests trials that no other tests, with an encoder of its own. "
+            "{every} of {heads} heads have a pattern that passes all tests in every fold, {never} in "
+            "none; {value:.0f} of {of} maps pass in all.",
         )
-    said.append(_surest(folds))
-    return Finding(
-        name=NAME,
-        title="All folds together",
-        seen=" ".join(s for s in said if s),
-        not_concluded=(
-            "Folds share most of their training trials, so they resemble each other more than as "
-            "many studies would, and their spread is no confidence interval (Bengio and Grandvalet "
-            f"2004). {_of_subjects(folds.runs)} A mean over folds shows what recurs; "
-            "it makes no map trustworthy that fails in most of them."
+        * 2,
+        "agreement": (
+            "Between two folds the map of a head correlates by {value:.2f} (median over heads).",
+            "",
         ),
-        table=rows,
-        figures=images,
-        arrays={
-            **{f"z_mean/{h}": m.astype(np.float32) for h, m in maps.items()},
-            "window_times": folds.arrays["when"][0]["window_times"],
-            **{f"accuracy_mean/{h}": c.mean(axis=0) for h, c in mean_course.items()},
-            **{f"accuracy_sd/{h}": c.std(axis=0, ddof=1) for h, c in mean_course.items()},
-        },
-        verdict=f"{sum(passed.values())} of {n * len(folds.heads)} maps pass",
-        good=2 * sum(passed.values()) > n * len(folds.heads),
-        notes=[
-            f"Pooled are the activation patterns, the time-resolved decoding and the winning heads of "
-            f"{n} folds; ± and bands are standard deviations over folds. Attributions, differences "
-            "between levels, deletion curves and the geometry of embeddings are of one encoder's own "
-            "and are not averaged."
-        ],
-    )
+        "most confident": (
+            "In all {n} folds the same head is the most confident one: {heads}.",
+            "The most confident head changes from fold to fold ({heads}), so which one it is says "
+            "something about a training, not about the recording.",
+        ),
+    }
+
+    def __init__(self, folds: _Folds, positions: np.ndarray | None, n_subjects: int | None):
+        self.folds, self.positions, self.n_subjects = folds, positions, n_subjects
+
+    def compute(self, context: Context) -> Finding:
+        """Folds are pooled from what they found, without a context."""
+        return self.pooled()
+
+    def pooled(self) -> Finding:
+        """The finding of all folds."""
+        folds = self.folds
+        parent, n = folds.folders[0].parent, len(folds.folders)
+        agreement = {head: _alike(folds.maps(head)) for head in folds.heads}
+        passed = {h: sum(v == "passed" for v in folds.verdicts(h)) for h in folds.heads}
+        maps = {head: folds.maps(head).mean(axis=0) for head in folds.heads}
+        courses = _courses(folds)
+        with style():
+            images = [_draw_verdicts(folds, parent)]
+            layout = (
+                None
+                if self.positions is None
+                else SensorLayout(folds.stored["patterns"][0]["ch_names"], self.positions)
+            )
+            if layout is not None and layout.placed:
+                images.append(_draw_maps(folds, layout, maps, passed, parent))
+            images += [_draw_courses(folds, courses, parent), _draw_shares(folds, parent)]
+        whole, total = n * len(folds.heads), sum(passed.values())
+        answers = [
+            self.answer(
+                "passing", 2 * total > whole, value=total, of=whole, n=n, heads=len(folds.heads),
+                every=sum(v == n for v in passed.values()),
+                never=sum(v == 0 for v in passed.values()),
+            )
+        ]  # fmt: skip
+        known = [a for a in agreement.values() if np.isfinite(a)]
+        if known:
+            answers.append(self.answer("agreement", value=np.median(known)))
+        if len(folds.heads) > 1:
+            answers.append(self._most_confident())
+        subjects = "" if self.n_subjects is None else f" Subjects: {self.n_subjects}."
+        return self.finding(
+            answers,
+            table=[_row(folds, head, agreement[head], passed[head]) for head in folds.heads],
+            figures=images,
+            arrays={
+                **{f"z_mean/{h}": m.astype(np.float32) for h, m in maps.items()},
+                "window_times": folds.arrays["timecourse"][0]["window_times"],
+                **{f"accuracy_mean/{h}": c.mean(axis=0) for h, c in courses.items()},
+                **{f"accuracy_sd/{h}": c.std(axis=0, ddof=1) for h, c in courses.items()},
+            },
+            verdict=f"{total} of {whole} maps pass",
+            good=2 * total > whole,
+            notes=[
+                "Pooled are the activation patterns, the time-resolved decoding and the most confident "
+                f"heads of {n} folds; ± and bands are standard deviations over folds. Attributions, "
+                "differences between levels, deletion curves and the geometry of embeddings are of one "
+                f"encoder's own and are not averaged.{subjects}"
+            ],
+        )
+
+    def _most_confident(self) -> Answer:
+        """The most confident head by fold: one that changes is no property of the recording."""
+        folds = self.folds
+        shares = np.array([folds.column("confidence", h, SHARE) for h in folds.heads])
+        first = Counter(folds.heads[i] for i in np.nan_to_num(shares).argmax(axis=0)).most_common()
+        same = len(first) == 1
+        heads = first[0][0] if same else ", ".join(f"{head} in {n}" for head, n in first)
+        return self.answer("most confident", same, n=len(folds.folders), heads=heads)
 
 
-def _of_subjects(runs: Sequence[Run]) -> str:
-    """How far the folds' subjects speak for others, by their number."""
-    try:
-        count = len(runs[0].study.subjects)
-    except StudyError:
-        return "Of other subjects it says little."
-    if count == 1:
-        return "With one subject it says nothing of others."
-    return f"It is of {count} subjects, and few subjects say little of others."
+SHARE = "most confident (%)"
 
 
 def _alike(maps: np.ndarray) -> float:
@@ -223,7 +262,7 @@ def _alike(maps: np.ndarray) -> float:
 
 
 def _row(folds: _Folds, head: str, alike: float, passed: int) -> dict[str, Any]:
-    n = len(folds.runs)
+    n = len(folds.folders)
     peaks = folds.column("patterns", head, "peak (ms)")
     peaks = peaks[np.isfinite(peaks)]
     failed = Counter(v.partition(":")[0] for v in folds.verdicts(head) if v != "passed")
@@ -236,9 +275,9 @@ def _row(folds: _Folds, head: str, alike: float, passed: int) -> dict[str, Any]:
         if len(peaks)
         else "",
         "alike between folds": round(alike, 2) if np.isfinite(alike) else None,
-        "wins (%)": _spread(folds.column("winners", head, "wins (%)"), 0),
-        "confidence": _spread(folds.column("winners", head, "confidence"), 3),
-        "calibration error": _spread(folds.column("winners", head, "calibration error"), 3),
+        SHARE: _spread(folds.column("confidence", head, SHARE), 0),
+        "confidence": _spread(folds.column("confidence", head, "confidence"), 3),
+        "calibration error": _spread(folds.column("confidence", head, "calibration error"), 3),
     }
 
 
@@ -250,30 +289,11 @@ def _spread(values: np.ndarray, digits: int) -> str:
     return f"{known.mean():.{digits}f} ± {sd:.{digits}f}"
 
 
-def _surest(folds: _Folds) -> str:
-    """Which head is the surest in how many folds: one that changes is no property of the data."""
-    shares = np.array([folds.column("winners", h, "wins (%)") for h in folds.heads])
-    counts = Counter(folds.heads[i] for i in np.nan_to_num(shares).argmax(axis=0)).most_common()
-    if len(folds.heads) < 2:
-        return ""
-    if len(counts) == 1:
-        return f"In all {len(folds.runs)} folds the same head is the surest most often: {counts[0][0]}."
-    said = ", ".join(f"{head} in {n}" for head, n in counts)
-    return (
-        f"The head that is the surest most often changes from fold to fold ({said}), so which one it "
-        "is says something about a training, not about the recording."
-    )
-
-
-def _mean_maps(folds: _Folds) -> dict[str, np.ndarray]:
-    return {head: folds.maps(head).mean(axis=0) for head in folds.heads}
-
-
 def _courses(folds: _Folds) -> dict[str, np.ndarray]:
     """Level or head → two-way accuracy of each fold, (n_folds, n_windows)."""
-    names = [n for n in folds.arrays["when"][0] if n.startswith("accuracy/")]
+    names = [n for n in folds.arrays["timecourse"][0] if n.startswith("accuracy/")]
     return {
-        name.removeprefix("accuracy/"): np.stack([a[name] for a in folds.arrays["when"]])
+        name.removeprefix("accuracy/"): np.stack([a[name] for a in folds.arrays["timecourse"]])
         for name in names
     }
 
@@ -318,51 +338,34 @@ def _draw_verdicts(folds: _Folds, parent: Path) -> Image:
     left.set_title("verdict on the pattern")
     right.axvline(0.5, color=INK, ls=(0, (3, 2)), lw=0.9)
     right.set_xlabel("two-way accuracy on held-out trials (chance .5)")
-    right.set_title("what the head says")
+    right.set_title("identification by the head")
     figure.legend(list(seen.values()), list(seen), loc="outside lower left", ncols=4)
     return _save(
         figure, parent, "verdicts",
-        "Left: what the tests of trust said of each head's activation pattern, fold by fold. Right: "
-        "two-way identification by the head; a line a fold, dots are means, dashed: chance.",
+        "Left: verdicts on each head's activation pattern, fold by fold. Right: two-way identification "
+        "by the head; one line per fold, dots are means, dashed: chance.",
     )  # fmt: skip
 
 
 def _draw_maps(
-    folds: _Folds, maps: dict[str, np.ndarray], passed: dict[str, int], parent: Path
-) -> Image | None:
-    from matplotlib.figure import Figure
-
-    try:
-        study = folds.runs[0].study
-    except StudyError:  # gone since, and only needed for where the electrodes are
-        return None
-    cap = Cap(study.ch_names, np.asarray(study.positions))
-    if not cap.placed:
-        return None
+    folds: _Folds,
+    layout: SensorLayout,
+    maps: dict[str, np.ndarray],
+    passed: dict[str, int],
+    parent: Path,
+) -> Image:
     times = np.array(folds.stored["patterns"][0]["times"])
-    columns = min(5, len(folds.heads))
-    rows = -(-len(folds.heads) // columns)
-    figure = Figure(figsize=(TWO_COLUMNS, 1.85 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    tops = {head: peak(m, times) for head, m in maps.items()}
-    around = {
-        head: np.maximum(
-            m[:, window(times, tops[head]) if np.isfinite(tops[head]) else times > 0], 0
-        ).mean(axis=1)
-        for head, m in maps.items()
-    }
-    limit = max(1.0, *(float(v.max()) for v in around.values()))
-    for axes, head in zip(grid.flat, folds.heads):
-        cap.draw(axes, around[head], (0.0, limit))
-        at = f"{1e3 * tops[head]:.0f} ± 24 ms" if np.isfinite(tops[head]) else "no peak"
+    rows: dict[str, list[ScalpMap]] = {}
+    for place, (head, m) in enumerate(maps.items()):
+        _, around, at = around_peak(m, times)
+        values = np.maximum(m[:, around], 0).mean(axis=1)
+        title = f"{head}\n{at}\npasses in {passed[head]} of {len(folds.folders)}"
         level = KINDS[head].level.value if head in KINDS else ""
-        axes.set_title(
-            f"{head}\n{at}\npasses in {passed[head]} of {len(folds.runs)}", fontsize=7,
-            loc="center", color=LEVEL_COLORS.get(level, "black"),
-        )  # fmt: skip
-    for axes in grid.flat[len(folds.heads) :]:
-        axes.axis("off")
-    color_bar(figure, grid, (0.0, limit), "z, mean over folds")
+        rows.setdefault(str(place // 5), []).append(ScalpMap(values, title, level))
+    limit = max(1.0, *(float(one.values.max()) for some in rows.values() for one in some))
+    figure = scalp_maps(
+        layout, rows, (0.0, limit), "z, mean over folds", height=1.85, name_rows=False
+    )
     return _save(
         figure, parent, "patterns",
         "Activation pattern of each head, mean of z over all folds (those that failed a test too), "
@@ -370,51 +373,43 @@ def _draw_maps(
     )  # fmt: skip
 
 
-def _draw_when(folds: _Folds, courses: dict[str, np.ndarray], parent: Path) -> Image:
-    from matplotlib.figure import Figure
-
+def _draw_courses(folds: _Folds, courses: dict[str, np.ndarray], parent: Path) -> Image:
     levels = {level: courses[f"level {level}"] for level in levels_of(folds.heads)}
     several = list(levels.values())
     if len(several) > 1 and all(np.allclose(c, several[0], atol=1e-6) for c in several):
         levels = {"all levels, which are alike": several[0]}
-    figure = Figure(figsize=(TWO_COLUMNS, 2.3), layout="constrained")
-    panels = figure.subplots(1, len(levels), sharey=True, squeeze=False)[0]
-    x = 1e3 * np.asarray(folds.arrays["when"][0]["window_times"])
-    for axes, (level, each) in zip(panels, levels.items()):
+    figure, axes_of = panels(len(levels), 2.3)
+    x = 1e3 * np.asarray(folds.arrays["timecourse"][0]["window_times"])
+    for axes, (level, each) in zip(axes_of, levels.items()):
         axes.plot(x, each.T, color=LEVEL_COLORS.get(level, "#0072b2"), lw=0.5, alpha=0.6)
         mean, sd = each.mean(axis=0), each.std(axis=0, ddof=1)
         axes.fill_between(x, mean - sd, mean + sd, color="0.88", lw=0, zorder=0)
         axes.plot(x, mean, color="black", lw=1.8)
         axes.axhline(0.5, color="0.4", lw=0.8, ls="--", zorder=1)
-        if x[0] < 0:
-            axes.axvline(0, color="0.6", lw=0.7, ls="--", zorder=0)
+        onset_line(axes, x[0])
         axes.set_title(level)
         axes.set_xlabel("middle of the window (ms)")
-        axes.margins(x=0)
-    panels[0].set_ylabel("two-way accuracy (chance .5)")
+    axes_of[0].set_ylabel("two-way accuracy (chance .5)")
     return _save(
-        figure, parent, "when",
+        figure, parent, "timecourse",
         "Decoding of each level's captions from one window at a time: thin lines are folds, black is "
         "their mean, gray one standard deviation over folds, dashed chance.",
     )  # fmt: skip
 
 
-def _draw_winners(folds: _Folds, parent: Path) -> Image:
-    from matplotlib.figure import Figure
-
+def _draw_shares(folds: _Folds, parent: Path) -> Image:
     n = len(folds.heads)
-    figure = Figure(figsize=(TWO_COLUMNS / 2 + 0.6, 0.6 + 0.22 * n), layout="constrained")
-    axes = figure.subplots()
+    figure, (axes,) = panels(1, 0.6 + 0.22 * n, width=TWO_COLUMNS / 2 + 0.6)
     for y, head in enumerate(folds.heads):
-        values = folds.column("winners", head, "wins (%)")
+        values = folds.column("confidence", head, SHARE)
         axes.barh(y, np.nanmean(values), color=head_style(head)["color"], height=0.66, alpha=0.55)
         axes.plot(values, np.full(len(values), y), "|", color=INK, ms=7, mew=1)
     axes.axvline(100 / n, color=INK, ls=(0, (3, 2)), lw=1)
     axes.set_yticks(range(n), folds.heads)
     axes.invert_yaxis()
-    axes.set_xlabel("trials on which the head is the surest (%)")
+    axes.set_xlabel("trials on which it is the most confident head (%)")
     return _save(
-        figure, parent, "winners",
-        "How often each head is the surest by calibrated confidence: bars are means over folds, a "
-        "line a fold; dashed: every head equally often.",
+        figure, parent, "confidence",
+        "How often each head is the most confident one: bars are means over folds, one "
+        "line per fold; dashed: every head equally often.",
     )  # fmt: skip

@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eegprompt.analyses.context import Material
-from eegprompt.analyses.finding import Image
-from eegprompt.analyses.trials import (
-    FromElectrodes,
+from eegprompt.analyses._findings import Image
+from eegprompt.analyses._trials import (
     channel_scale,
+    from_electrodes,
     in_steps,
+    microvolts,
     step_edges,
     typical_trial,
 )
+from eegprompt.analyses.base import Context
 from eegprompt.attribution.gradients import Attribution, integrated_gradients
 from eegprompt.attribution.question import Question
 from eegprompt.core.errors import InputError
 from eegprompt.figures import style as look
-from eegprompt.figures.scalp import Cap, color_bar
+from eegprompt.figures.panels import ScalpMap, scalp_maps
+from eegprompt.figures.scalp import SensorLayout
 from eegprompt.retrieval.search import evidence
-from eegprompt.run import Run
 
 if TYPE_CHECKING:
     from eegprompt.retrieval.pool import CandidatePool
 
-__all__ = ["Candidate", "HeadSaid", "TrialExplanation", "explain_trial"]
+__all__ = ["Candidate", "HeadOutput", "TrialExplanation", "explain_trial"]
 
 STEPS = 64  # of integrated gradients
 MARKED, MARKED_OF_FEW = 0.02, 0.1  # share of the EEG that is colored: of many and of few channels
@@ -55,8 +55,8 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class HeadSaid:
-    """What one head said of the trial.
+class HeadOutput:
+    """Output of one head for the trial.
 
     Parameters
     ----------
@@ -71,10 +71,10 @@ class HeadSaid:
         of the pool's similarities; NaN where the pool has no such caption.
     z : float
         How far the best stands out of the pool, in the same unit.
-    truth : str
+    true_caption : str
         The image's own caption.
     attribution : array (n_chans, n_times)
-        Integrated gradients of the best caption's loss, sign turned: positive speaks for it, in nats.
+        Integrated gradients of the best caption's loss, sign turned: positive supports it, in nats.
     error : float
         By how much attributions miss what they should sum to, as a fraction.
     """
@@ -84,7 +84,7 @@ class HeadSaid:
     confidence: float
     margin: float
     z: float
-    truth: str
+    true_caption: str
     attribution: np.ndarray
     error: float
 
@@ -101,7 +101,7 @@ class TrialExplanation:
         Whose, and what was shown.
     eeg : array (n_chans, n_times)
         As recorded, in the study's unit.
-    heads : list of HeadSaid
+    heads : list of HeadOutput
         In prompt order.
     figures : list of Image
         The EEG with what was attributed to it; the electrodes.
@@ -112,16 +112,16 @@ class TrialExplanation:
     category: str
     image_id: str
     eeg: np.ndarray
-    heads: list[HeadSaid]
+    heads: list[HeadOutput]
     figures: list[Image]
 
 
-def explain_trial(run: Run | str | Path, trial_id: int) -> TrialExplanation:
+def explain_trial(context: Context, trial_id: int) -> TrialExplanation:
     """Take one decoding apart, and draw its EEG with what was attributed to it.
 
     Parameters
     ----------
-    run : Run or path-like
+    context : Context
         A decoded run.
     trial_id : int
         A test trial.
@@ -134,57 +134,44 @@ def explain_trial(run: Run | str | Path, trial_id: int) -> TrialExplanation:
     Raises
     ------
     InputError
-        If the trial is not on the test set.
-    RunError
-        If the run was not decoded.
+        If the trial is not in the test set.
     """
-    material = Material(run)
-    ids = material.ids("test")
+    ids = context.ids("test")
     if trial_id not in ids:
-        side = next((s for s in ("train", "val") if trial_id in material.ids(s)), None)
-        where = f"is on the {side} set" if side else "is not in the run's fold"
+        part = next((s for s in ("train", "val") if trial_id in context.ids(s)), None)
+        where = f"is in the {part} set" if part else "is not in the run's fold"
         some = ", ".join(str(i) for i in ids[:5])
         raise InputError(
             f"trial {trial_id} {where}; only test trials are decoded, e.g. {some or '(there are none)'}"
         )
-    row = int(np.flatnonzero(ids == trial_id)[0])
-    one = np.array([trial_id])
-    facts = material.trials(one).iloc[0]
-    said = _said(material, row, trial_id)
-    eeg = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
+    facts = context.trials(np.array([trial_id])).iloc[0]
+    outputs = _outputs(context, trial_id)
+    eeg = np.asarray(context.study.eeg[trial_id], dtype=np.float64)
     with look.style():
-        figures = [_draw_eeg(material, trial_id, eeg, said)]
-        if np.isfinite(material.positions).all(axis=1).any():
-            figures.append(_draw_electrodes(material, trial_id, said))
-    return TrialExplanation(
-        trial_id,
-        str(facts["subject"]),
-        str(facts["category"]),
-        str(facts["image_id"]),
-        eeg,
-        said,
-        figures,
-    )
+        figures = [_draw_eeg(context, trial_id, eeg, outputs)]
+        if np.isfinite(context.positions).all(axis=1).any():
+            figures.append(_draw_electrodes(context, trial_id, outputs))
+    subject, category, image = (str(facts[name]) for name in ("subject", "category", "image_id"))
+    return TrialExplanation(trial_id, subject, category, image, eeg, outputs, figures)
 
 
-def _said(material: Material, row: int, trial_id: int) -> list[HeadSaid]:
+def _outputs(context: Context, trial_id: int) -> list[HeadOutput]:
     one = np.array([trial_id])
-    table = material.decodings
+    table = context.decodings
     table = table[table["trial_id"] == trial_id].sort_values("rank")
-    texts, meanings = material.true_captions(one), material.true_meanings(one)
-    rows = {head: table[table["head"] == head] for head in material.heads}
+    texts, meanings = context.true_captions(one), context.true_meanings(one)
+    queries = context.test_embeddings(one)
+    rows = {head: table[table["head"] == head] for head in context.heads}
     first = {
-        head: _place(material, head, found["caption_id"].iloc[0])
+        head: context.pools[head].caption_ids.index(found["caption_id"].iloc[0])
         for head, found in rows.items()
         if len(found)
     }
-    attributions = _attributions(material, trial_id, first)
-    said = []
+    attributions = _attributions(context, trial_id, first)
+    outputs = []
     for head, place in first.items():
-        found = rows[head]
-        pool, query = material.pools[head], material.embeddings("test")[head][row : row + 1]
+        found, pool, query = rows[head], context.pools[head], queries[head]
         z, _ = evidence(query, pool, np.array([[place]]))[0, 0]
-        margin = _margin(query[0] @ pool.embeddings.T, place, _rivals(pool, place))
         means = found["meaning"] if "meaning" in found else found["text"]
         candidates = [
             Candidate(
@@ -194,24 +181,19 @@ def _said(material: Material, row: int, trial_id: int) -> list[HeadSaid]:
             )
             for text, similarity, m in zip(found["text"], found["similarity"], means)
         ]
-        attribution = attributions[head]
-        said.append(
-            HeadSaid(
+        outputs.append(
+            HeadOutput(
                 head,
                 candidates,
                 float(found["confidence"].iloc[0]),
-                float(margin),
+                _margin(query[0] @ pool.embeddings.T, place, _rivals(pool, place)),
                 float(z),
                 texts[head][0],
-                -attribution.signed.astype(np.float64),
-                attribution.error,
+                -attributions[head].signed.astype(np.float64),
+                attributions[head].error,
             )
         )
-    return said
-
-
-def _place(material: Material, head: str, caption: str) -> int:
-    return material.pools[head].caption_ids.index(caption)
+    return outputs
 
 
 def _rivals(pool: CandidatePool, place: int) -> np.ndarray:
@@ -228,38 +210,35 @@ def _margin(similarity: np.ndarray, place: int, rivals: np.ndarray) -> float:
     return float((similarity[place] - similarity[rivals].max()) / spread)
 
 
-def _attributions(
-    material: Material, trial_id: int, first: dict[str, int]
-) -> dict[str, Attribution]:
+def _attributions(context: Context, trial_id: int, first: dict[str, int]) -> dict[str, Attribution]:
     """What of the EEG made each head retrieve its best caption rather than one of another meaning."""
-    trial = np.asarray(material.study.eeg[trial_id], dtype=np.float64)
-    scale = channel_scale(material)
+    trial = np.asarray(context.study.eeg[trial_id], dtype=np.float64)
     question = Question.of(
-        FromElectrodes(material.encoder, material.steps, scale),
-        (trial / scale)[None].astype(np.float32),
-        {head: material.pools[head].embeddings[place][None] for head, place in first.items()},
-        positions=material.positions,
-        subject=material.subject_index(np.array([trial_id])),
+        from_electrodes(context),
+        (trial / channel_scale(context))[None].astype(np.float32),
+        {head: context.pools[head].embeddings[place][None] for head, place in first.items()},
+        positions=context.positions,
+        subject=context.subject_index(np.array([trial_id])),
         candidates={
-            head: material.pools[head].embeddings[_rivals(material.pools[head], place)]
+            head: context.pools[head].embeddings[_rivals(context.pools[head], place)]
             for head, place in first.items()
         },
-        scales=material.scales,
+        scales=context.scales,
     )
-    return integrated_gradients(question, baseline=typical_trial(material, scale), n_steps=STEPS)
+    return integrated_gradients(question, baseline=typical_trial(context), n_steps=STEPS)
 
 
 # -- figures -------------------------------------------------------------------------------------
-def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[HeadSaid]) -> Image:
+def _draw_eeg(context: Context, trial_id: int, eeg: np.ndarray, outputs: list[HeadOutput]) -> Image:
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
 
-    factor, unit = (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
-    times = material.times * 1e3
+    factor, unit = microvolts(context)
+    times = context.times * 1e3
     eeg = (eeg - np.median(eeg, axis=1, keepdims=True)) * factor
-    total = np.sum([h.attribution for h in said], axis=0)
-    figure = Figure(figsize=(look.TWO_COLUMNS, 2.5 + 0.17 * len(said)), layout="constrained")
-    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.17 * len(said) + 0.1))
+    total = np.sum([h.attribution for h in outputs], axis=0)
+    figure = Figure(figsize=(look.TWO_COLUMNS, 2.5 + 0.17 * len(outputs)), layout="constrained")
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, 0.17 * len(outputs) + 0.1))
     lines = np.stack([np.broadcast_to(times, eeg.shape), eeg], axis=2)
     few = len(eeg) <= FEW
     gray, width = ("0.55", 0.9) if few else ("0.75", 0.5)
@@ -269,8 +248,8 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
     share = MARKED_OF_FEW if few else MARKED
     limit = np.quantile(np.abs(weight), 1 - share)
     for sign, color, name in (
-        (1, look.FOR, "speaks for what was retrieved"),
-        (-1, look.AGAINST, "speaks against it"),
+        (1, look.FOR, "supports what was retrieved"),
+        (-1, look.AGAINST, "is evidence against it"),
     ):
         marked = (sign * weight >= limit) & (weight != 0)
         top.add_collection(
@@ -284,26 +263,26 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
     top.set_ylim(-span, span)
     top.set_ylabel(f"EEG ({unit})")
     top.legend(loc="lower left", ncols=2, bbox_to_anchor=(0, 1.0), borderaxespad=0.1)
-    step = FromElectrodes(material.encoder, material.steps, channel_scale(material)).step
-    when = np.array([in_steps(np.abs(h.attribution).sum(axis=0), step) for h in said])
+    step = from_electrodes(context).step
+    when = np.array([in_steps(np.abs(h.attribution).sum(axis=0), step) for h in outputs])
     when = 100 * when / np.maximum(when.sum(axis=1, keepdims=True), 1e-300)
-    edges = 1e3 * step_edges(material.times, step)
+    edges = 1e3 * step_edges(context.times, step)
     image = bottom.pcolormesh(
-        edges, np.arange(len(said) + 1) - 0.5, when, cmap=look.TABLE, vmin=0, rasterized=True
+        edges, np.arange(len(outputs) + 1) - 0.5, when, cmap=look.TABLE, vmin=0, rasterized=True
     )
-    bottom.set_ylim(len(said) - 0.5, -0.5)
-    bottom.set_yticks(range(len(said)), [h.head for h in said])
+    bottom.set_ylim(len(outputs) - 0.5, -0.5)
+    bottom.set_yticks(range(len(outputs)), [h.head for h in outputs])
     bottom.set_xlabel("time from stimulus onset (ms)")
     figure.colorbar(
         image,
         ax=bottom,
-        label=f"attribution\n(% in {1e3 * step / material.sfreq:.0f} ms)",
+        label=f"attribution\n(% in {1e3 * step / context.sfreq:.0f} ms)",
         fraction=0.05,
         pad=0.01,
     )
     for axes in (top, bottom):
         axes.axvline(0, color=look.INK, lw=0.8, ls=(0, (3, 2)))
-    return material.save_figure(
+    return context.save_figure(
         figure,
         f"trial-{trial_id:06d}-eeg",
         f"Trial {trial_id}. Above: the EEG of all {len(eeg)} channels, each less its median; colored "
@@ -312,29 +291,18 @@ def _draw_eeg(material: Material, trial_id: int, eeg: np.ndarray, said: list[Hea
     )
 
 
-def _draw_electrodes(material: Material, trial_id: int, said: list[HeadSaid]) -> Image:
-    from matplotlib.figure import Figure
-
-    columns = min(len(said), 5)
-    rows = -(-len(said) // columns)
-    figure = Figure(figsize=(look.TWO_COLUMNS, 0.2 + 1.5 * rows), layout="constrained")
-    panels = np.atleast_1d(figure.subplots(rows, columns)).ravel()
-    cap = Cap(material.ch_names, material.positions)
-    for axes, h in zip(panels, said):
-        value = h.attribution.sum(axis=1)
-        reach = float(np.abs(value).max()) or 1.0
-        cap.draw(axes, value / reach, (-1, 1), cmap=look.DIVERGING)
-        axes.set_title(h.head, fontsize=8, loc="center")
-    for axes in panels[len(said) :]:
-        axes.set_visible(False)
-    color_bar(
-        figure,
-        panels.tolist(),
-        (-1, 1),
-        "attribution over the head’s largest\n(no unit; red speaks for)",
-        look.DIVERGING,
-    )
-    return material.save_figure(
+def _draw_electrodes(context: Context, trial_id: int, outputs: list[HeadOutput]) -> Image:
+    rows: dict[str, list[ScalpMap]] = {}
+    for place, one in enumerate(outputs):
+        values = one.attribution.sum(axis=1)
+        reach = float(np.abs(values).max()) or 1.0
+        rows.setdefault(str(place // 5), []).append(ScalpMap(values / reach, one.head))
+    figure = scalp_maps(
+        SensorLayout(context.ch_names, context.positions), rows, (-1, 1),
+        "attribution over the head’s largest\n(no unit; red supports it)", cmap=look.DIVERGING,
+        name_rows=False,
+    )  # fmt: skip
+    return context.save_figure(
         figure,
         f"trial-{trial_id:06d}-electrodes",
         f"Trial {trial_id}. Integrated gradients of each head’s retrieved caption, summed over time, "

@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from eegprompt.analyses.context import Material
+from eegprompt.analyses.base import Context, once
 from eegprompt.attribution.rollout import SpatialFilters
 
 __all__ = [
     "FromElectrodes",
     "View",
     "channel_scale",
+    "from_electrodes",
     "in_steps",
+    "microvolts",
     "step_edges",
     "typical_trial",
-    "units_of",
     "view",
 ]
 
@@ -30,6 +31,9 @@ class Windowed(SpatialFilters, Protocol):
     """An encoder that averages windows of samples before its stem."""
 
     samples: int
+
+
+IN_MEMORY = 2**28  # bytes
 
 
 class View:
@@ -141,27 +145,40 @@ def step_edges(times: np.ndarray, step: int) -> np.ndarray:
     return times[0] + (_bounds(len(times), step) - 0.5) * sample
 
 
-def channel_scale(material: Material) -> np.ndarray:
+@once
+def channel_scale(context: Context) -> np.ndarray:
     """Standard deviation of each channel over up to 500 training trials, (n_chans, 1)."""
-    some = material.sample(material.ids("train"), 500)
-    spread = np.asarray(material.study.eeg[some], dtype=np.float64).std(axis=(0, 2))
+    some = context.sample(context.ids("train"), 500)
+    spread = np.asarray(context.study.eeg[some], dtype=np.float64).std(axis=(0, 2))
     return np.where(spread > 0, spread, 1.0)[:, None].astype(np.float32)
 
 
-def typical_trial(material: Material, scale: np.ndarray) -> np.ndarray:
-    """Mean of up to 500 training trials over `scale`: what all images evoke alike, (n_chans, n_times).
+@once
+def typical_trial(context: Context) -> np.ndarray:
+    """Mean of up to 500 training trials over :func:`channel_scale`, (n_chans, n_times).
 
-    It is where every attribution that needs a baseline starts from.
+    It is what all images evoke alike, where every attribution that needs a baseline starts from.
     """
-    some = View(material.study.eeg, material.sample(material.ids("train"), 500), 1 / scale)
-    return np.asarray(some[:].mean(axis=0), dtype=np.float32)
+    some = context.sample(context.ids("train"), 500)
+    scaled = View(context.study.eeg, some, 1 / channel_scale(context))
+    return np.asarray(scaled[:].mean(axis=0), dtype=np.float32)
 
 
-def units_of(material: Material) -> tuple[float, str]:
+def microvolts(context: Context) -> tuple[float, str]:
     """Factor from the study's unit to the one that is drawn, and that one's name."""
-    return (1e6, "µV") if material.study.unit == "V" else (1.0, material.study.unit)
+    return (1e6, "µV") if context.study.unit == "V" else (1.0, context.study.unit)
 
 
-def view(material: Material, ids: np.ndarray, every: int = 1) -> View:
-    """Trials in the unit that is drawn, so many samples averaged into one."""
-    return View(material.study.eeg, ids, units_of(material)[0], every)
+def view(context: Context, ids: np.ndarray, every: int = 1) -> Any:
+    """Trials in the unit that is drawn, so many samples averaged into one.
+
+    A few hundred megabytes are read once; what is larger is read whenever it is sliced.
+    """
+    some = View(context.study.eeg, ids, microvolts(context)[0], every)
+    return some[:] if 4 * np.prod(some.shape) < IN_MEMORY else some
+
+
+def from_electrodes(context: Context) -> FromElectrodes:
+    """The run's encoder behind its preprocessing."""
+    module = FromElectrodes(context.encoder, context.steps, channel_scale(context))
+    return module.to(context.device)

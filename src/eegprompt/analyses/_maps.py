@@ -12,9 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from eegprompt.analyses.context import Material, once_for_a_run
-from eegprompt.analyses.trials import FromElectrodes, View, channel_scale, typical_trial, view
-from eegprompt.attribution import sanity as trust
+from eegprompt.analyses._trials import (
+    FromElectrodes,
+    View,
+    channel_scale,
+    from_electrodes,
+    typical_trial,
+    view,
+)
+from eegprompt.analyses.base import Context, once
+from eegprompt.attribution import sanity
 from eegprompt.attribution.gradients import integrated_gradients, plain_gradients, smoothgrad
 from eegprompt.attribution.occlusion import channel_groups, channel_occlusion
 from eegprompt.attribution.patterns import (
@@ -72,7 +79,7 @@ class Patterns:
     units, subjects : array of str
         Of these: the image, or the trial where only its category is known; the subject.
     outputs : dict of head to array
-        What the heads say of them.
+        Outputs of the heads.
     captions : dict of head to array
         Embeddings of their true captions.
     found, untrained : dict of head to Pattern
@@ -80,7 +87,7 @@ class Patterns:
     class_means : dict of head to array
         From true captions, without a model.
     information : dict of head to Information
-        Whether the head speaks.
+        Whether the head is better than chance.
     p : dict of head to float
         The same, corrected for the number of heads (Holm).
     reliability, reliability_p : dict of head to float
@@ -107,63 +114,56 @@ class Patterns:
     verdicts: dict[str, Verdict]
 
     @property
-    def speaking(self) -> list[str]:
-        """Heads that say something about images they were not trained on."""
-        return [head for head, p in self.p.items() if p < trust.ALPHA]
+    def above_chance(self) -> list[str]:
+        """Heads that are better than chance on images they were not trained on."""
+        return [head for head, p in self.p.items() if p < sanity.ALPHA]
 
 
-@once_for_a_run
-def patterns_of(material: Material) -> Patterns:
+@once
+def patterns_of(context: Context) -> Patterns:
     """Activation patterns of the test trials, tested."""
-    test = material.ids("test")
-    ids = material.sample(test, PATTERN_TRIALS)
-    rows = np.searchsorted(np.sort(test), ids)
-    rows = np.argsort(test, kind="stable")[rows]
-    outputs = {head: values[rows] for head, values in material.embeddings("test").items()}
-    captions = material.true_embeddings(ids)
-    table = material.trials(ids)
-    known = material.study.image_identity == "known"
-    units = table["image_id"].astype(str).to_numpy() if known else ids.astype(str)
-    subjects = table["subject"].astype(str).to_numpy()
-    every = samples_averaged(material)
-    trials = view(material, ids, every)
-    shuffled = _outputs(material, shuffled_encoder(material), ids)
-    half_rows = trust.halves(units, material.seed)
+    ids = context.sample(context.ids("test"), PATTERN_TRIALS)
+    outputs, captions = context.test_embeddings(ids), context.true_embeddings(ids)
+    units, subjects = context.units(ids), context.labels(ids, "subject").astype(str)
+    every = samples_averaged(context)
+    trials = view(context, ids, every)
+    shuffled = _outputs(context, shuffled_encoder(context), ids)
+    half_rows = sanity.halves(units, context.seed)
     # So many permutations that p can be small enough after correction for the heads.
-    n_half = max(20, math.ceil(math.sqrt(2 * len(material.heads) / trust.ALPHA)))
+    n_half = max(20, math.ceil(math.sqrt(2 * len(context.heads) / sanity.ALPHA)))
     found: dict[str, Pattern] = {}
     untrained: dict[str, Pattern] = {}
     means, agreement, likeness = {}, {}, {}
-    common: dict[str, Any] = {"groups": subjects, "units": units, "seed": material.seed}
-    for place, head in enumerate(material.heads):
-        for patterns, said in ((found, outputs[head]), (untrained, shuffled[head])):
-            one = _pattern(trials, said, **common, n_permutations=PERMUTATIONS)
+    common: dict[str, Any] = {"groups": subjects, "units": units, "seed": context.seed}
+    for place, head in enumerate(context.heads):
+        for patterns, output in ((found, outputs[head]), (untrained, shuffled[head])):
+            one = _pattern(trials, output, **common, n_permutations=PERMUTATIONS)
             patterns[head] = replace(
                 one,
-                amplitude=_at_every_sample(one.amplitude, every, material),
-                z=_at_every_sample(one.z, every, material),
+                amplitude=_at_every_sample(one.amplitude, every, context),
+                z=_at_every_sample(one.z, every, context),
             )
-        means[head] = _at_every_sample(
+        mean = (
             class_means(trials, captions[head], groups=subjects)
             if len(ids) > 1
-            else np.zeros(trials.shape[1:]),
-            every, material,
-        )  # fmt: skip
+            else np.zeros(trials.shape[1:])
+        )
+        means[head] = _at_every_sample(mean, every, context)
         agreement[head] = half_agreement(
             trials, outputs[head], half_rows, **common, n_permutations=n_half
         )
-        likeness[head] = trust.similarity(found[head].z, untrained[head].z)
-        material.progress(place + 1, len(material.heads), "activation patterns")
+        likeness[head] = sanity.similarity(found[head].z, untrained[head].z)
+        context.progress(place + 1, len(context.heads), "activation patterns")
     information = {
-        head: trust.caption_information(outputs[head], captions[head], units, seed=material.seed)
-        for head in material.heads
+        head: sanity.caption_information(outputs[head], captions[head], units, seed=context.seed)
+        for head in context.heads
     }
     p = _corrected({head: i.p for head, i in information.items()})
     agree = _corrected({head: a.p for head, a in agreement.items()})
     reliability = {head: a.reliability for head, a in agreement.items()}
     verdicts = {
-        h: trust.judge(p[h], likeness[h], reliability=reliability[h], reliability_p=agree[h])
-        for h in material.heads
+        h: sanity.judge(p[h], likeness[h], reliability=reliability[h], reliability_p=agree[h])
+        for h in context.heads
     }
     return Patterns(
         ids, units, subjects, outputs, captions, found, untrained, means, information, p,
@@ -171,15 +171,15 @@ def patterns_of(material: Material) -> Patterns:
     )  # fmt: skip
 
 
-def samples_averaged(material: Material) -> int:
+def samples_averaged(context: Context) -> int:
     """Samples that patterns average into one: some 4 ms, so that a recording at 1 kHz takes no
     longer than one at 250 Hz."""
-    return max(1, int(material.sfreq // FASTEST))
+    return max(1, int(context.sfreq // FASTEST))
 
 
-def _at_every_sample(values: np.ndarray, every: int, material: Material) -> np.ndarray:
+def _at_every_sample(values: np.ndarray, every: int, context: Context) -> np.ndarray:
     """A map of averaged samples on the recording's time axis; the last value stands for the rest."""
-    missing = len(material.times) - every * values.shape[1]
+    missing = len(context.times) - every * values.shape[1]
     return np.pad(np.repeat(values, every, axis=1), ((0, 0), (0, missing)), mode="edge")
 
 
@@ -215,73 +215,69 @@ class Attributions:
     module: FromElectrodes
 
 
-@once_for_a_run
-def attributions_of(material: Material) -> Attributions:
+@once
+def attributions_of(context: Context) -> Attributions:
     """Attributions of up to twice :data:`HALF` test trials, tested."""
-    known = patterns_of(material)
-    scale = channel_scale(material)
-    module = FromElectrodes(material.encoder, material.steps, scale).to(material.device)
-    shuffled = FromElectrodes(shuffled_encoder(material), material.steps, scale)
-    shuffled = shuffled.to(material.device)
-    parts = [material.sample(known.ids[half], HALF) for half in _halves(known, material.seed)]
-    parts = [part for part in parts if len(part)]
-    maps = [_attributions(material, module, part, scale) for part in parts]
-    other = _attributions(material, shuffled, parts[0], scale)
+    known = patterns_of(context)
+    module = from_electrodes(context)
+    shuffled = FromElectrodes(shuffled_encoder(context), context.steps, channel_scale(context))
+    halves = sanity.halves(known.units, context.seed)
+    parts = [context.sample(known.ids[half], HALF) for half in halves if len(half)]
+    maps = [_attributions(context, module, part) for part in parts]
+    other = _attributions(context, shuffled.to(context.device), parts[0])
     magnitude, signed, reliability, likeness, verdicts = {}, {}, {}, {}, {}
     for method in maps[0]:
-        magnitude[method] = {h: np.mean([m[method][h][0] for m in maps], 0) for h in material.heads}
-        if maps[0][method][material.heads[0]][1] is not None:
+        magnitude[method] = {h: np.mean([m[method][h][0] for m in maps], 0) for h in context.heads}
+        if maps[0][method][context.heads[0]][1] is not None:
             signed[method] = {
-                h: np.mean([np.asarray(m[method][h][1]) for m in maps], 0) for h in material.heads
+                h: np.mean([np.asarray(m[method][h][1]) for m in maps], 0) for h in context.heads
             }
         reliability[method] = {
-            h: trust.reliability(maps[0][method][h][0], maps[1][method][h][0])
+            h: sanity.reliability(maps[0][method][h][0], maps[1][method][h][0])
             if len(maps) > 1
             else np.nan
-            for h in material.heads
+            for h in context.heads
         }
         likeness[method] = {
-            h: trust.similarity(maps[0][method][h][0], other[method][h][0]) for h in material.heads
+            h: sanity.similarity(maps[0][method][h][0], other[method][h][0]) for h in context.heads
         }
         verdicts[method] = {
-            h: trust.judge(known.p[h], likeness[method][h], reliability=reliability[method][h])
-            for h in material.heads
+            h: sanity.judge(known.p[h], likeness[method][h], reliability=reliability[method][h])
+            for h in context.heads
         }
-    errors = [m["integrated_gradients"][h][2] for m in maps for h in material.heads]
+    errors = [m["integrated_gradients"][h][2] for m in maps for h in context.heads]
     return Attributions(
         np.concatenate(parts), magnitude, signed, reliability, likeness, verdicts,
         float(max(errors)), module,
     )  # fmt: skip
 
 
-def shuffled_encoder(material: Material) -> Any:
+def shuffled_encoder(context: Context) -> Any:
     """The run's encoder with its weights in another order."""
-    return trust.shuffled_weights(material.encoder, material.seed + 1)
+    return sanity.shuffled_weights(context.encoder, context.seed + 1)
 
 
-def question(
-    material: Material, module: FromElectrodes, ids: np.ndarray, scale: np.ndarray
-) -> Question:
+def question(context: Context, module: FromElectrodes, ids: np.ndarray) -> Question:
     """Trials and captions as the functions of :mod:`eegprompt.attribution` take them."""
-    pools = {head: pool.embeddings for head, pool in material.pools.items()}
+    pools = {head: pool.embeddings for head, pool in context.pools.items()}
     return Question.of(
         module,
-        View(material.study.eeg, ids, 1 / scale),
-        material.true_embeddings(ids),
-        positions=material.positions,
-        subject=material.subject_index(ids),
-        scales=material.scales,
+        View(context.study.eeg, ids, 1 / channel_scale(context)),
+        context.true_embeddings(ids),
+        positions=context.positions,
+        subject=context.subject_index(ids),
+        scales=context.scales,
         # The captions that the head chooses from; as many as give a loss of its usual size.
         candidates={head: rows[_spread(len(rows), 200)] for head, rows in pools.items()},
     )
 
 
 def _attributions(
-    material: Material, module: FromElectrodes, ids: np.ndarray, scale: np.ndarray
+    context: Context, module: FromElectrodes, ids: np.ndarray
 ) -> dict[str, dict[str, tuple[np.ndarray, np.ndarray | None, float]]]:
     """Method → head → magnitude, signed mean where there is one, error of completeness."""
-    asked = question(material, module, ids, scale)
-    mean = typical_trial(material, scale)
+    asked = question(context, module, ids)
+    mean = typical_trial(context)
     plain, times_input = plain_gradients(asked, baseline=mean)
     by_gradient = {
         "saliency": plain,
@@ -289,7 +285,7 @@ def _attributions(
         "integrated_gradients": integrated_gradients(
             asked, baseline=mean, n_steps=INTEGRATION_STEPS
         ),
-        "smoothgrad": smoothgrad(asked, seed=material.seed),
+        "smoothgrad": smoothgrad(asked, seed=context.seed),
     }
     found: dict[str, dict[str, Any]] = {
         method: {
@@ -302,9 +298,9 @@ def _attributions(
         }
         for method, maps in by_gradient.items()
     }
-    # A group that spans a small cap would tell nothing of where.
-    neighbors = max(1, min(NEIGHBORS, len(material.ch_names) // 4))
-    groups = channel_groups(material.positions, len(material.ch_names), neighbors)
+    # A group that spans a small layout would tell nothing of where.
+    neighbors = max(1, min(NEIGHBORS, len(context.ch_names) // 4))
+    groups = channel_groups(context.positions, len(context.ch_names), neighbors)
     occluded = channel_occlusion(asked, groups=groups, baseline=mean)
     found["occlusion"] = {head: (np.maximum(v, 0), None, 0.0) for head, v in occluded.items()}
     if module.filters is not None:
@@ -322,43 +318,36 @@ def levels_of(heads: Any) -> dict[str, list[str]]:
 
 
 def level_maps(maps: dict[str, np.ndarray], heads: Any) -> dict[str, np.ndarray]:
-    """Quadratic mean over each level's heads, what is negative counted as zero."""
+    """RMS over each level's heads, what is negative counted as zero."""
     return {
         level: np.sqrt(np.mean([np.maximum(maps[h], 0) ** 2 for h in names], axis=0))
         for level, names in levels_of(heads).items()
     }
 
 
-def _pattern(trials: Any, said: np.ndarray, **options: Any) -> Pattern:
+def _pattern(trials: Any, output: np.ndarray, **options: Any) -> Pattern:
     """A pattern, or one of zeros where there are too few trials to regress on."""
-    if len(said) > 1:
-        return activation_pattern(trials, said, **options)
+    if len(output) > 1:
+        return activation_pattern(trials, output, **options)
     zero = np.zeros(np.shape(trials)[1:])
-    return Pattern(zero, zero, 0.0, 1.0, len(said))
+    return Pattern(zero, zero, 0.0, 1.0, len(output))
 
 
-def _outputs(material: Material, encoder: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
+def _outputs(context: Context, encoder: Any, ids: np.ndarray) -> dict[str, np.ndarray]:
     import torch
 
-    parts: dict[str, list[np.ndarray]] = {head: [] for head in material.heads}
+    parts: dict[str, list[np.ndarray]] = {head: [] for head in context.heads}
+    positions = torch.from_numpy(context.positions).to(context.device)
     with torch.inference_mode():
-        for batch in material.batches(ids):
-            said = encoder(batch.eeg, material.positions_tensor, batch.subject)
-            for head in material.heads:
-                parts[head].append(torch.nn.functional.normalize(said[head], dim=1).cpu().numpy())
+        for batch in context.batches(ids):
+            out = encoder(batch.eeg, positions, batch.subject)
+            for head in context.heads:
+                parts[head].append(torch.nn.functional.normalize(out[head], dim=1).cpu().numpy())
     return {head: np.concatenate(rows) for head, rows in parts.items()}
 
 
 def _corrected(p: dict[str, float]) -> dict[str, float]:
     return dict(zip(p, holm(np.array(list(p.values()))).tolist()))
-
-
-def _halves(known: Patterns, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    return (
-        trust.halves(known.units, seed)
-        if len(known.ids) > 1
-        else (np.array([0]), np.array([], int))
-    )
 
 
 def _spread(n: int, at_most: int) -> np.ndarray:

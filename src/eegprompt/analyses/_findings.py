@@ -1,10 +1,10 @@
-"""What an analysis found: in words, as a table, as figures, as arrays; on disk and back."""
+"""What an analysis found: in words, as numbers, as a table, as figures, as arrays; on disk and back."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import numpy as np
 
 from eegprompt.core.errors import InputError, RunError
 from eegprompt.core.files import atomic_path, read_json, write_json
-from eegprompt.run import Run
+from eegprompt.core.registry import GROUPS
 
 __all__ = [
+    "Answer",
     "Finding",
     "Image",
     "Omitted",
@@ -26,12 +27,13 @@ __all__ = [
 
 
 class Omitted(InputError):
-    """An analysis that this run cannot have, such as a topography without electrode positions.
+    """An analysis that a run cannot have, such as a topography without electrode positions.
 
-    Raised inside an analysis; :func:`explain` writes a finding that says why.
+    Raised inside an analysis; ``explain`` writes a finding that says why.
     """
 
 
+# -- what is found ---------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Image:
     """One figure, written as SVG and as PNG.
@@ -54,6 +56,34 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What was found to one question of an analysis.
+
+    Parameters
+    ----------
+    question : str
+        Its name, one of :attr:`Analysis.answers`.
+    text : str
+        The answer as a sentence.
+    found : bool
+        Whether what was asked for was found.
+    value, lo, hi : float, optional
+        The number that carries it, and its interval.
+    chance, p : float, optional
+        What the number is by chance, and the p of a test against that.
+    """
+
+    question: str
+    text: str
+    found: bool = True
+    value: float | None = None
+    lo: float | None = None
+    hi: float | None = None
+    chance: float | None = None
+    p: float | None = None
+
+
+@dataclass(frozen=True)
 class Finding:
     """What one analysis found.
 
@@ -64,7 +94,7 @@ class Finding:
     title : str
         Heading in the report.
     seen : str
-        Two or three sentences: what is seen, with the figures that carry it.
+        The answers, as text.
     not_concluded : str
         Two or three sentences: what must not be concluded from it.
     table : list of dict
@@ -76,9 +106,11 @@ class Finding:
     verdict : str or None
         A few words on how far it can be trusted, where that was tested.
     good : bool or None
-        Whether the verdict speaks for it; None where it is neither.
+        Whether the verdict is favorable; None where it is neither.
     notes : list of str
         Settings that decide the result: seeds, numbers of trials, perplexity, ….
+    answers : list of Answer
+        What `seen` says, as numbers.
     """
 
     name: str
@@ -91,6 +123,7 @@ class Finding:
     verdict: str | None = None
     good: bool | None = None
     notes: list[str] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
 
     @classmethod
     def omitted(cls, name: str, title: str, why: str) -> Finding:
@@ -98,6 +131,7 @@ class Finding:
         return cls(name, title, f"Left out: {why}.", "", verdict="left out")
 
 
+# -- on disk ---------------------------------------------------------------------------------------
 def save_finding(
     place: Path, finding: Finding, *, record: Mapping[str, Any], axes: Mapping[str, Any]
 ) -> None:
@@ -127,21 +161,17 @@ def save_finding(
     with atomic_path(folder / f"{finding.name}.safetensors") as partial:
         # One entry only: the library writes several in an order of its own.
         save_file(arrays, partial, metadata={"axes": json.dumps(axes)})
+    figures = [
+        {"path": p.path.relative_to(place).as_posix(), "caption": p.caption}
+        for p in finding.figures
+    ]
+    texts = ("name", "title", "verdict", "good", "seen", "not_concluded", "notes", "table")
     write_json(
         path,
         {
-            "name": finding.name,
-            "title": finding.title,
-            "verdict": finding.verdict,
-            "good": finding.good,
-            "seen": finding.seen,
-            "not_concluded": finding.not_concluded,
-            "notes": finding.notes,
-            "table": finding.table,
-            "figures": [
-                {"path": p.path.relative_to(place).as_posix(), "caption": p.caption}
-                for p in finding.figures
-            ],
+            **{key: vars(finding)[key] for key in texts},
+            "answers": [asdict(answer) for answer in finding.answers],
+            "figures": figures,
             "arrays": {name: list(a.shape) for name, a in arrays.items()},
             **axes,
             "record": dict(record),
@@ -155,7 +185,7 @@ def load_record(place: Path, name: str) -> dict[str, Any]:
     if not path.exists():
         return {}
     stored = read_json(path, error=RunError, schema="finding")
-    files = [place / "explain" / f"{name}.safetensors"]
+    files = [path.with_suffix(".safetensors")]
     for figure in stored.get("figures", []):
         svg = place / figure["path"]
         files += [svg, svg.with_suffix(".png")]
@@ -168,28 +198,23 @@ def load_finding(place: Path, name: str) -> Finding | None:
     if not path.exists():
         return None
     stored = read_json(path, error=RunError, schema="finding")
+    texts = ("name", "title", "seen", "not_concluded", "table", "verdict", "good", "notes")
     return Finding(
-        name=stored["name"],
-        title=stored["title"],
-        seen=stored["seen"],
-        not_concluded=stored["not_concluded"],
-        table=stored["table"],
+        **{key: stored[key] for key in texts},
         figures=[Image(place / f["path"], f["caption"]) for f in stored["figures"]],
-        verdict=stored["verdict"],
-        good=stored["good"],
-        notes=stored["notes"],
+        answers=[Answer(**answer) for answer in stored.get("answers", [])],
     )
 
 
-def load_findings(run: Run | str | Path, names: Sequence[str] | None = None) -> list[Finding]:
+def load_findings(place: str | Path, wanted: Sequence[str] | None = None) -> list[Finding]:
     """Read what ``eegprompt explain`` found, without its arrays.
 
     Parameters
     ----------
-    run : Run or path-like
-        The run; its study need not be there.
-    names : sequence of str, optional
-        Which analyses; left out: all, in the order of :data:`ANALYSES`.
+    place : path-like
+        The run's folder; its study need not be there.
+    wanted : sequence of str, optional
+        Which analyses; left out: all, in the order of the report, others' own last.
 
     Returns
     -------
@@ -201,9 +226,10 @@ def load_findings(run: Run | str | Path, names: Sequence[str] | None = None) -> 
     RunError
         If a file is broken.
     """
-    from eegprompt.analyses.catalog import ANALYSES
-
-    run = Run(run)
-    wanted = ANALYSES if names is None else names
-    found = [load_finding(run.path, name) for name in wanted]
+    place = Path(place)
+    if wanted is None:
+        there = sorted(path.stem for path in (place / "explain").glob("*.json"))
+        known = GROUPS["analysis"]
+        wanted = [*known, *(name for name in there if name not in known)]
+    found = [load_finding(place, name) for name in wanted]
     return [finding for finding in found if finding is not None]
