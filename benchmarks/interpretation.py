@@ -32,7 +32,8 @@ from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
 from eegprompt.steps.experiment import make_study
 from eegprompt.steps.explain import context_of
-from eegprompt.steps.train import complete_settings, train
+from eegprompt.recipe import complete_settings
+from eegprompt.steps.train import train
 
 NULL = "StoryHint"
 GOOD = 0.8  # area under the ROC curve from which a map is called good

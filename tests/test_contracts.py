@@ -27,8 +27,11 @@ CASES: dict[str, dict[str, tuple[str, dict] | None]] = {
         "server": None,
     },
     "encoder": {
+        "adapted": None,
+        "atm": ("", {}),
         "braindecode": None,
         "fused": None,
+        "nice": ("", {}),
         "ridge": None,
         "transformer": ("", {}),
     },

@@ -18,7 +18,8 @@ from eegprompt.splits.base import make_split
 from eegprompt.steps.caption import caption as write_captions
 from eegprompt.steps.decode import decode
 from eegprompt.steps.evaluate import evaluate
-from eegprompt.steps.train import complete_settings, train
+from eegprompt.recipe import complete_settings
+from eegprompt.steps.train import train
 from eegprompt.study import Study
 from test_mne_and_bids import write_epochs
 from test_whole_path import weights_are_there

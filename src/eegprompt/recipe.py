@@ -10,18 +10,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from eegprompt.core.errors import InputError, UnknownNameError
+from eegprompt.core.errors import InputError, StudyError, UnknownNameError
 from eegprompt.core.safe_yaml import read_yaml_settings
-from eegprompt.settings import ExperimentConfig, apply_overrides, load_config
+from eegprompt.settings import ExperimentConfig, TrainingConfig, apply_overrides, load_config
 
 if TYPE_CHECKING:
     pass
+    from eegprompt.study import Study
 
 __all__ = [
     "AblationsRecipe",
     "ImportRecipe",
     "MakeRecipe",
     "Recipe",
+    "complete_settings",
     "demo_recipe",
     "load_recipe",
     "read_settings",
@@ -288,3 +290,48 @@ def _variables(text: str, section: dict[str, Any]) -> str:
         return os.environ[name]
 
     return re.sub(r"\$\{(\w+)\}", value, text)
+
+
+def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
+    """Settle what follows from the study where the settings say nothing.
+
+    The split and the captions, where there is just one of them; and the preprocessing, of which none
+    is left where the source whitened the EEG already.
+
+    Parameters
+    ----------
+    study : Study
+        What will be trained on.
+    settings : dict
+        Settings of an experiment.
+
+    Returns
+    -------
+    dict
+        `settings`, with what follows from the study.
+    """
+    from eegprompt.encoders.preprocessing import refuse_twice
+
+    completed = dict(settings)
+    training = completed.get("training") or {}
+    if "preprocessing" not in training:
+        try:
+            refuse_twice(TrainingConfig().preprocessing, study.info.get("steps", []))
+        except InputError:
+            completed["training"] = {**training, "preprocessing": []}
+    for key, default, existing in (
+        ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
+        ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
+    ):
+        if key in completed or default in existing:
+            continue
+        if not existing:
+            verb = "split" if key == "split" else "captions write"
+            raise StudyError(f"{study.path} has no {key} yet; make one with 'eegprompt {verb}'")
+        if len(existing) > 1:
+            raise InputError(
+                f"{study.path} has several {'splits' if key == 'split' else 'caption sets'}; name "
+                f"one as {key}=NAME: {', '.join(existing)}"
+            )
+        completed[key] = existing[0]
+    return completed

@@ -48,7 +48,7 @@ def ablate(
     from eegprompt.recipe import read_settings
     from eegprompt.settings import apply_overrides, load_config
     from eegprompt.steps.ablate import ablate as compare
-    from eegprompt.steps.train import complete_settings
+    from eegprompt.recipe import complete_settings
     from eegprompt.study import Study
 
     opened = Study(study)

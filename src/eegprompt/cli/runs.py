@@ -55,7 +55,7 @@ def train(
     """
     from eegprompt.recipe import read_settings
     from eegprompt.settings import apply_overrides, load_config
-    from eegprompt.steps.train import complete_settings
+    from eegprompt.recipe import complete_settings
     from eegprompt.steps.train import train as fit
     from eegprompt.study import Study
 

@@ -35,7 +35,7 @@ from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
 from eegprompt.recipe import ABLATION, STUDY
 from eegprompt.settings import ExperimentConfig, load_config
-from eegprompt.steps.train import complete_settings
+from eegprompt.recipe import complete_settings
 
 if TYPE_CHECKING:
     from eegprompt.recipe import MakeRecipe, Recipe

@@ -37,6 +37,7 @@ from eegprompt.core.registry import resolve
 from eegprompt.decoder import Decoder
 from eegprompt.encoders.base import Branched
 from eegprompt.encoders.preprocessing import refuse_twice
+from eegprompt.recipe import complete_settings
 from eegprompt.run import OURS, Run, input_keys
 from eegprompt.settings import ExperimentConfig, TrainingConfig, grouped, load_config
 from eegprompt.splits.leaks import check_leaks
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from eegprompt.training.alignment import Alignment
     from eegprompt.training.batches import TrainingData
 
-__all__ = ["complete_settings", "train"]
+__all__ = ["train"]
 
 
 @writes("out")
@@ -164,49 +165,6 @@ def train(
     candidates, _ = fit_candidates(run, decoder, usable, progress, text_encoder)
     candidates.save(run.encoder_dir)
     return run
-
-
-def complete_settings(study: Study, settings: dict[str, Any]) -> dict[str, Any]:
-    """Settle what follows from the study where the settings say nothing.
-
-    The split and the captions, where there is just one of them; and the preprocessing, of which none
-    is left where the source whitened the EEG already.
-
-    Parameters
-    ----------
-    study : Study
-        What will be trained on.
-    settings : dict
-        Settings of an experiment.
-
-    Returns
-    -------
-    dict
-        `settings`, with what follows from the study.
-    """
-    completed = dict(settings)
-    training = completed.get("training") or {}
-    if "preprocessing" not in training:
-        try:
-            refuse_twice(TrainingConfig().preprocessing, study.info.get("steps", []))
-        except InputError:
-            completed["training"] = {**training, "preprocessing": []}
-    for key, default, existing in (
-        ("split", ExperimentConfig.model_fields["split"].default, study.split_names()),
-        ("captions", ExperimentConfig.model_fields["captions"].default, study.caption_names()),
-    ):
-        if key in completed or default in existing:
-            continue
-        if not existing:
-            verb = "split" if key == "split" else "captions write"
-            raise StudyError(f"{study.path} has no {key} yet; make one with 'eegprompt {verb}'")
-        if len(existing) > 1:
-            raise InputError(
-                f"{study.path} has several {'splits' if key == 'split' else 'caption sets'}; name "
-                f"one as {key}=NAME: {', '.join(existing)}"
-            )
-        completed[key] = existing[0]
-    return completed
 
 
 # -- the run's folder ------------------------------------------------------------------------------
