@@ -26,13 +26,12 @@ from eegprompt.analyses.patterns import partners_of
 from eegprompt.analyses.timecourse import Timecourse
 from eegprompt.attribution.localization import latency_error
 from eegprompt.attribution.patterns import peak
-from eegprompt.recipe import demo_recipe
+from eegprompt.recipe import complete_settings, demo_recipe
 from eegprompt.run import Run
 from eegprompt.settings import load_config
 from eegprompt.steps.decode import decode
 from eegprompt.steps.experiment import make_study
 from eegprompt.steps.explain import context_of
-from eegprompt.recipe import complete_settings
 from eegprompt.steps.train import train
 
 NULL = "StoryHint"

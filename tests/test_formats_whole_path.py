@@ -13,12 +13,12 @@ import tiny_datasets
 import tiny_recordings
 from eegprompt.core.registry import resolve
 from eegprompt.encoders.preprocessing import default_steps
+from eegprompt.recipe import complete_settings
 from eegprompt.settings import load_config
 from eegprompt.splits.base import make_split
 from eegprompt.steps.caption import caption as write_captions
 from eegprompt.steps.decode import decode
 from eegprompt.steps.evaluate import evaluate
-from eegprompt.recipe import complete_settings
 from eegprompt.steps.train import train
 from eegprompt.study import Study
 from test_mne_and_bids import write_epochs

@@ -45,10 +45,9 @@ def ablate(
     """
     from eegprompt.ablations.table import BY_HEAD, MEASURES, design_of
     from eegprompt.core.files import read_json
-    from eegprompt.recipe import read_settings
+    from eegprompt.recipe import complete_settings, read_settings
     from eegprompt.settings import apply_overrides, load_config
     from eegprompt.steps.ablate import ablate as compare
-    from eegprompt.recipe import complete_settings
     from eegprompt.study import Study
 
     opened = Study(study)

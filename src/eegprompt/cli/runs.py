@@ -53,9 +53,8 @@ def train(
 
     Example: [bold]eegprompt train studies/scenes --out runs/a training.epochs=20 seed=1[/bold]
     """
-    from eegprompt.recipe import read_settings
+    from eegprompt.recipe import complete_settings, read_settings
     from eegprompt.settings import apply_overrides, load_config
-    from eegprompt.recipe import complete_settings
     from eegprompt.steps.train import train as fit
     from eegprompt.study import Study
 

@@ -33,9 +33,8 @@ from eegprompt.core.files import read_json, write_bytes, write_json
 from eegprompt.core.locks import only_writer, writes
 from eegprompt.core.progress import Progress
 from eegprompt.core.registry import check_options, resolve
-from eegprompt.recipe import ABLATION, STUDY
+from eegprompt.recipe import ABLATION, STUDY, complete_settings
 from eegprompt.settings import ExperimentConfig, load_config
-from eegprompt.recipe import complete_settings
 
 if TYPE_CHECKING:
     from eegprompt.recipe import MakeRecipe, Recipe

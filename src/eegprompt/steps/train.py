@@ -20,7 +20,6 @@ from eegprompt.captions.usable import usable_captions
 from eegprompt.core.errors import (
     InputError,
     RunError,
-    StudyError,
     UnknownNameError,
 )
 from eegprompt.core.files import (
@@ -36,10 +35,9 @@ from eegprompt.core.progress import Progress
 from eegprompt.core.registry import resolve
 from eegprompt.decoder import Decoder
 from eegprompt.encoders.base import Branched
-from eegprompt.encoders.preprocessing import refuse_twice
 from eegprompt.recipe import complete_settings
 from eegprompt.run import OURS, Run, input_keys
-from eegprompt.settings import ExperimentConfig, TrainingConfig, grouped, load_config
+from eegprompt.settings import ExperimentConfig, grouped, load_config
 from eegprompt.splits.leaks import check_leaks
 from eegprompt.steps.decode import fit_candidates
 from eegprompt.study import Study
