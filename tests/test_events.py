@@ -309,8 +309,9 @@ def test_channels_that_do_not_match_are_compared_by_name(dataset, tmp_path):
     plain = read_bids(root, tmp_path / "plain", montage="none")
     path.write_text("".join([lines[0], *lines[:0:-1]]), "utf-8")  # the same, in another order
     turned = read_bids(root, tmp_path / "turned", montage="none")
-    assert turned.ch_names == plain.ch_names[::-1]
-    assert np.array_equal(turned.eeg, plain.eeg[:, ::-1])
+    assert set(turned.ch_names) == set(plain.ch_names)
+    places = [turned.ch_names.index(name) for name in plain.ch_names]
+    assert np.array_equal(turned.eeg[:, places], plain.eeg)
     path.write_text("".join(lines).replace("AF7", "F7"), "utf-8")
     with pytest.raises(RecordingError) as caught:
         read_bids(root, tmp_path / "no")

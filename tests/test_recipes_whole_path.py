@@ -226,8 +226,9 @@ def test_the_right_folder_can_follow_a_wrong_one(eegcvpr: Path, tmp_path: Path) 
     wrong = tmp_path / "wrong"
     wrong.mkdir()
     shutil.copy(eegcvpr / "captions.csv", wrong)
-    with pytest.raises(RecordingError, match=r"holds no eeg_5_95_std\.pth"):
+    with pytest.raises(RecordingError) as caught:
         make(wrong)
+    assert str(wrong) in str(caught.value)
     study = make(eegcvpr)
     moved = tmp_path / "moved"
     shutil.copytree(eegcvpr, moved)
