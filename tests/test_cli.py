@@ -119,19 +119,21 @@ def test_help_is_folded_once_and_names_the_readers():
 
 
 def test_help_is_quick():
-    """Half a second of the processor: the clock on the wall says more of a busy machine's load."""
+    """Processor time beside that of importing NumPy and Typer, since machines differ in speed."""
     pytest.importorskip("resource")
-    code = (
+    used = (
         "import atexit, resource, sys\n"
         "usage = lambda: resource.getrusage(resource.RUSAGE_SELF)\n"
         "atexit.register(lambda: print(usage().ru_utime + usage().ru_stime, file=sys.stderr))\n"
-        "from eegprompt.cli import main\n"
-        "main()\n"
     )
-    line = [sys.executable, "-c", code, "--help"]
-    done = [subprocess.run(line, capture_output=True, text=True, check=True) for _ in range(3)]
-    assert "demo" in done[0].stdout
-    assert min(float(d.stderr) for d in done) < 0.5
+
+    def seconds(code: str) -> float:
+        line = [sys.executable, "-c", used + code, "--help"]
+        done = [subprocess.run(line, capture_output=True, text=True, check=True) for _ in range(3)]
+        return min(float(d.stderr) for d in done)
+
+    needed = seconds("import numpy, typer.main, typer.rich_utils\n")
+    assert seconds("from eegprompt.cli import main\nmain()\n") < 2.5 * needed
 
 
 def test_version(cli):
