@@ -219,6 +219,17 @@ def dataset(tmp_path):
     return table, write
 
 
+@pytest.mark.parametrize("folder", ["derivatives/filtered", "sourcedata"])
+def test_recordings_below_derivatives_are_not_read_as_raw_ones(dataset, tmp_path, folder):
+    root = dataset[1]()
+    plain = read_bids(root, tmp_path / "plain")
+    shutil.copytree(root / "sub-01", root / folder / "sub-01")
+    signal = next((root / folder).rglob("*.eeg"))
+    signal.write_bytes(np.fromfile(signal, "<i2").__floordiv__(2).astype("<i2").tobytes())
+    again = read_bids(root, tmp_path / "again")
+    assert np.array_equal(again.eeg, plain.eeg)
+
+
 def test_onsets_rule_and_samples_that_contradict_are_refused(dataset, tmp_path):
     table, write = dataset
     onset = table["onset"].astype(float)

@@ -159,6 +159,9 @@ def _recordings(root: Path, opts: BidsOptions) -> list[Any]:
             suffixes="eeg",
             extensions=list(FORMATS),
         )
+    # What lies below derivatives, sourcedata or code is processed or copied, and no trial of its own.
+    raw = [p for p in found if Path(p.fpath).relative_to(root).parts[0].startswith("sub-")]
+    found = raw or found
     if not found:
         raise RecordingError(
             f"{root} holds no EEG recording (sub-*/eeg/*_eeg of {', '.join(FORMATS)}) of what was "
