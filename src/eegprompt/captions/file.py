@@ -13,6 +13,7 @@ from eegprompt.captions.validity import MAX_WORDS
 from eegprompt.core.errors import CaptionError, UnknownNameError
 from eegprompt.core.files import content_key, sha256_file
 from eegprompt.core.kinds import KINDS, parse_kinds
+from eegprompt.core.long_rows import long_rows_refused
 from eegprompt.study import Study
 
 __all__ = ["FileCaptioner"]
@@ -256,17 +257,18 @@ def _table_records(path: Path) -> list[tuple[int, dict[str, Any]]]:
             names = [str(n).strip() for n in header.iloc[0]]
             if len(set(names)) != len(names):
                 raise CaptionError(f"{path} has two columns of one name; rename one of them")
-            table = pd.read_csv(
-                path,
-                sep=separator,
-                header=0,
-                names=names,
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
-                index_col=False,
-                skip_blank_lines=False,
-            )
+            with long_rows_refused():
+                table = pd.read_csv(
+                    path,
+                    sep=separator,
+                    header=0,
+                    names=names,
+                    dtype=str,
+                    keep_default_na=False,
+                    encoding="utf-8-sig",
+                    index_col=False,
+                    skip_blank_lines=False,
+                )
             first_line = 2
     except CaptionError:
         raise

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from eegprompt.core.errors import RecordingError, UnknownNameError
+from eegprompt.core.long_rows import long_rows_refused
 from eegprompt.readers._channels import (
     default_channels,
     note_left_out,
@@ -130,17 +131,18 @@ def _read_csv_table(path: Path, marker: str | None) -> pd.DataFrame:
             f"{path} has no header line (it begins with numbers); put the column names in line 1"
         )
     try:
-        table = pd.read_csv(
-            path,
-            sep=separator,
-            encoding="utf-8-sig",
-            header=0,
-            names=names,
-            index_col=False,
-            low_memory=False,
-            dtype=None if marker is None else {marker: str},  # names are text: 01 is not 1
-            skip_blank_lines=False,
-        )
+        with long_rows_refused():
+            table = pd.read_csv(
+                path,
+                sep=separator,
+                encoding="utf-8-sig",
+                header=0,
+                names=names,
+                index_col=False,
+                low_memory=False,
+                dtype=None if marker is None else {marker: str},  # names are text: 01 is not 1
+                skip_blank_lines=False,
+            )
     except Exception as problem:  # pandas raises many kinds; each means the file is no table
         reason = " ".join(str(problem).split())[:150] or type(problem).__name__
         raise RecordingError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eegprompt.core.errors import RecordingError
+from eegprompt.core.long_rows import long_rows_refused
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,14 +73,15 @@ def read_text_table(path: Path, what: str) -> pd.DataFrame:
     if not path.is_file():
         raise RecordingError(f"the {what} {path} does not exist")
     try:
-        table = pd.read_csv(
-            path,
-            sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",",
-            dtype=str,
-            keep_default_na=False,
-            encoding="utf-8-sig",
-            index_col=False,
-        )
+        with long_rows_refused():
+            table = pd.read_csv(
+                path,
+                sep="\t" if path.suffix.lower() in (".tsv", ".txt") else ",",
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                index_col=False,
+            )
     except Exception as problem:  # pandas raises many kinds; each means the file is no table
         reason = " ".join(str(problem).split())[:150] or type(problem).__name__
         raise RecordingError(
