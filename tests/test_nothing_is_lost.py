@@ -571,7 +571,7 @@ def test_linear_algebra_of_audits_takes_one_thread(trained, monkeypatch):
 
     monkeypatch.setattr(sys.modules["eegprompt.steps.audit"], "check_design", look)
     monkeypatch.setattr(sys.modules["eegprompt.steps.evaluate"], "_scored", look)
-    monkeypatch.setattr(sys.modules["eegprompt.steps.explain"], "Material", look)
+    monkeypatch.setattr(sys.modules["eegprompt.steps.explain"], "context_of", look)
     before = threads()
     for call in (lambda: study_audit(study), lambda: evaluate(run), lambda: explain(run)):
         with pytest.raises(ZeroDivisionError):
