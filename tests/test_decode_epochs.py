@@ -17,8 +17,8 @@ import torch
 
 import tiny_models
 from eegprompt.core.errors import InputError
+from eegprompt.core.threads import FEW, threads_for
 from eegprompt.decoder import Decoder
-from eegprompt.encoders.few_trials import FEW, threads_for
 from eegprompt.encoders.preprocessing import FittedSteps
 from eegprompt.retrieval.candidates import Candidates
 from eegprompt.retrieval.pool import CandidatePool

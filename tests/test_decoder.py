@@ -183,7 +183,9 @@ def test_finished_work_is_not_done_twice_and_changed_settings_are_seen(fresh, mo
     decode(fresh)
     calls = []
     real = Decoder.embed_checked
-    monkeypatch.setattr(Decoder, "embed_checked", lambda self, *args: calls.append(1) or real(self, *args))
+    monkeypatch.setattr(
+        Decoder, "embed_checked", lambda self, *args: calls.append(1) or real(self, *args)
+    )
     decode(fresh)
     assert not calls
     fresh.prompts_path.unlink()
@@ -216,7 +218,11 @@ def test_an_interruption_leaves_a_run_that_can_be_decoded(fresh, monkeypatch):
 def test_progress_is_told(fresh):
     told = []
     decode(fresh, progress=lambda done, total, label: told.append((done, total, label)))
-    assert (12, 12, "decoding test trials") in told and (12, 12, "decoding validation trials") in told
+    assert (12, 12, "decoding test trials") in told and (
+        12,
+        12,
+        "decoding validation trials",
+    ) in told
 
 
 # -- the budget -----------------------------------------------------------------------------------
@@ -340,7 +346,9 @@ def test_decoded_prompts_are_drawn(run, study):
 
     images = decoder.generate(prompts, generator=Gray(), seed=5)
     assert images[:, 0, 0, 0].tolist() == [image_seed(5, i) % 256 for i in range(2)]
-    assert np.array_equal(decoder.generate([p.text for p in prompts], generator=Gray(), seed=5), images)
+    assert np.array_equal(
+        decoder.generate([p.text for p in prompts], generator=Gray(), seed=5), images
+    )
 
 
 def test_an_embedding_does_not_depend_on_the_batch(run, study):

@@ -128,7 +128,9 @@ def test_references_without_features_cost_that_layer_alone(
     rows = evaluate(run)
     assert not [r for r in rows if r["metric"].startswith(("two_way_early", "early_"))]
     assert find(rows, "two_way_late", scope="all")["value"] > 0.5
-    assert any("'two_way_early' on layer 'early': the features of" in m for m in said(run)["missing"])
+    assert any(
+        "'two_way_early' on layer 'early': the features of" in m for m in said(run)["missing"]
+    )
 
 
 # -- classes and images ------------------------------------------------------------------------

@@ -392,7 +392,12 @@ def test_new_eeg_is_drawn_with_other_choices_in_a_few_lines(run):
     best = [max(c, key=lambda caption: caption.confidence) for c in said]
     assert [p.text for p in prompts] == [f"{caption.text}, ink" for caption in best]
     assert all(isinstance(p.kept[0], HeadCaption) and p.why[0] for p in prompts)
-    assert decoder.generate(prompts, generator=Painter(), negative_prompt="text").shape == (4, 8, 8, 3)
+    assert decoder.generate(prompts, generator=Painter(), negative_prompt="text").shape == (
+        4,
+        8,
+        8,
+        3,
+    )
     with pytest.raises(InputError, match="unknown choice 'oder'; did you mean 'order'"):
         decoder.prompts(decoded, Painter(), oder="kinds")
 

@@ -36,7 +36,9 @@ def test_settings_and_inputs_are_found(trained):
     assert trained.settings.kinds == ("ObjectSnap", "ColorTone", "ClarityCue")
     assert trained.settings.training.epochs == 2
     assert (trained.settings.split, trained.settings.captions) == ("by-image", "rules")
-    assert trained.study.subjects == ["S1", "S2"] and len(trained.study.split("by-image").folds) == 4
+    assert (
+        trained.study.subjects == ["S1", "S2"] and len(trained.study.split("by-image").folds) == 4
+    )
 
 
 def test_a_trained_run_decodes_new_epochs(trained, recorded, tmp_path):
@@ -54,7 +56,9 @@ def test_a_trained_run_decodes_new_epochs(trained, recorded, tmp_path):
         decoder.generate(decoded, 0)
 
 
-@pytest.mark.parametrize("method", ["integrated-gradients", "gradient-x-input", "saliency", "smoothgrad"])
+@pytest.mark.parametrize(
+    "method", ["integrated-gradients", "gradient-x-input", "saliency", "smoothgrad"]
+)
 def test_retrieved_captions_are_attributed_to_channels_and_times(trained, recorded, method):
     decoder, epochs = trained.decoder(), recorded[1][:2]
     decoded = decoder.decode(epochs)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,8 +17,8 @@ from eegprompt.core.files import content_key
 from eegprompt.core.html_facts import facts_html
 from eegprompt.core.model_hub import choose_device
 from eegprompt.core.progress import Progress
+from eegprompt.core.threads import threads_for
 from eegprompt.decoded import Decoded
-from eegprompt.encoders.few_trials import threads_for
 from eegprompt.encoders.matching import match_eeg
 from eegprompt.encoders.saved import load_encoder
 from eegprompt.generators import load_generator
@@ -107,19 +107,17 @@ class Decoder:
         return f"Decoder({len(self.heads)} heads, {len(self.ch_names)} channels, {self.device})"
 
     def _repr_html_(self) -> str:
-        window = self.facts.get("tmin", 0.0), int(self.facts["encoder"]["n_times"])
+        tmin, n_times = self.facts.get("tmin", 0.0), int(self.facts["encoder"]["n_times"])
+        sizes = [f"{head} {len(pool)}" for head, pool in self.candidates.pools.items()]
         return facts_html(
             "Decoder",
             {
                 "heads": ", ".join(self.heads),
                 "channels": f"{len(self.ch_names)} ({', '.join(self.ch_names[:8])} …)",
-                "window": f"{window[1]} samples at {self.facts['sfreq']:g} Hz from {window[0]:g} s",
+                "window": f"{n_times} samples at {self.facts['sfreq']:g} Hz from {tmin:g} s",
                 "unit": self.facts.get("unit", ""),
                 "subjects": len(self.subjects),
-                "candidate captions": ", ".join(
-                    f"{head} {len(pool)}" for head, pool in self.candidates.pools.items()
-                )
-                or "none yet",
+                "candidate captions": ", ".join(sizes) or "none yet",
                 "device": self.device,
             },
         )
@@ -336,10 +334,23 @@ class Decoder:
                 "the encoder was trained on other channels or another window than study "
                 f"{study.path} has; train it again"
             )
-        known = {name: i for i, name in enumerate(self.subjects)}
-        who = [known.get(str(name), -1) for name in study.trials["subject"].iloc[ids]]
-        subjects = np.array(who, dtype=np.int64)
+        subjects = self.index_subjects(study.trials["subject"].iloc[ids])
         return self.embed_checked(study.eeg, ids, study.positions, subjects, progress, label)
+
+    def index_subjects(self, names: Iterable[Any]) -> np.ndarray:
+        """Index of each subject as the encoder counts them; -1, the shared path, for anyone else.
+
+        Parameters
+        ----------
+        names : iterable
+            One name per trial.
+
+        Returns
+        -------
+        int64 array (n_trials,)
+        """
+        known = {name: i for i, name in enumerate(self.subjects)}
+        return np.array([known.get(str(name), -1) for name in names], dtype=np.int64)
 
     def _subject_indices(self, subject: str | Sequence[str] | None, n: int) -> np.ndarray:
         """Index of each trial's subject; -1 takes the shared path."""
@@ -348,13 +359,10 @@ class Decoder:
         names = [subject] * n if isinstance(subject, str) else [str(name) for name in subject]
         if len(names) != n:
             raise InputError(f"{n} trials need one subject or {n}, got {len(names)}")
-        known = {name: i for i, name in enumerate(self.subjects)}
-        for name in names:
-            if name not in known:
-                raise UnknownNameError(
-                    "subject (leave it out for someone who was not in training)", name, known
-                )
-        return np.array([known[name] for name in names], dtype=np.int64)
+        if unknown := sorted(set(names) - set(self.subjects)):
+            what = "subject (leave it out for someone who was not in training)"
+            raise UnknownNameError(what, unknown[0], self.subjects)
+        return self.index_subjects(names)
 
     # -- from embeddings to captions -----------------------------------------------------------
     def decode(

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 
 from eegprompt.analyses._trials import (
-    FromElectrodes,
     View,
     channel_scale,
     from_electrodes,
@@ -22,6 +21,7 @@ from eegprompt.analyses._trials import (
 )
 from eegprompt.analyses.base import Context, once
 from eegprompt.attribution import sanity
+from eegprompt.attribution.electrodes import FromElectrodes
 from eegprompt.attribution.gradients import integrated_gradients, plain_gradients, smoothgrad
 from eegprompt.attribution.occlusion import channel_groups, channel_occlusion
 from eegprompt.attribution.patterns import (

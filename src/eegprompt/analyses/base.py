@@ -322,8 +322,7 @@ class Context:
 
     def subject_index(self, ids: np.ndarray) -> np.ndarray:
         """Index of each trial's subject as the encoder counts them; -1 for one not in training."""
-        known = {name: i for i, name in enumerate(self.decoder.subjects)}
-        return np.array([known.get(name, -1) for name in self.labels(ids, "subject")], np.int64)
+        return self.decoder.index_subjects(self.labels(ids, "subject"))
 
     def batches(self, ids: np.ndarray, size: int = BATCH) -> Iterator[Batch]:
         """Read trials from the memory-mapped EEG, some at a time, after the preprocessing.

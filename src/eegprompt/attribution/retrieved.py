@@ -7,10 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from eegprompt.attribution.clusters import electrode_info
+from eegprompt.attribution.electrodes import FromElectrodes
 from eegprompt.attribution.gradients import (
     Attribution,
     gradient_times_input,
@@ -34,24 +34,6 @@ METHODS: dict[str, Callable[..., dict[str, Attribution]]] = {
     "smoothgrad": smoothgrad,
 }
 _UNSIGNED = ("saliency", "smoothgrad")
-
-
-class _FromRecorded(nn.Module):
-    """An encoder with its preprocessing as its first layer, so that maps are of electrodes."""
-
-    def __init__(self, encoder: nn.Module, steps: Any, scale: np.ndarray):
-        super().__init__()
-        self.inner = encoder
-        self.steps = steps
-        self.register_buffer("scale", torch.from_numpy(scale.astype(np.float32)))
-
-    scale: torch.Tensor
-
-    def forward(
-        self, eeg: torch.Tensor, positions: torch.Tensor, subject: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """Embed trials (n, n_chans, n_times) in standard deviations of their channels."""
-        return dict(self.inner(self.steps.apply(eeg * self.scale), positions, subject))
 
 
 def attribute_retrieved(
@@ -106,7 +88,7 @@ def attribute_retrieved(
     if method not in METHODS:
         raise UnknownNameError("method of attribution", method, METHODS)
     scale = eeg.std(axis=2).mean(axis=0)[:, None]
-    module = _FromRecorded(encoder, steps, scale).to(next(encoder.parameters()).device)
+    module = FromElectrodes(encoder, steps, scale).to(next(encoder.parameters()).device)
     found: dict[str, list[np.ndarray]] = {head: [] for head in retrieved}
     for i, trial in enumerate(eeg):
         captions, rivals = {}, {}

@@ -172,9 +172,6 @@ class _Bytes:
             raise _BadFileError("ends early, it may be truncated (a line has no end)")
         return self.read(end - self.at)
 
-    def readinto(self, buffer: Any) -> int:
-        raise NotImplementedError
-
 
 def _is(value: Any, number: int) -> bool:
     return type(value) is int and value == number

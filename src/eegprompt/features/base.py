@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from eegprompt.core.errors import InputError
 from eegprompt.core.registry import resolve
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureNetwork", "load_features"]
 
 
-class FeatureNetwork:
+class FeatureNetwork(ABC):
     """Maps images to features for the image scores; frozen.
 
     A network of one's own derives from this class and is registered as ``"module:Class"`` in the group
@@ -57,13 +59,22 @@ class FeatureNetwork:
         """Names of the columns of the layer that serves ``{ways}_way_accuracy``."""
         return None
 
+    @abstractmethod
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
         """Map uint8 (n, height, width, 3) to float32 features (n, n_dims), by layer name."""
-        raise NotImplementedError
 
     def embed_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """Embed captions in the space of the layer that serves ``clip_score``: (n, n_dims)."""
-        raise NotImplementedError
+        """Embed captions in the space of the layer that serves ``clip_score``: (n, n_dims).
+
+        Raises
+        ------
+        InputError
+            If the network embeds no texts; only one that names ``clip_score`` in `uses` has to.
+        """
+        raise InputError(
+            f"the feature network '{self.name}' embeds no texts, so that it cannot serve 'clip_score'; "
+            "give it 'embed_texts', or leave 'clip_score' out of its 'uses'"
+        )
 
     def weights_of(self, layer: str) -> str | None:
         """Weights that a layer's features come from, where the network can say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -99,7 +100,7 @@ class CuttingOptions(StudyOptions):
 R = TypeVar("R", bound=RecordingOptions)
 
 
-class RecordingsImport(Generic[R]):
+class RecordingsImport(ABC, Generic[R]):
     """Recordings under way into a study: added one by one, then the tables are made.
 
     Readers derive from it: they say in `take` how a recording becomes trials, and in `steps` what was
@@ -158,13 +159,13 @@ class RecordingsImport(Generic[R]):
         self.seen[digest] = file
         self.take(file, entry, who)
 
+    @abstractmethod
     def take(self, file: Path, entry: dict[str, Any], who: dict[str, str]) -> None:
         """Append a recording's trials, and its `entry` to the record."""
-        raise NotImplementedError
 
+    @abstractmethod
     def steps(self, n_trials: int) -> list[dict[str, Any]]:
         """What was done to the signal, for the record."""
-        raise NotImplementedError
 
     def where(self, trial: tuple[Path, int]) -> str:
         """A trial in words, by its file and place."""

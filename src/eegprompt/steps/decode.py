@@ -309,13 +309,12 @@ def embed_noise(
     dict of str to array (n_keys, n_dims)
         By head, rows of unit length.
     """
-    known = {name: i for i, name in enumerate(decoder.subjects)}
     names = study.trials["subject"].astype(str).to_numpy()
     some = like[np.linspace(0, len(like) - 1, min(len(like), _MATCHED)).astype(int)]
     model = np.asarray(study.eeg[some], dtype=np.float32)
     keys = list(keys)
     own = np.asarray(like)[np.arange(len(keys)) % len(like)]
-    who = np.array([known.get(name, -1) for name in names[own]], np.int64)
+    who = decoder.index_subjects(names[own])
     averaged = np.maximum(study.trials["n_averaged"].to_numpy(), 1)
     scale = count_scale(averaged[some], averaged[own]).astype(np.float32)
     parts = []
